@@ -1,0 +1,163 @@
+#include "base/config.h"
+
+#include <errno.h>
+#include <ini.h>
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+
+#define CONFIG_FILE_MAX (1u << 20)
+
+struct config_reader {
+    const char *name;
+    const struct config_key *keys;
+    void *options;
+    bool *seen;
+    struct err *err;
+    bool failed;
+};
+
+int config_parse_size(const char *text, struct err *err, uint64_t *out)
+{
+    char *end;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    unsigned shift = 0;
+    static const char suffixes[] = "KMGT";
+    const char *s = *end ? strchr(suffixes, *end) : NULL;
+    if (s) {
+        shift = 10u * (unsigned)(s - suffixes + 1);
+        end++;
+    }
+    if (end == text || *end || errno || text[0] == '-' || value > (UINT64_MAX >> shift))
+        return err_set(err, ERR_INVALID, "'%.64s' is not a whole number (K, M, G and T may follow)", text);
+    *out = (uint64_t)value << shift;
+    return 0;
+}
+
+static int config_set(const struct config_key *key, const char *value, struct err *err, void *options)
+{
+    void *field = (char *)options + key->offset;
+    switch (key->type) {
+    case CONFIG_STRING:
+        free(*(char **)field);
+        *(char **)field = mem_strdup(value);
+        return 0;
+    case CONFIG_LIST: {
+        char *old = *(char **)field;
+        *(char **)field = old && *old ? mem_printf("%s\n%s", old, value) : mem_strdup(value);
+        free(old);
+        return 0;
+    }
+    case CONFIG_UINT: {
+        uint64_t number;
+        if (config_parse_size(value, err, &number) < 0)
+            return -1;
+        if ((key->min || key->max) && (number < key->min || number > key->max))
+            return err_set(err, ERR_INVALID, "%" PRIu64 " is not between %" PRIu64 " and %" PRIu64, number, key->min, key->max);
+        *(uint64_t *)field = number;
+        return 0;
+    }
+    case CONFIG_BOOL:
+        if (strcmp(value, "true") != 0 && strcmp(value, "false") != 0)
+            return err_set(err, ERR_INVALID, "'%.64s' is neither true nor false", value);
+        *(bool *)field = value[0] == 't';
+        return 0;
+    case CONFIG_DOUBLE: {
+        char *end;
+        double number = strtod(value, &end);
+        if (end == value || *end || !isfinite(number))
+            return err_set(err, ERR_INVALID, "'%.64s' is not a number", value);
+        *(double *)field = number;
+        return 0;
+    }
+    }
+    return err_set(err, ERR_INTERNAL, "unknown type of key");
+}
+
+static int config_handle(void *user, const char *section, const char *name, const char *value)
+{
+    struct config_reader *r = user;
+    char full[128];
+    snprintf(full, sizeof full, "%s.%s", section, name);
+    for (size_t i = 0; r->keys[i].name; i++) {
+        if (strcmp(r->keys[i].name, full) != 0)
+            continue;
+        if (config_set(&r->keys[i], value, r->err, r->options) < 0) {
+            err_wrap(r->err, "%s: key %s", r->name, full);
+            r->failed = true;
+            return 0;
+        }
+        r->seen[i] = true;
+        return 1;
+    }
+    err_set(r->err, ERR_INVALID, "%s: unknown key %s; --help lists the keys", r->name, full);
+    r->failed = true;
+    return 0;
+}
+
+int config_parse(const char *name, const char *text, const struct config_key *keys, struct err *err, void *options)
+{
+    size_t count = 0;
+    while (keys[count].name)
+        count++;
+    cleanup_free bool *seen = mem_zalloc(count * sizeof *seen);
+    struct config_reader r = {name, keys, options, seen, err, false};
+    for (size_t i = 0; i < count; i++)
+        if (keys[i].fallback && config_set(&keys[i], keys[i].fallback, err, options) < 0) {
+            err_wrap(err, "default of key %s", keys[i].name);
+            goto fail;
+        }
+    int line = ini_parse_string(text, config_handle, &r);
+    if (r.failed)
+        goto fail;
+    if (line != 0) {
+        err_set(err, ERR_INVALID, "%s: line %d is neither [section] nor key = value", name, line);
+        goto fail;
+    }
+    for (size_t i = 0; i < count; i++)
+        if (!keys[i].fallback && !seen[i]) {
+            err_set(err, ERR_INVALID, "%s: key %s is missing (%s)", name, keys[i].name, keys[i].help);
+            goto fail;
+        }
+    return 0;
+fail:
+    config_free(keys, options);
+    return -1;
+}
+
+int config_load(const char *path, const struct config_key *keys, struct err *err, void *options)
+{
+    cleanup_buf struct buf text = {0};
+    if (file_read(path, CONFIG_FILE_MAX, err, &text) < 0)
+        return err_wrap(err, "configuration");
+    return config_parse(path, buf_str(&text), keys, err, options);
+}
+
+void config_free(const struct config_key *keys, void *options)
+{
+    for (; keys->name; keys++)
+        if (keys->type == CONFIG_STRING || keys->type == CONFIG_LIST) {
+            char **field = (char **)((char *)options + keys->offset);
+            free(*field);
+            *field = NULL;
+        }
+}
+
+void config_print_manual(const struct config_key *keys, FILE *out)
+{
+    char section[64] = "";
+    for (; keys->name; keys++) {
+        const char *dot = strchr(keys->name, '.');
+        size_t len = (size_t)(dot - keys->name);
+        if (strlen(section) != len || strncmp(section, keys->name, len) != 0) {
+            fprintf(out, "%s[%.*s]\n", section[0] ? "\n" : "", (int)len, keys->name);
+            snprintf(section, sizeof section, "%.*s", (int)len, keys->name);
+        }
+        fprintf(out, "# %s%s\n", keys->help, keys->fallback ? "" : " (required)");
+        fprintf(out, "%s%s = %s\n", keys->fallback ? "#" : "", dot + 1, keys->fallback ? keys->fallback : "");
+    }
+}

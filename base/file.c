@@ -1,0 +1,95 @@
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/cleanup.h"
+
+int file_read(const char *path, size_t max, struct err *err, struct buf *out)
+{
+    cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_errno(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_INTERNAL, errno, "cannot open %s", path);
+    cleanup_buf struct buf data = {0};
+    for (;;) {
+        ssize_t n = read(fd, buf_reserve(&data, 4096), 4096);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return err_errno(err, ERR_INTERNAL, errno, "cannot read %s", path);
+        if (n == 0)
+            break;
+        data.len += (size_t)n;
+        if (data.len > max)
+            return err_set(err, ERR_INVALID, "%s is larger than the %zu bytes allowed", path, max);
+    }
+    buf_clear(out);
+    buf_append(out, data.data, data.len);
+    return 0;
+}
+
+int file_write(const char *path, const void *data, size_t len, mode_t mode, struct err *err)
+{
+    char temporary[PATH_MAX];
+    if (snprintf(temporary, sizeof temporary, "%s.%d.tmp", path, (int)getpid()) >= (int)sizeof temporary)
+        return err_set(err, ERR_INVALID, "path too long: %s", path);
+    cleanup_fd int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+    if (fd < 0)
+        return err_errno(err, ERR_INTERNAL, errno, "cannot create %s", temporary);
+    for (size_t done = 0; done < len;) {
+        ssize_t n = write(fd, (const char *)data + done, len - done);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            err_errno(err, ERR_INTERNAL, errno, "cannot write %s", temporary);
+            goto fail;
+        }
+        done += (size_t)n;
+    }
+    if (fchmod(fd, mode) < 0 || fsync(fd) < 0 || rename(temporary, path) < 0) {
+        err_errno(err, ERR_INTERNAL, errno, "cannot write %s", path);
+        goto fail;
+    }
+    return 0;
+fail:
+    unlink(temporary);
+    return -1;
+}
+
+int file_make_dirs(const char *path, mode_t mode, struct err *err)
+{
+    char part[PATH_MAX];
+    if (strlen(path) >= sizeof part)
+        return err_set(err, ERR_INVALID, "path too long: %s", path);
+    strcpy(part, path);
+    for (char *p = part + 1;; p++) {
+        if (*p != '/' && *p != '\0')
+            continue;
+        char end = *p;
+        *p = '\0';
+        if (mkdir(part, mode) < 0 && errno != EEXIST)
+            return err_errno(err, ERR_INTERNAL, errno, "cannot make directory %s", part);
+        if (end == '\0')
+            return 0;
+        *p = end;
+    }
+}
+
+static int file_remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
+int file_remove_tree(const char *path, struct err *err)
+{
+    if (nftw(path, file_remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0 || errno == ENOENT)
+        return 0;
+    return err_errno(err, ERR_INTERNAL, errno, "cannot remove %s", path);
+}

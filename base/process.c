@@ -1,0 +1,79 @@
+#include "base/process.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+
+struct proc_stat {
+    char state;
+    uint64_t user_ticks, system_ticks, start_ticks;
+    int64_t rss_pages;
+};
+
+static int proc_stat_read(pid_t pid, struct err *err, struct proc_stat *out)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    cleanup_buf struct buf text = {0};
+    if (file_read(path, 8192, err, &text) < 0) {
+        if (err)
+            err->code = ERR_NOT_FOUND;
+        return -1;
+    }
+    /* The second field is the command in parentheses and may itself hold blanks and parentheses (proc(5)). */
+    const char *rest = strrchr(buf_str(&text), ')');
+    struct proc_stat st;
+    if (!rest || sscanf(rest + 1,
+                     " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64
+                     " %*d %*d %*d %*d %*d %*d %" SCNu64 " %*u %" SCNd64,
+                     &st.state, &st.user_ticks, &st.system_ticks, &st.start_ticks, &st.rss_pages) != 5)
+        return err_set(err, ERR_INTERNAL, "cannot make sense of %s", path);
+    *out = st;
+    return 0;
+}
+
+int process_identify(pid_t pid, struct err *err, struct process_id *out)
+{
+    struct proc_stat st;
+    if (proc_stat_read(pid, err, &st) < 0)
+        return -1;
+    if (st.state == 'Z' || st.state == 'X')
+        return err_set(err, ERR_NOT_FOUND, "process %d has ended", (int)pid);
+    *out = (struct process_id){pid, st.start_ticks};
+    return 0;
+}
+
+bool process_alive(struct process_id id)
+{
+    struct process_id now;
+    return id.pid > 0 && process_identify(id.pid, NULL, &now) == 0 && now.start_ticks == id.start_ticks;
+}
+
+int process_signal(struct process_id id, int signal, struct err *err)
+{
+    cleanup_fd int pidfd = (int)syscall(SYS_pidfd_open, id.pid, 0);
+    if (pidfd < 0)
+        return err_errno(err, ERR_NOT_FOUND, errno, "process %d", (int)id.pid);
+    /* The descriptor pins the process: if the identity still matches now, it is the right one. */
+    if (!process_alive(id))
+        return err_set(err, ERR_NOT_FOUND, "process %d has ended", (int)id.pid);
+    if (syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) < 0)
+        return err_errno(err, ERR_INTERNAL, errno, "cannot signal process %d", (int)id.pid);
+    return 0;
+}
+
+int process_usage(pid_t pid, struct err *err, struct process_usage *out)
+{
+    struct proc_stat st;
+    if (proc_stat_read(pid, err, &st) < 0)
+        return -1;
+    uint64_t tick_ns = 1000000000u / (uint64_t)sysconf(_SC_CLK_TCK);
+    out->cpu_ns = (st.user_ticks + st.system_ticks) * tick_ns;
+    out->rss_bytes = st.rss_pages < 0 ? 0 : (uint64_t)st.rss_pages * (uint64_t)sysconf(_SC_PAGESIZE);
+    return 0;
+}

@@ -1,0 +1,29 @@
+/* Processes: an identity that survives reuse of process ids (id and start time), and what /proc says of one. */
+#ifndef BASE_PROCESS_H
+#define BASE_PROCESS_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+/* A process is named by its id and the clock tick it was started at, so that a reused id is never mistaken for it. */
+struct process_id {
+    pid_t pid;
+    uint64_t start_ticks;
+};
+
+struct process_usage {
+    uint64_t cpu_ns;    /* user and system time of all its threads */
+    uint64_t rss_bytes; /* resident memory, file-backed and shared included */
+};
+
+/* Identity of the process that has `pid` now; ERR_NOT_FOUND when there is none (a zombie counts as none). */
+MUST_CHECK int process_identify(pid_t pid, struct err *err, struct process_id *out);
+/* True while that very process runs (zombies do not). */
+bool process_alive(struct process_id id);
+/* Sends a signal to that very process; ERR_NOT_FOUND when it is gone. Race-free by pidfd. */
+MUST_CHECK int process_signal(struct process_id id, int signal, struct err *err);
+MUST_CHECK int process_usage(pid_t pid, struct err *err, struct process_usage *out);
+
+#endif

@@ -1,4 +1,5 @@
-/* Clean-up attributes: `cleanup_fd int fd = -1;`, `cleanup_free char *text = NULL;`, `cleanup_buf struct buf b = {0};`. */
+/* Clean-up attributes: `cleanup_fd int fd = -1;`, `cleanup_free char *text = NULL;`, `cleanup_buf struct buf b = {0};`.
+ */
 #ifndef BASE_CLEANUP_H
 #define BASE_CLEANUP_H
 

@@ -1,5 +1,6 @@
-/* Time. Durations and deadlines use CLOCK_BOOTTIME (it goes on while the machine sleeps, and nobody can set it); wall time
- * is only ever shown to people. Code whose decisions depend on time takes `now` as a parameter, so that tests own it. */
+/* Time. Durations and deadlines use CLOCK_BOOTTIME (it goes on while the machine sleeps, and nobody can set it); wall
+ * time is only ever shown to people. Code whose decisions depend on time takes `now` as a parameter, so that tests own
+ * it. */
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H
 

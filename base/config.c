@@ -57,7 +57,8 @@ static int config_set(const struct config_key *key, const char *value, struct er
         if (config_parse_size(value, err, &number) < 0)
             return -1;
         if ((key->min || key->max) && (number < key->min || number > key->max))
-            return err_set(err, ERR_INVALID, "%" PRIu64 " is not between %" PRIu64 " and %" PRIu64, number, key->min, key->max);
+            return err_set(
+                err, ERR_INVALID, "%" PRIu64 " is not between %" PRIu64 " and %" PRIu64, number, key->min, key->max);
         *(uint64_t *)field = number;
         return 0;
     }

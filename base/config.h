@@ -3,8 +3,8 @@
  *
  *   static const struct config_key keys[] = {
  *       {"log.level", CONFIG_STRING, offsetof(struct options, log_level), "info", 0, 0, "error, warn, info or debug"},
- *       {"raft.election_ms", CONFIG_UINT, offsetof(struct options, election_ms), "500", 100, 60000, "election timeout"},
- *       {NULL}};
+ *       {"raft.election_ms", CONFIG_UINT, offsetof(struct options, election_ms), "500", 100, 60000, "election
+ * timeout"}, {NULL}};
  *
  * A string field is `char *` that the struct owns (config_free releases them); CONFIG_UINT is uint64_t, CONFIG_BOOL is
  * bool, CONFIG_DOUBLE is double. Sizes accept the suffixes K, M, G, T (1024). A key without default (NULL) is required.

@@ -7,12 +7,12 @@
 
 #include "base/log.h"
 
-#define ENSURE(condition)                                                                                               \
-    do {                                                                                                                \
-        if (__builtin_expect(!(condition), 0)) {                                                                        \
-            log_event(LOG_ERROR, "ensure.failed", "check=\"%s\" at=%s:%d", #condition, __FILE__, __LINE__);              \
-            abort();                                                                                                    \
-        }                                                                                                               \
+#define ENSURE(condition)                                                                                              \
+    do {                                                                                                               \
+        if (__builtin_expect(!(condition), 0)) {                                                                       \
+            log_event(LOG_ERROR, "ensure.failed", "check=\"%s\" at=%s:%d", #condition, __FILE__, __LINE__);            \
+            abort();                                                                                                   \
+        }                                                                                                              \
     } while (0)
 
 #endif

@@ -13,31 +13,31 @@
 #define MUST_CHECK __attribute__((warn_unused_result))
 
 /*  code            name on the wire     exit  retry  */
-#define ERR_LIST(X)                                                                                                      \
-    X(ERR_NONE, "none", 0, false)                                                                                        \
-    X(ERR_INTERNAL, "internal", 70, false)               /* our own fault, or the system refused something basic */      \
-    X(ERR_INVALID, "invalid", 2, false)                  /* what was asked for makes no sense */                         \
-    X(ERR_NOT_FOUND, "not-found", 3, false)                                                                              \
-    X(ERR_EXISTS, "exists", 4, false)                                                                                    \
-    X(ERR_BUSY, "busy", 5, true)                         /* another job holds the thing */                               \
-    X(ERR_STATE, "wrong-state", 6, false)                /* not possible in the state the thing is in */                 \
-    X(ERR_CAPACITY, "no-capacity", 7, false)             /* no host has room */                                          \
-    X(ERR_UNSUPPORTED, "unsupported", 8, false)          /* kernel, QEMU or machine cannot do it */                      \
-    X(ERR_DENIED, "denied", 9, false)                                                                                    \
-    X(ERR_UNAVAILABLE, "unavailable", 10, true)          /* nobody answers: no leader, host down, connection lost */     \
-    X(ERR_NOT_LEADER, "not-leader", 10, true)            /* ask the leader named in the message */                       \
-    X(ERR_TIMEOUT, "timeout", 11, true)                                                                                  \
-    X(ERR_CANCELLED, "cancelled", 12, false)                                                                             \
-    X(ERR_PROTOCOL, "protocol", 13, false)               /* a peer sent what it must not send */                         \
-    X(ERR_CONVERGENCE, "no-convergence", 14, false)      /* the guest writes faster than the budget allows */            \
-    X(ERR_CORRUPT, "corrupt", 15, false)                 /* data does not match its checksum */                          \
-    X(ERR_JOB_FAILED, "job-failed", 1, false)            /* a job that was waited for failed */
+#define ERR_LIST(X)                                                                                                    \
+    X(ERR_NONE, "none", 0, false)                                                                                      \
+    X(ERR_INTERNAL, "internal", 70, false) /* our own fault, or the system refused something basic */                  \
+    X(ERR_INVALID, "invalid", 2, false)    /* what was asked for makes no sense */                                     \
+    X(ERR_NOT_FOUND, "not-found", 3, false)                                                                            \
+    X(ERR_EXISTS, "exists", 4, false)                                                                                  \
+    X(ERR_BUSY, "busy", 5, true)                /* another job holds the thing */                                      \
+    X(ERR_STATE, "wrong-state", 6, false)       /* not possible in the state the thing is in */                        \
+    X(ERR_CAPACITY, "no-capacity", 7, false)    /* no host has room */                                                 \
+    X(ERR_UNSUPPORTED, "unsupported", 8, false) /* kernel, QEMU or machine cannot do it */                             \
+    X(ERR_DENIED, "denied", 9, false)                                                                                  \
+    X(ERR_UNAVAILABLE, "unavailable", 10, true) /* nobody answers: no leader, host down, connection lost */            \
+    X(ERR_NOT_LEADER, "not-leader", 10, true)   /* ask the leader named in the message */                              \
+    X(ERR_TIMEOUT, "timeout", 11, true)                                                                                \
+    X(ERR_CANCELLED, "cancelled", 12, false)                                                                           \
+    X(ERR_PROTOCOL, "protocol", 13, false)          /* a peer sent what it must not send */                            \
+    X(ERR_CONVERGENCE, "no-convergence", 14, false) /* the guest writes faster than the budget allows */               \
+    X(ERR_CORRUPT, "corrupt", 15, false)            /* data does not match its checksum */                             \
+    X(ERR_JOB_FAILED, "job-failed", 1, false)       /* a job that was waited for failed */
 
 enum err_code {
 #define X(code, name, exit_status, retry) code,
     ERR_LIST(X)
 #undef X
-    ERR_COUNT
+        ERR_COUNT
 };
 
 #define ERR_MESSAGE_MAX 512

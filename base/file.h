@@ -9,7 +9,8 @@
 
 /* Reads the file at `path` into `out` (replacing its contents); more than `max` bytes is an error. */
 MUST_CHECK int file_read(const char *path, size_t max, struct err *err, struct buf *out);
-/* Writes `path` so that a reader sees the old or the new contents, also after a crash: temporary file, fsync, rename. */
+/* Writes `path` so that a reader sees the old or the new contents, also after a crash: temporary file, fsync, rename.
+ */
 MUST_CHECK int file_write(const char *path, const void *data, size_t len, mode_t mode, struct err *err);
 /* Makes the directory and its parents; what exists already is fine. New ones get `mode`. */
 MUST_CHECK int file_make_dirs(const char *path, mode_t mode, struct err *err);

@@ -7,8 +7,8 @@
 
 #define FORMAT_MAX 32
 
-const char *format_bytes(uint64_t bytes, char out[static FORMAT_MAX]);        /* 1.5 GiB */
+const char *format_bytes(uint64_t bytes, char out[static FORMAT_MAX]);             /* 1.5 GiB */
 const char *format_duration_ms(uint64_t duration_ms, char out[static FORMAT_MAX]); /* 350 ms, 4.2 s, 3m12s, 2d4h */
-const char *format_time_ms(int64_t wall_ms, char out[static FORMAT_MAX]);     /* 2025-01-31T12:00:00Z */
+const char *format_time_ms(int64_t wall_ms, char out[static FORMAT_MAX]);          /* 2025-01-31T12:00:00Z */
 
 #endif

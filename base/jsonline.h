@@ -31,7 +31,8 @@ void jsonline_send(struct jsonline *stream, json_t *message);
 /* Closes after what was sent before has left. Allowed inside the callbacks. NULL is fine. */
 void jsonline_close(struct jsonline *stream);
 
-/* Listens at `path` (mode 0600; a stale socket there is replaced); `on_accept` gets each connection's descriptor (take). */
+/* Listens at `path` (mode 0600; a stale socket there is replaced); `on_accept` gets each connection's descriptor
+ * (take). */
 struct jsonline_server;
 MUST_CHECK int jsonline_listen(uv_loop_t *loop, const char *path, void (*on_accept)(void *user, int fd), void *user,
     struct err *err, struct jsonline_server **out);

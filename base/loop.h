@@ -1,5 +1,5 @@
-/* Small helpers over libuv, so that every program runs things on its loop in one way: a timer that owns itself, a signal
- * handler that stops the program, and closing a whole loop. */
+/* Small helpers over libuv, so that every program runs things on its loop in one way: a timer that owns itself, a
+ * signal handler that stops the program, and closing a whole loop. */
 #ifndef BASE_LOOP_H
 #define BASE_LOOP_H
 

@@ -33,7 +33,8 @@ struct metrics_histogram {
 };
 void metrics_observe(struct metrics_histogram *h, double value);
 void metrics_histogram(struct metrics *m, const char *name, const char *help, const struct metrics_histogram *h);
-/* What every daemon says of itself: process_cpu_seconds_total, process_resident_memory_bytes, drover_build_info{program,version}. */
+/* What every daemon says of itself: process_cpu_seconds_total, process_resident_memory_bytes,
+ * drover_build_info{program,version}. */
 void metrics_process(struct metrics *m, const char *program);
 
 #endif

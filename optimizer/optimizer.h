@@ -2,8 +2,8 @@
  * reasons comes out. No I/O, no clock, no globals; the same input gives the same plan, to the letter.
  *
  * Hot is what is hot for long: a host whose utilization of CPU, memory or IOPS has been above `high` for `hold_ms` is
- * relieved until it is below `low` (hysteresis), by the moves with the best gain for their cost that no capacity forbids. A VM
- * that moved lately rests. The second run on an unchanged cluster plans nothing.
+ * relieved until it is below `low` (hysteresis), by the moves with the best gain for their cost that no capacity
+ * forbids. A VM that moved lately rests. The second run on an unchanged cluster plans nothing.
  *
  * Units: CPU in cores, memory in bytes, IOPS in operations per second; utilization is a share of capacity. */
 #ifndef OPTIMIZER_OPTIMIZER_H
@@ -21,18 +21,18 @@ enum resource { RESOURCE_CPU, RESOURCE_MEMORY, RESOURCE_IOPS, RESOURCE_COUNT };
 
 struct optimizer_host {
     char name[OPTIMIZER_NAME_MAX];
-    bool accepts;                      /* up, and may take VMs */
-    double capacity[RESOURCE_COUNT];   /* 0: unlimited or unknown */
-    double overhead[RESOURCE_COUNT];   /* what the host uses besides its VMs */
+    bool accepts;                    /* up, and may take VMs */
+    double capacity[RESOURCE_COUNT]; /* 0: unlimited or unknown */
+    double overhead[RESOURCE_COUNT]; /* what the host uses besides its VMs */
 };
 
 struct optimizer_vm {
     char name[OPTIMIZER_NAME_MAX];
-    size_t host;                       /* index of its host; SIZE_MAX: to be placed */
-    bool movable;                      /* running, no job on it, no device that forbids it */
-    double demand[RESOURCE_COUNT];     /* memory: what it may use at most */
-    double move_cost_s;                /* seconds a migration is expected to take */
-    uint64_t moved_ms;                 /* when it last moved; 0: never */
+    size_t host;                   /* index of its host; SIZE_MAX: to be placed */
+    bool movable;                  /* running, no job on it, no device that forbids it */
+    double demand[RESOURCE_COUNT]; /* memory: what it may use at most */
+    double move_cost_s;            /* seconds a migration is expected to take */
+    uint64_t moved_ms;             /* when it last moved; 0: never */
 };
 
 struct optimizer_input {
@@ -40,15 +40,15 @@ struct optimizer_input {
     size_t host_count;
     const struct optimizer_vm *vms;
     size_t vm_count;
-    uint64_t now_ms;                   /* any clock that does not jump */
+    uint64_t now_ms; /* any clock that does not jump */
 };
 
 struct optimizer_settings {
     double high[RESOURCE_COUNT], low[RESOURCE_COUNT]; /* utilization */
-    uint64_t hold_ms;                  /* how long it must have been hot */
-    uint64_t rest_ms;                  /* a VM that moved stays for so long */
-    double min_gain;                   /* of the imbalance score, for a move to be worth it */
-    size_t max_moves;                  /* in one plan */
+    uint64_t hold_ms;                                 /* how long it must have been hot */
+    uint64_t rest_ms;                                 /* a VM that moved stays for so long */
+    double min_gain;                                  /* of the imbalance score, for a move to be worth it */
+    size_t max_moves;                                 /* in one plan */
 };
 void optimizer_defaults(struct optimizer_settings *out);
 
@@ -57,17 +57,18 @@ struct optimizer_memory;
 struct optimizer_memory *optimizer_memory_new(void);
 void optimizer_memory_free(struct optimizer_memory *memory);
 /* Takes notice of a sample. O(hosts + VMs). */
-void optimizer_observe(struct optimizer_memory *memory, const struct optimizer_settings *settings, const struct optimizer_input *input);
+void optimizer_observe(
+    struct optimizer_memory *memory, const struct optimizer_settings *settings, const struct optimizer_input *input);
 
 enum optimizer_verdict { VERDICT_BALANCED, VERDICT_WATCHING, VERDICT_HOT };
 /* How a host stands, with since when it has been hot. */
-enum optimizer_verdict optimizer_verdict(const struct optimizer_memory *memory, const struct optimizer_settings *settings,
-    const struct optimizer_input *input, size_t host, uint64_t *hot_for_ms);
+enum optimizer_verdict optimizer_verdict(const struct optimizer_memory *memory,
+    const struct optimizer_settings *settings, const struct optimizer_input *input, size_t host, uint64_t *hot_for_ms);
 
 struct optimizer_move {
     size_t vm, from, to;
     double gain, cost_s;
-    char reason[OPTIMIZER_TEXT_MAX];   /* one sentence with the figures that decided */
+    char reason[OPTIMIZER_TEXT_MAX];    /* one sentence with the figures that decided */
     char runner_up[OPTIMIZER_TEXT_MAX]; /* why not the next best */
 };
 
@@ -75,16 +76,16 @@ struct optimizer_plan {
     struct optimizer_move moves[OPTIMIZER_MOVES_MAX];
     size_t move_count;
     double imbalance_before, imbalance_after;
-    char verdict[OPTIMIZER_TEXT_MAX];  /* why there are no, or no more, moves */
+    char verdict[OPTIMIZER_TEXT_MAX]; /* why there are no, or no more, moves */
 };
 
-/* Plans moves that relieve hot hosts. With `at_once`, what is above `high` counts as hot without the hold time (a user's
- * `optimizer plan`). O(moves x (VMs of hot hosts) x hosts). */
+/* Plans moves that relieve hot hosts. With `at_once`, what is above `high` counts as hot without the hold time (a
+ * user's `optimizer plan`). O(moves x (VMs of hot hosts) x hosts). */
 void optimizer_plan(const struct optimizer_memory *memory, const struct optimizer_settings *settings,
     const struct optimizer_input *input, bool at_once, struct optimizer_plan *out);
 
-/* The host for VM `vm` of the input (initial placement, or a migration without a target: `exclude` is then its present host,
- * else SIZE_MAX). SIZE_MAX when none has room; `reason` says why, or why this one. */
+/* The host for VM `vm` of the input (initial placement, or a migration without a target: `exclude` is then its present
+ * host, else SIZE_MAX). SIZE_MAX when none has room; `reason` says why, or why this one. */
 size_t optimizer_place(const struct optimizer_settings *settings, const struct optimizer_input *input, size_t vm,
     size_t exclude, char reason[OPTIMIZER_TEXT_MAX]);
 

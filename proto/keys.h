@@ -1,5 +1,6 @@
 /* Key pairs (Curve25519, as CURVE uses them) and their files. A pair is two files: NAME.key holds the secret and the
- * public key and has mode 0600, NAME.pub holds the public key. In text a key is 40 characters of Z85 (ZeroMQ RFC 32). */
+ * public key and has mode 0600, NAME.pub holds the public key. In text a key is 40 characters of Z85 (ZeroMQ RFC 32).
+ */
 #ifndef PROTO_KEYS_H
 #define PROTO_KEYS_H
 

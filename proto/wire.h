@@ -8,9 +8,9 @@
  *   wire_client_open -> (hello) -> wire_call(wire_client_peer(c), METHOD, &message, 2000, done, user)
  *                                      `-> done(user, NULL, body, len)   or   done(user, &err, NULL, 0)   exactly once
  *
- * Failure modes: a lost connection is reconnected by ZeroMQ with back-off; calls in flight end with ERR_TIMEOUT at their
- * deadline, or ERR_UNAVAILABLE when the message could not be queued. A malformed, oversized or unexpected message is
- * dropped and counted, and costs its sender its session (its peer is forgotten until it says hello again).
+ * Failure modes: a lost connection is reconnected by ZeroMQ with back-off; calls in flight end with ERR_TIMEOUT at
+ * their deadline, or ERR_UNAVAILABLE when the message could not be queued. A malformed, oversized or unexpected message
+ * is dropped and counted, and costs its sender its session (its peer is forgotten until it says hello again).
  *
  * Everything runs on the loop's thread; no callback is made from inside the call that caused it. */
 #ifndef PROTO_WIRE_H
@@ -23,11 +23,11 @@
 #include "base/err.h"
 #include "proto/keys.h"
 
-#define WIRE_PROTOCOL_MIN     1
-#define WIRE_PROTOCOL_MAX     1
-#define WIRE_MESSAGE_MAX      (2u << 20) /* default bound of one message; both sides check it */
-#define WIRE_PRINCIPAL_MAX    64
-#define WIRE_ADDRESS_MAX      128
+#define WIRE_PROTOCOL_MIN  1
+#define WIRE_PROTOCOL_MAX  1
+#define WIRE_MESSAGE_MAX   (2u << 20) /* default bound of one message; both sides check it */
+#define WIRE_PRINCIPAL_MAX 64
+#define WIRE_ADDRESS_MAX   128
 
 enum principal_kind { PRINCIPAL_CONTROLLER, PRINCIPAL_HOST, PRINCIPAL_USER };
 
@@ -40,24 +40,26 @@ struct principal {
  * that a revoked key is out at once. Must be quick and must not call back into wire. */
 typedef bool (*wire_auth_fn)(void *user, const uint8_t public_key[KEY_BYTES], struct principal *out);
 
-struct wire;         /* the context: ZeroMQ, our key, the ZAP handler */
+struct wire; /* the context: ZeroMQ, our key, the ZAP handler */
 struct wire_server;
 struct wire_client;
 struct wire_peer;    /* the other end of one connection, as something to call */
 struct wire_request; /* one incoming request: to be answered exactly once */
 
 /* Makes the context. `key` is copied. Without `auth` nobody may connect to a server of this context.
- * `program` ("drover-hostd 0.1.0") is sent in hellos; copied. Take: wire_free(), after all servers and clients are closed. */
+ * `program` ("drover-hostd 0.1.0") is sent in hellos; copied. Take: wire_free(), after all servers and clients are
+ * closed. */
 MUST_CHECK int wire_new(uv_loop_t *loop, const struct key_pair *key, const char *program, wire_auth_fn auth, void *user,
     struct err *err, struct wire **out);
 void wire_free(struct wire *wire);
 
 /* Handler of an incoming request. `body` is lent for the duration of the call. It must see to it that exactly one of
- * wire_reply() and wire_reply_error() is called for `request`, now or later. For FRAME_NOTE messages `request` is NULL. */
-typedef void (*wire_handler_fn)(void *user, struct wire_request *request, struct wire_peer *peer, uint32_t method,
-    const uint8_t *body, size_t len);
-/* Told when a peer's session begins (hello done) and ends (`up` false: heartbeats missed, connection lost, or misbehaved;
- * the peer is freed after this call and must not be used again). May be NULL. */
+ * wire_reply() and wire_reply_error() is called for `request`, now or later. For FRAME_NOTE messages `request` is NULL.
+ */
+typedef void (*wire_handler_fn)(
+    void *user, struct wire_request *request, struct wire_peer *peer, uint32_t method, const uint8_t *body, size_t len);
+/* Told when a peer's session begins (hello done) and ends (`up` false: heartbeats missed, connection lost, or
+ * misbehaved; the peer is freed after this call and must not be used again). May be NULL. */
 typedef void (*wire_peer_fn)(void *user, struct wire_peer *peer, bool up);
 
 struct wire_options {
@@ -78,8 +80,8 @@ void wire_server_close(struct wire_server *server);
 /* Ends the sessions of a principal, e.g. once its key is revoked. */
 void wire_server_drop(struct wire_server *server, const char *principal);
 
-/* Connects to a server whose public key is known; returns at once, connects in the background, for ever. on_peer tells when
- * it is up. Take: wire_client_close(). */
+/* Connects to a server whose public key is known; returns at once, connects in the background, for ever. on_peer tells
+ * when it is up. Take: wire_client_close(). */
 MUST_CHECK int wire_client_open(struct wire *wire, const char *address, const uint8_t server_key[KEY_BYTES],
     const struct wire_options *options, struct err *err, struct wire_client **out);
 /* The server's end; valid as long as the client is open, also while not connected. */
@@ -109,7 +111,8 @@ void wire_reply_error(struct wire_request *request, const struct err *err);
 /* Who asked; lent as long as the request. */
 const struct principal *wire_request_principal(const struct wire_request *request);
 
-/* Messages dropped because they were malformed, oversized, forged or unexpected, and connections refused. For metrics. */
+/* Messages dropped because they were malformed, oversized, forged or unexpected, and connections refused. For metrics.
+ */
 struct wire_counters {
     uint64_t messages_in, messages_out, bytes_in, bytes_out, rejected, refused;
 };

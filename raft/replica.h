@@ -1,13 +1,13 @@
 /* replica: one member of one replicated log. It knows bytes, not VMs.
  *
- * Stands on libraft (canonical/raft, 0.22) with its libuv disk backend; messages between members travel over wire, so that
- * only enrolled controllers take part. The happy path: the leader's replica_submit() appends an entry, a majority has it on
- * disk, every member's apply() sees it in the same order, and the submitter's callback gets apply()'s result.
+ * Stands on libraft (canonical/raft, 0.22) with its libuv disk backend; messages between members travel over wire, so
+ * that only enrolled controllers take part. The happy path: the leader's replica_submit() appends an entry, a majority
+ * has it on disk, every member's apply() sees it in the same order, and the submitter's callback gets apply()'s result.
  *
  * Failure modes: not the leader -> ERR_NOT_LEADER; leadership lost while an entry is under way -> ERR_UNAVAILABLE, and
- * nobody knows yet whether it will be applied: commands carry an id, so that a retry is recognized by the state machine.
- * A disk error is logged and ends the process: a supervisor restarts it and the others go on. Entries are at most
- * REPLICA_ENTRY_MAX bytes; a snapshot travels in chunks on a connection of its own, so it cannot delay heartbeats.
+ * nobody knows yet whether it will be applied: commands carry an id, so that a retry is recognized by the state
+ * machine. A disk error is logged and ends the process: a supervisor restarts it and the others go on. Entries are at
+ * most REPLICA_ENTRY_MAX bytes; a snapshot travels in chunks on a connection of its own, so it cannot delay heartbeats.
  *
  * Everything runs on the loop's thread; callbacks are never made from inside the call that caused them. */
 #ifndef RAFT_REPLICA_H
@@ -29,29 +29,31 @@ enum replica_role { REPLICA_SPARE, REPLICA_STANDBY, REPLICA_VOTER };
 /* The state machine. */
 struct replica_fsm {
     void *user;
-    /* Applies one entry; may not fail. `result` is handed to the submitter if it is on this member (copied), else dropped. */
+    /* Applies one entry; may not fail. `result` is handed to the submitter if it is on this member (copied), else
+     * dropped. */
     void (*apply)(void *user, const uint8_t *entry, size_t len, struct buf *result);
     /* Writes the whole state into `out`. */
     void (*snapshot)(void *user, struct buf *out);
     /* Replaces the state by a snapshot; an error ends the process. */
     MUST_CHECK int (*restore)(void *user, const uint8_t *data, size_t len, struct err *err);
-    /* Leadership of this member began or ended. `leader` true: a barrier of the new term has been applied, reads are valid. */
+    /* Leadership of this member began or ended. `leader` true: a barrier of the new term has been applied, reads are
+     * valid. */
     void (*on_leader)(void *user, bool leader);
 };
 
 struct replica_member {
-    char name[WIRE_PRINCIPAL_MAX]; /* the principal's name; its raft id is derived from it */
+    char name[WIRE_PRINCIPAL_MAX];  /* the principal's name; its raft id is derived from it */
     char address[WIRE_ADDRESS_MAX]; /* tcp://IP:PORT of its raft server */
     uint8_t public_key[KEY_BYTES];
     enum replica_role role;
 };
 
 struct replica_options {
-    const char *name;      /* this member's */
-    const char *directory; /* of the log and snapshots; made with mode 0700 */
-    const char *listen;    /* address to bind; the port after it is used for snapshots */
-    uint32_t election_ms;  /* 0: 500 */
-    uint32_t heartbeat_ms; /* 0: 50 */
+    const char *name;            /* this member's */
+    const char *directory;       /* of the log and snapshots; made with mode 0700 */
+    const char *listen;          /* address to bind; the port after it is used for snapshots */
+    uint32_t election_ms;        /* 0: 500 */
+    uint32_t heartbeat_ms;       /* 0: 50 */
     uint32_t snapshot_threshold; /* entries; 0: 8192 */
 };
 
@@ -61,8 +63,8 @@ struct replica_options {
 MUST_CHECK int replica_open(struct wire *wire, uv_loop_t *loop, const struct replica_options *options,
     const struct replica_fsm *fsm, const struct replica_member *members, size_t count, bool join, struct err *err,
     struct replica **out);
-/* Hands leadership over if it has it, closes, then calls `closed`, after which the memory is gone. Callbacks of entries under
- * way are called with ERR_CANCELLED first. */
+/* Hands leadership over if it has it, closes, then calls `closed`, after which the memory is gone. Callbacks of entries
+ * under way are called with ERR_CANCELLED first. */
 void replica_close(struct replica *replica, void (*closed)(void *user), void *user);
 
 /* `err` NULL: applied, with the result of apply(), lent for the call. */
@@ -78,7 +80,7 @@ void replica_add(struct replica *replica, const struct replica_member *member, r
 void replica_remove(struct replica *replica, const char *name, replica_done_fn fn, void *user);
 
 struct replica_status {
-    bool leader;                     /* and ready for reads */
+    bool leader;                          /* and ready for reads */
     char leader_name[WIRE_PRINCIPAL_MAX]; /* empty: none known */
     uint64_t term, commit_index, applied_index, last_index;
     uint64_t snapshots_taken, elections;

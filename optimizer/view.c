@@ -15,7 +15,7 @@
 
 static bool amount_sane(double amount)
 {
-    return isfinite(amount) && amount >= 0 && amount <= AMOUNT_LIMIT;
+    return amount >= 0 && amount <= AMOUNT_LIMIT; /* false for NaN */
 }
 
 static double amount_or_zero(double amount)

@@ -10,9 +10,9 @@
 #include "base/file.h"
 
 #define CONFIG_FILE_MAX (1u << 20)
+#define CONFIG_LINE_MAX 198u /* inih's buffer: it would take the rest of a longer line for a line of its own */
 
 struct config_reader {
-    const char *name;
     const struct config_key *keys;
     void *options;
     bool *seen;
@@ -32,7 +32,7 @@ int config_parse_size(const char *text, struct err *err, uint64_t *out)
         shift = 10u * (unsigned)(s - suffixes + 1);
         end++;
     }
-    if (end == text || *end || errno || text[0] == '-' || value > (UINT64_MAX >> shift))
+    if (text[0] < '0' || text[0] > '9' || *end || errno || value > (UINT64_MAX >> shift))
         return err_set(err, ERR_INVALID, "'%.64s' is not a whole number (K, M, G and T may follow)", text);
     *out = (uint64_t)value << shift;
     return 0;
@@ -82,39 +82,56 @@ static int config_set(const struct config_key *key, const char *value, struct er
 static int config_handle(void *user, const char *section, const char *name, const char *value)
 {
     struct config_reader *r = user;
+    if (r->failed) /* inih goes on behind an error; the first one is what counts */
+        return 0;
     char full[128];
     snprintf(full, sizeof full, "%s.%s", section, name);
     for (size_t i = 0; r->keys[i].name; i++) {
         if (strcmp(r->keys[i].name, full) != 0)
             continue;
         if (config_set(&r->keys[i], value, r->err, r->options) < 0) {
-            err_wrap(r->err, "%s: key %s", r->name, full);
+            err_wrap(r->err, "key %s", full);
             r->failed = true;
             return 0;
         }
         r->seen[i] = true;
         return 1;
     }
-    err_set(r->err, ERR_INVALID, "%s: unknown key %s; --help lists the keys", r->name, full);
+    err_set(r->err, ERR_INVALID, "unknown key %s; --help lists the keys", full);
     r->failed = true;
+    return 0;
+}
+
+static int config_check_lines(const char *name, const char *text, struct err *err)
+{
+    for (unsigned line = 1; *text; line++) {
+        size_t len = strcspn(text, "\n");
+        if (len > CONFIG_LINE_MAX)
+            return err_set(err, ERR_INVALID, "%s: line %u is longer than %u bytes", name, line, CONFIG_LINE_MAX);
+        text += len + (text[len] == '\n');
+    }
     return 0;
 }
 
 int config_parse(const char *name, const char *text, const struct config_key *keys, struct err *err, void *options)
 {
+    if (config_check_lines(name, text, err) < 0)
+        return -1;
     size_t count = 0;
     while (keys[count].name)
         count++;
     cleanup_free bool *seen = mem_zalloc(count * sizeof *seen);
-    struct config_reader r = {name, keys, options, seen, err, false};
+    struct config_reader r = {keys, options, seen, err, false};
     for (size_t i = 0; i < count; i++)
         if (keys[i].fallback && config_set(&keys[i], keys[i].fallback, err, options) < 0) {
             err_wrap(err, "default of key %s", keys[i].name);
             goto fail;
         }
     int line = ini_parse_string(text, config_handle, &r);
-    if (r.failed)
+    if (r.failed) {
+        err_wrap(err, "%s: line %d", name, line);
         goto fail;
+    }
     if (line != 0) {
         err_set(err, ERR_INVALID, "%s: line %d is neither [section] nor key = value", name, line);
         goto fail;

@@ -146,7 +146,8 @@ int jsonline_connect(
     struct sockaddr_un address;
     if (unix_address(path, err, &address) < 0)
         return -1;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    /* Non-blocking, because connect(2) waits for room in the backlog of a server that hangs; EAGAIN counts as dead. */
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return err_errno(err, ERR_INTERNAL, errno, "cannot make a socket");
     if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {

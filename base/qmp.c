@@ -53,9 +53,11 @@ static void qmp_call_end(struct qmp_call *call, const struct err *err, json_t *r
     free(call);
 }
 
+/* Only those made so far: a callback that tries again must not keep this loop going. */
 static void qmp_fail_calls(struct qmp *qmp, const struct err *err)
 {
-    while (qmp->calls)
+    uint64_t last = qmp->last_id;
+    while (qmp->calls && qmp->calls->id <= last)
         qmp_call_end(qmp->calls, err, NULL);
 }
 
@@ -77,7 +79,10 @@ static void qmp_call_late(void *user)
     struct qmp_call *call = user;
     struct qmp *qmp = call->qmp;
     struct err err;
-    err_set(&err, ERR_TIMEOUT, "QEMU did not answer %s in time", call->name);
+    if (qmp->state == QMP_GONE)
+        err_set(&err, ERR_UNAVAILABLE, "QEMU went away before %s", call->name);
+    else
+        err_set(&err, ERR_TIMEOUT, "QEMU did not answer %s in time", call->name);
     qmp->busy++;
     qmp_call_end(call, &err, NULL);
     qmp->busy--;

@@ -1,0 +1,154 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+
+static char folder[] = "/tmp/drover-file-test-XXXXXX";
+
+static int make_folder(void **state)
+{
+    (void)state;
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int remove_folder(void **state)
+{
+    (void)state;
+    struct err err;
+    return file_remove_tree(folder, &err);
+}
+
+static const char *at(const char *name)
+{
+    static char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
+static void written_is_read(void **state)
+{
+    (void)state;
+    struct err err;
+    cleanup_buf struct buf b = {0};
+    assert_int_equal(file_write(at("a"), "hello", 5, 0600, &err), 0);
+    buf_append(&b, "old contents", 12);
+    assert_int_equal(file_read(at("a"), 5, &err, &b), 0); /* exactly the bound */
+    assert_string_equal(buf_str(&b), "hello");
+    assert_int_equal(file_write(at("a"), "", 0, 0600, &err), 0);
+    assert_int_equal(file_read(at("a"), 0, &err, &b), 0);
+    assert_int_equal(b.len, 0);
+}
+
+static void more_than_the_bound_is_refused(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    cleanup_buf struct buf b = {0};
+    buf_append(&b, "kept", 4);
+    assert_int_equal(file_write(at("a"), "hello", 5, 0600, &err), 0);
+    assert_int_equal(file_read(at("a"), 4, &err, &b), -1);
+    assert_int_equal(err.code, ERR_INVALID);
+    assert_string_equal(buf_str(&b), "kept");
+    assert_int_equal(file_read("/dev/zero", 100000, &err, &b), -1); /* endless: the bound ends it */
+    assert_int_equal(file_read(at("none"), 4, &err, &b), -1);
+    assert_int_equal(err.code, ERR_NOT_FOUND);
+    assert_int_equal(file_read(folder, 4, &err, &b), -1);
+}
+
+static void mode_is_as_asked(void **state)
+{
+    (void)state;
+    struct err err;
+    struct stat st;
+    mode_t old = umask(0);
+    assert_int_equal(file_write(at("m"), "x", 1, 0600, &err), 0);
+    umask(0777);
+    assert_int_equal(stat(at("m"), &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    assert_int_equal(file_write(at("m"), "x", 1, 0640, &err), 0);
+    umask(old);
+    assert_int_equal(stat(at("m"), &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0640);
+}
+
+/* A reader that holds the old file goes on seeing it whole, and a failed write leaves the old contents and no litter.
+ */
+static void replacement_is_atomic(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    assert_int_equal(file_write(at("r"), "old", 3, 0600, &err), 0);
+    cleanup_fd int fd = open(at("r"), O_RDONLY | O_CLOEXEC);
+    assert_int_equal(file_write(at("r"), "newer", 5, 0600, &err), 0);
+    char text[8] = "";
+    assert_int_equal(read(fd, text, sizeof text), 3);
+    assert_string_equal(text, "old");
+
+    assert_int_equal(mkdir(at("dir"), 0700), 0);
+    assert_int_equal(file_write(at("dir"), "x", 1, 0600, &err), -1); /* rename onto a directory fails */
+    char temporary[64];
+    snprintf(temporary, sizeof temporary, "dir.%d.tmp", (int)getpid());
+    assert_int_equal(access(at(temporary), F_OK), -1);
+    assert_int_equal(file_write(at("none/x"), "x", 1, 0600, &err), -1);
+    assert_non_null(strstr(err.message, "none/x"));
+}
+
+static void directories_are_made(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct stat st;
+    assert_int_equal(file_make_dirs(at("d1/d2/d3"), 0700, &err), 0);
+    assert_int_equal(file_make_dirs(at("d1/d2/d3"), 0700, &err), 0);
+    assert_int_equal(stat(at("d1/d2/d3"), &st), 0);
+    assert_true(S_ISDIR(st.st_mode));
+    assert_int_equal(file_write(at("d1/file"), "x", 1, 0600, &err), 0);
+    assert_int_equal(file_make_dirs(at("d1/file/d"), 0700, &err), -1);
+    char long_path[PATH_MAX + 10];
+    memset(long_path, 'a', sizeof long_path - 1);
+    long_path[sizeof long_path - 1] = '\0';
+    assert_int_equal(file_make_dirs(long_path, 0700, &err), -1);
+    assert_int_equal(err.code, ERR_INVALID);
+    assert_int_equal(file_write(long_path, "x", 1, 0600, &err), -1);
+    assert_int_equal(err.code, ERR_INVALID);
+}
+
+static void trees_go_but_links_are_not_followed(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    assert_int_equal(file_make_dirs(at("t/deep/er"), 0700, &err), 0);
+    assert_int_equal(file_write(at("t/deep/er/file"), "x", 1, 0600, &err), 0);
+    assert_int_equal(file_write(at("outside"), "x", 1, 0600, &err), 0);
+    assert_int_equal(symlink(folder, at("t/link")), 0);
+    assert_int_equal(file_remove_tree(at("t"), &err), 0);
+    assert_int_equal(access(at("t"), F_OK), -1);
+    assert_int_equal(access(at("outside"), F_OK), 0);
+    assert_int_equal(file_remove_tree(at("t"), &err), 0); /* what is not there is fine */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(written_is_read),
+        cmocka_unit_test(more_than_the_bound_is_refused),
+        cmocka_unit_test(mode_is_as_asked),
+        cmocka_unit_test(replacement_is_atomic),
+        cmocka_unit_test(directories_are_made),
+        cmocka_unit_test(trees_go_but_links_are_not_followed),
+    };
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}

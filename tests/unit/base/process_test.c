@@ -1,0 +1,127 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/process.h"
+
+/* A child that waits until it is killed. Its name holds what confuses naive readers of /proc/PID/stat. */
+static pid_t child_start(void)
+{
+    int ready[2];
+    assert_int_equal(pipe(ready), 0);
+    fflush(NULL);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        prctl(PR_SET_NAME, "a) R 1 (b");
+        if (write(ready[1], "x", 1) != 1)
+            _exit(1);
+        for (;;)
+            pause();
+    }
+    char byte;
+    assert_int_equal(read(ready[0], &byte, 1), 1);
+    close(ready[0]);
+    close(ready[1]);
+    return pid;
+}
+
+static void identity_of_ourselves(void **state)
+{
+    (void)state;
+    struct err err;
+    struct process_id id = {0}, again = {0};
+    assert_int_equal(process_identify(getpid(), &err, &id), 0);
+    assert_int_equal(id.pid, getpid());
+    assert_true(id.start_ticks > 0);
+    assert_int_equal(process_identify(getpid(), &err, &again), 0);
+    assert_int_equal(id.start_ticks, again.start_ticks);
+    assert_true(process_alive(id));
+}
+
+static void reused_id_is_somebody_else(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct process_id id;
+    assert_int_equal(process_identify(getpid(), &err, &id), 0);
+    id.start_ticks--;
+    assert_false(process_alive(id));
+    assert_int_equal(process_signal(id, SIGKILL, &err), -1); /* it would end this test */
+    assert_int_equal(err.code, ERR_NOT_FOUND);
+}
+
+static void zombies_count_as_gone(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    pid_t pid = child_start();
+    struct process_id id;
+    assert_int_equal(process_identify(pid, &err, &id), 0);
+    assert_true(process_alive(id));
+    assert_int_equal(process_signal(id, SIGKILL, &err), 0);
+    siginfo_t info;
+    assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0); /* ended, not reaped */
+    assert_false(process_alive(id));
+    struct process_id other = {.pid = 1};
+    assert_int_equal(process_identify(pid, &err, &other), -1);
+    assert_int_equal(err.code, ERR_NOT_FOUND);
+    assert_int_equal(other.pid, 1); /* untouched on failure */
+    assert_int_equal(process_signal(id, SIGTERM, &err), -1);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    assert_false(process_alive(id));
+    assert_int_equal(process_signal(id, SIGTERM, &err), -1);
+    assert_int_equal(err.code, ERR_NOT_FOUND);
+}
+
+static void nobody_is_not_alive(void **state)
+{
+    (void)state;
+    assert_false(process_alive((struct process_id){0, 0}));
+    assert_false(process_alive((struct process_id){-1, 0}));
+    struct err err = {0};
+    assert_int_equal(process_signal((struct process_id){0, 0}, SIGTERM, &err), -1);
+}
+
+static void usage_grows_with_work(void **state)
+{
+    (void)state;
+    struct err err;
+    struct process_usage before, after;
+    assert_int_equal(process_usage(getpid(), &err, &before), 0);
+    assert_true(before.rss_bytes > 100000);
+    uint64_t end = clock_now_ns() + 10000000000u; /* only so that a broken clock ends the test */
+    volatile unsigned work = 0;
+    do {
+        for (unsigned i = 0; i < 1000000; i++)
+            work += i;
+        assert_int_equal(process_usage(getpid(), &err, &after), 0);
+    } while (after.cpu_ns == before.cpu_ns && clock_now_ns() < end);
+    assert_true(after.cpu_ns > before.cpu_ns);
+    assert_int_equal(process_usage(0x3fffffff, &err, &after), -1);
+    assert_int_equal(err.code, ERR_NOT_FOUND);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(identity_of_ourselves),
+        cmocka_unit_test(reused_id_is_somebody_else),
+        cmocka_unit_test(zombies_count_as_gone),
+        cmocka_unit_test(nobody_is_not_alive),
+        cmocka_unit_test(usage_grows_with_work),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,9 +1,11 @@
 /* The guest's services, each a thread: a counter over TCP (port 7000) and a UDP echo (port 7001).
  *
  * A client of the counter sends one command a line and gets one line back:
- *   get              the counter after adding one to it: exactly one more than the last client saw, for as long as the
- * guest lives uptime           milliseconds since boot boot             an identifier made at boot verify checks the
- * memory pattern: "ok PAGES" or "corrupt N" verify disk      reads the disk's blocks back: "ok BLOCKS" or "corrupt N"
+ *   get              adds one to the counter and says it: nobody ever sees a number twice, or misses one
+ *   uptime           milliseconds since boot
+ *   boot             an identifier made at boot
+ *   verify           checks the memory pattern: "ok PAGES" or "corrupt N"
+ *   verify disk      reads the disk's blocks back: "ok BLOCKS" or "corrupt N"
  *   load SPEC        as drover.run= on the kernel's command line, with blanks or colons: "ok" or "error WHY"
  *   load             the last SPEC
  *   stream           from now on an increasing number every 10 ms, until the client goes
@@ -15,8 +17,8 @@
 #define COUNTER_PORT 7000
 #define ECHO_PORT    7001
 
-/* Runs loads: "idle", "cpu:PERCENT", "mem:PAGES_PER_S:BYTES[K|M|G][:RANDOM_PERCENT]", "disk:WRITES_PER_S", "off",
- * several with commas. NULL, or what is wrong with it. */
+/* Runs loads, several with commas: "cpu:PERCENT", "mem:PAGES_PER_S:BYTES[K|M|G][:RANDOM_PERCENT]", "disk:WRITES_PER_S".
+ * "idle" ends them all. NULL, or what is wrong with it. */
 const char *loads_run(const char *spec);
 
 /* Starts both services; false when a socket or thread could not be had. */

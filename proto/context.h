@@ -1,0 +1,62 @@
+/* Private to proto/: the context behind `struct wire`, which its servers, clients and peers share. */
+#ifndef PROTO_CONTEXT_H
+#define PROTO_CONTEXT_H
+
+#include "proto/frame.h"
+#include "proto/idmap.h"
+#include "proto/wire.h"
+#include "proto/zsock.h"
+
+#define WIRE_QUEUE_MESSAGES 1000 /* default of wire_options.queue_messages */
+#define WIRE_TURN_MESSAGES  256  /* received in one turn of a socket, before others of the loop get theirs */
+
+/* Liveness. ZeroMQ's own heartbeats find a dead machine or network, pings of ours a program that hangs or has forgotten
+ * us. */
+#define WIRE_TICK_MS              1000
+#define WIRE_PING_MS              2000
+#define WIRE_CLIENT_LOST_MS       8000 /* a client that hears nothing for so long begins anew */
+#define WIRE_SERVER_PROBE_MS      3000 /* a server that hears nothing for so long tries whether the connection is there */
+#define WIRE_SERVER_LOST_MS       10000 /* and after so long forgets the peer */
+#define WIRE_HELLO_MS             2000  /* a hello without answer is repeated */
+#define WIRE_REFUSED_MS           5000  /* and one that was refused: somebody may have upgraded the server */
+#define WIRE_HEARTBEAT_MS         1000
+#define WIRE_HEARTBEAT_TIMEOUT_MS 4000
+#define WIRE_HANDSHAKE_MS         5000
+#define WIRE_CONNECT_MS           3000
+#define WIRE_RECONNECT_MS         50
+#define WIRE_RECONNECT_MAX_MS     1000
+#define WIRE_LINGER_MS            100 /* for the last replies to leave when a socket is closed */
+
+struct zap;
+
+struct wire {
+    uv_loop_t *loop;
+    void *zmq;
+    struct zap *zap;
+    struct key_pair key;
+    char program[FRAME_PROGRAM_MAX];
+    wire_auth_fn auth; /* may be NULL: nobody is known */
+    void *auth_user;
+    struct idmap calls; /* of all peers, by id */
+    uint64_t last_id;   /* of calls and hellos: never reused, so that nothing late is taken for something new */
+    struct wire_counters counters;
+    uint64_t logged_ms, unlogged; /* of rejections: at most one line a second */
+    unsigned sockets;             /* servers and clients that are open */
+};
+
+/* Who a key belongs to now; false: nobody. */
+bool wire_authorize(const struct wire *wire, const uint8_t key[KEY_BYTES], struct principal *out);
+/* Counts something foreign that was dropped, and logs it unless there was such a line just now. */
+void wire_rejected(struct wire *wire, const char *from, const char *why);
+void wire_refused(struct wire *wire, const char *from, const char *key);
+/* Options with the defaults filled in. */
+struct wire_options wire_options_fill(const struct wire_options *options);
+/* Settings every socket of ours has. */
+void wire_socket_setup(struct wire *wire, struct zsock *zsock, const struct wire_options *options);
+/* The frame as a message to be sent; counted as sent. */
+void wire_encode(struct wire *wire, const struct frame *frame, zmq_msg_t *out);
+/* Hello of this side. `out` and `body` are filled; `body` must live as long as `out`. */
+void wire_hello(struct wire *wire, const struct wire_options *options, Drover__FrameKind kind, uint64_t id,
+    Drover__Hello *body, struct frame *out);
+
+#endif

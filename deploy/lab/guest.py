@@ -1,0 +1,117 @@
+"""Talking to a guest of deploy/guest from outside: its counter, a TCP connection that must survive, the 1 kHz prober."""
+import json
+import subprocess
+import threading
+import time
+
+from lab import netns
+
+COUNTER_PORT = 7000
+
+
+class Guest:
+    """One TCP connection to the guest's counter, kept open: a lost connection is an error, never quietly mended."""
+
+    def __init__(self, namespace, address, timeout=10):
+        self.address = address
+        self.socket = netns.tcp_connect(namespace, (address, COUNTER_PORT), timeout)
+        self.reader = self.socket.makefile("rb")
+
+    def ask(self, command, timeout=30):
+        self.socket.settimeout(timeout)
+        self.socket.sendall(command.encode() + b"\n")
+        line = self.reader.readline()
+        if not line.endswith(b"\n"):
+            raise ConnectionError(f"guest {self.address} closed the connection")
+        return line.decode().strip()
+
+    def counter(self):
+        return int(self.ask("get"))
+
+    def uptime_ms(self):
+        return int(self.ask("uptime"))
+
+    def boot(self):
+        return self.ask("boot")
+
+    def load(self, spec):
+        answer = self.ask(f"load {spec}", timeout=60)
+        if answer != "ok":
+            raise RuntimeError(f"load {spec}: {answer}")
+
+    def verify(self, what=""):
+        """Number of pages (or with "disk" blocks) that were found intact; RuntimeError when any is not."""
+        answer = self.ask(f"verify {what}".strip(), timeout=60)
+        word, number = answer.split()
+        if word != "ok":
+            raise RuntimeError(f"guest {self.address}: {answer}")
+        return int(number)
+
+    def close(self):
+        self.reader.close()
+        self.socket.close()
+
+
+class Stream:
+    """Follows a guest's number stream on a thread: every number exactly once, in order, over one TCP connection."""
+
+    def __init__(self, namespace, address):
+        self.socket = netns.tcp_connect(namespace, (address, COUNTER_PORT), 10)
+        self.socket.settimeout(30)
+        self.socket.sendall(b"stream\n")
+        self.last = 0
+        self.longest_pause = 0.0
+        self.problem = None
+        self._closing = False
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    def _follow(self):
+        try:
+            before = time.monotonic()
+            for line in self.socket.makefile("rb"):
+                now = time.monotonic()
+                self.longest_pause = max(self.longest_pause, now - before)
+                before = now
+                if int(line) != self.last + 1:
+                    raise ValueError(f"{int(line)} came after {self.last}")
+                self.last = int(line)
+            raise ConnectionError("connection closed by the guest")
+        except (OSError, ValueError) as error:
+            if not self._closing:
+                self.problem = error
+
+    def alive(self):
+        return self.problem is None and self._thread.is_alive()
+
+    def close(self):
+        self._closing = True
+        try:
+            self.socket.shutdown(2)
+        except OSError:
+            pass
+        self._thread.join(5)
+        self.socket.close()
+
+
+class Pinger:
+    """drover-pinger against one address, from the fabric."""
+
+    def __init__(self, program, namespace, address):
+        self.process = subprocess.Popen(netns.command(namespace, [program, address]), stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+    def report(self):
+        """What was seen since the last report (see tests/lib/pinger.c)."""
+        self.process.stdin.write("report\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def stop(self):
+        out, _ = self.process.communicate("stop\n", timeout=10)
+        return json.loads(out)
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()

@@ -39,6 +39,11 @@ void loop_timer_stop(struct loop_timer *timer)
     uv_timer_stop(&timer->handle);
 }
 
+void loop_timer_unref(struct loop_timer *timer)
+{
+    uv_unref((uv_handle_t *)&timer->handle);
+}
+
 static void loop_timer_closed(uv_handle_t *handle)
 {
     free(handle->data);

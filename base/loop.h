@@ -15,6 +15,8 @@ typedef void (*loop_timer_fn)(void *user);
 struct loop_timer *loop_timer_new(uv_loop_t *loop, loop_timer_fn fn, void *user);
 void loop_timer_start(struct loop_timer *timer, uint64_t first_ms, uint64_t repeat_ms);
 void loop_timer_stop(struct loop_timer *timer);
+/* The timer no longer keeps the loop running by itself. */
+void loop_timer_unref(struct loop_timer *timer);
 /* Stops and frees; NULL is fine. Safe inside its own callback. */
 void loop_timer_free(struct loop_timer *timer);
 

@@ -1,0 +1,478 @@
+#include "migrate/destination.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/ensure.h"
+#include "base/loop.h"
+#include "migrate/announce.h"
+#include "migrate/receiver.h"
+#include "migrate/record.h"
+#include "migrate/seal.h"
+#include "migrate/side.h"
+#include "migrate/statepipe.h"
+#include "proto/engine.pb-c.h"
+
+#define LISTEN_MS   60000u /* nobody connects: give up */
+#define LINGER_MS   5000u  /* after the start: the source may ask again if our answer was lost */
+#define STRIPES_MAX 16u
+/* Switches learn from one frame; the others are for a lost one. */
+static const uint32_t announce_at_ms[] = {0, 50, 200, 500, 1000};
+#define ANNOUNCEMENTS (sizeof announce_at_ms / sizeof *announce_at_ms)
+
+enum destination_phase {
+    DESTINATION_LISTENING,
+    DESTINATION_RECEIVING,
+    DESTINATION_READY,
+    DESTINATION_OWNER,
+    DESTINATION_DONE,
+    DESTINATION_FAILED,
+    DESTINATION_PHASES
+};
+
+#define TO(phase) (1u << (phase))
+static const struct {
+    const char *name; /* as the control socket tells it */
+    unsigned successors;
+} phases[DESTINATION_PHASES] = {
+    [DESTINATION_LISTENING] = {"listening", TO(DESTINATION_RECEIVING) | TO(DESTINATION_FAILED)},
+    [DESTINATION_RECEIVING] = {"receiving", TO(DESTINATION_READY) | TO(DESTINATION_FAILED)},
+    [DESTINATION_READY] = {"loading", TO(DESTINATION_OWNER) | TO(DESTINATION_FAILED)},
+    [DESTINATION_OWNER] = {"started", TO(DESTINATION_DONE) | TO(DESTINATION_FAILED)},
+    [DESTINATION_DONE] = {"done", 0},
+    [DESTINATION_FAILED] = {"failed", 0},
+};
+
+struct destination {
+    struct side side;
+    enum destination_phase phase;
+    struct wire_server *server;
+    struct wire_peer *source; /* while it is connected */
+    struct loop_timer *deadline, *announcer;
+    struct receiver *receiver;
+    struct statepipe *pipe;
+    char pipe_path[108];
+    bool prepared;                                   /* QEMU listens for device state */
+    struct wire_request *hello, *verify, *hand_over; /* to be answered */
+    uint64_t state_bytes;
+    uint64_t hand_over_ns, started_us;
+    size_t announcements;
+    bool finished;
+};
+
+static void destination_move(struct destination *d, enum destination_phase to)
+{
+    ENSURE(phases[d->phase].successors & TO(to));
+    d->phase = to;
+    side_phase(&d->side, phases[to].name);
+}
+
+static void destination_finish(void *user)
+{
+    struct destination *d = user;
+    d->finished = true;
+    uv_stop(&d->side.loop);
+}
+
+/* It has not run here and never will: that is recorded before anyone is told. After OWNER it is ours, whatever goes
+ * wrong. */
+static void destination_fail(struct destination *d, const struct err *err)
+{
+    struct err why;
+    if (d->phase == DESTINATION_DONE || d->phase == DESTINATION_FAILED)
+        return;
+    if (d->phase != DESTINATION_OWNER &&
+        record_write(d->side.options->record_file, d->side.options->migration_id, "failed", &why) < 0)
+        log_event(LOG_ERROR, "record.unwritten", "message=%s", LOG_QUOTE(why.message));
+    char code[32], message[ERR_MESSAGE_MAX];
+    snprintf(code, sizeof code, "%s", err_name(err->code));
+    snprintf(message, sizeof message, "%s", err->message);
+    Drover__ErrorInfo info = DROVER__ERROR_INFO__INIT;
+    info.code = code;
+    info.message = message;
+    if (d->source && d->phase != DESTINATION_OWNER) {
+        Drover__EngineAbort abort = DROVER__ENGINE_ABORT__INIT;
+        abort.error = &info;
+        if (wire_note(d->source, DROVER__ENGINE_METHOD__ENGINE_ABORT, &abort.base, &why) < 0)
+            log_event(LOG_INFO, "abort.unsent", "message=%s", LOG_QUOTE(why.message));
+    }
+    if (d->hand_over && d->phase != DESTINATION_OWNER) {
+        Drover__EngineHandOverReply reply = DROVER__ENGINE_HAND_OVER_REPLY__INIT;
+        reply.refused = &info;
+        wire_reply(d->hand_over, &reply.base);
+        d->hand_over = NULL;
+    }
+    destination_move(d, DESTINATION_FAILED);
+    side_failed(&d->side, err);
+    destination_finish(d);
+}
+
+static void destination_on_cancel(void *user)
+{
+    struct destination *d = user;
+    struct err err;
+    err_set(&err, ERR_CANCELLED, "cancelled on request");
+    if (d->phase < DESTINATION_OWNER)
+        destination_fail(d, &err);
+}
+
+static void destination_late(void *user)
+{
+    struct destination *d = user;
+    struct err err;
+    err_set(&err, ERR_TIMEOUT, "no source came within %u s", LISTEN_MS / 1000);
+    if (d->phase == DESTINATION_LISTENING)
+        destination_fail(d, &err);
+}
+
+static void destination_on_broken(void *user, const struct err *err)
+{
+    struct destination *d = user;
+    if (d->phase < DESTINATION_OWNER)
+        destination_fail(d, err);
+}
+
+/* ---- hand-over ---- */
+
+static void destination_announce(void *user)
+{
+    struct destination *d = user;
+    const char *list = d->side.options->announce_macs;
+    struct err err;
+    while (*list) {
+        size_t len = strcspn(list, "\n");
+        char mac[32];
+        snprintf(mac, sizeof mac, "%.*s", (int)len, list);
+        if (announce_mac(d->side.options->announce_interface, mac, &err) < 0)
+            log_event(LOG_WARN, "announce.failed", "mac=%s message=%s", mac, LOG_QUOTE(err.message));
+        list += len + (list[len] == '\n');
+    }
+    if (++d->announcements < ANNOUNCEMENTS)
+        loop_timer_start(d->announcer, announce_at_ms[d->announcements] - announce_at_ms[d->announcements - 1], 0);
+}
+
+static void destination_answer(struct destination *d)
+{
+    Drover__EngineHandOverReply reply = DROVER__ENGINE_HAND_OVER_REPLY__INIT;
+    reply.started_after_us = d->started_us;
+    wire_reply(d->hand_over, &reply.base);
+    d->hand_over = NULL;
+}
+
+static void destination_started(void *user, const struct err *err)
+{
+    struct destination *d = user;
+    if (err) {
+        struct err why = *err;
+        err_wrap(&why, "the guest is here but could not be started");
+        destination_fail(d, &why);
+        return;
+    }
+    d->started_us = (clock_now_ns() - d->hand_over_ns) / 1000;
+    if (d->hand_over)
+        destination_answer(d);
+    if (d->side.options->announce_interface[0])
+        destination_announce(d);
+    destination_move(d, DESTINATION_DONE);
+    control_event(d->side.control, "done", json_pack("{s:{}}", "record"), true);
+    loop_timer_free(d->deadline);
+    d->deadline = loop_timer_new(&d->side.loop, destination_finish, d);
+    loop_timer_start(d->deadline, LINGER_MS, 0);
+}
+
+static void destination_on_hand_over(struct destination *d, struct wire_request *request)
+{
+    struct err err;
+    if (d->hand_over) { /* asked again because the first answer is late: the newest gets it */
+        err_set(&err, ERR_BUSY, "asked again");
+        wire_reply_error(d->hand_over, &err);
+    }
+    d->hand_over = request;
+    switch (d->phase) {
+    case DESTINATION_READY:
+        break;
+    case DESTINATION_OWNER:
+        return;
+    case DESTINATION_DONE:
+        destination_answer(d);
+        return;
+    default:
+        err_set(&err, ERR_PROTOCOL, "handed over before everything was here");
+        destination_fail(d, &err);
+        return;
+    }
+    d->hand_over_ns = clock_now_ns();
+    if (record_write(d->side.options->record_file, d->side.options->migration_id, "owner", &err) < 0) {
+        destination_fail(d, &err);
+        return;
+    }
+    destination_move(d, DESTINATION_OWNER);
+    guest_start(d->side.guest, destination_started, d);
+}
+
+/* ---- verifying ---- */
+
+static void destination_hashed(void *user, const struct err *err, const char *hash)
+{
+    struct destination *d = user;
+    if (err) {
+        wire_reply_error(d->verify, err);
+    } else {
+        char text[RAM_HASH_TEXT];
+        snprintf(text, sizeof text, "%s", hash);
+        Drover__EngineVerifyReply reply = DROVER__ENGINE_VERIFY_REPLY__INIT;
+        reply.hash = text;
+        wire_reply(d->verify, &reply.base);
+    }
+    d->verify = NULL;
+}
+
+static void destination_on_verify(struct destination *d, struct wire_request *request)
+{
+    struct err err;
+    if (d->phase != DESTINATION_READY || d->verify) {
+        err_set(&err, ERR_PROTOCOL, "nothing to verify now");
+        wire_reply_error(request, &err);
+        return;
+    }
+    d->verify = request;
+    side_hash(&d->side, destination_hashed, d);
+}
+
+/* ---- device state ---- */
+
+static void destination_on_state(struct destination *d, const uint8_t *body, size_t len)
+{
+    struct err err;
+    Drover__EngineState *state = drover__engine_state__unpack(NULL, len, body);
+    if (!state || state->offset != d->state_bytes || d->phase != DESTINATION_RECEIVING) {
+        err_set(&err, ERR_PROTOCOL, "device state came out of order");
+        destination_fail(d, &err);
+    } else {
+        d->state_bytes += state->data.len;
+        statepipe_write(d->pipe, state->data.data, state->data.len);
+    }
+    drover__engine_state__free_unpacked(state, NULL);
+}
+
+static void destination_on_state_end(struct destination *d, const uint8_t *body, size_t len)
+{
+    struct err err;
+    Drover__EngineStateEnd *end = drover__engine_state_end__unpack(NULL, len, body);
+    uint64_t total = end ? end->total_bytes : UINT64_MAX;
+    drover__engine_state_end__free_unpacked(end, NULL);
+    if (total == d->state_bytes)
+        return;
+    err_set(&err, ERR_PROTOCOL, "device state is incomplete");
+    destination_on_broken(d, &err);
+}
+
+static void destination_on_migration(void *user, const char *status)
+{
+    struct destination *d = user;
+    struct err err;
+    if (strcmp(status, "failed") == 0) {
+        err_set(&err, ERR_INTERNAL, "QEMU could not load the device state; its log says why");
+        destination_on_broken(d, &err);
+        return;
+    }
+    if (strcmp(status, "completed") != 0 || d->phase != DESTINATION_RECEIVING)
+        return;
+    destination_move(d, DESTINATION_READY);
+    Drover__EngineReady ready = DROVER__ENGINE_READY__INIT;
+    if (!d->source)
+        err_set(&err, ERR_UNAVAILABLE, "connection to the source lost");
+    if (!d->source || wire_note(d->source, DROVER__ENGINE_METHOD__ENGINE_READY, &ready.base, &err) < 0)
+        destination_fail(d, &err);
+}
+
+/* ---- hello ---- */
+
+/* Answers the hello once QEMU listens for device state and the stripes are open. */
+static void destination_welcome(struct destination *d)
+{
+    if (!d->prepared || !d->hello)
+        return;
+    struct err err;
+    struct statepipe_options pipe = {.on_failed = destination_on_broken, .user = d};
+    if (statepipe_connect(&d->side.loop, d->pipe_path, &pipe, &err, &d->pipe) < 0) {
+        destination_fail(d, &err);
+        return;
+    }
+    char *addresses[STRIPES_MAX];
+    Drover__EngineHelloReply reply = DROVER__ENGINE_HELLO_REPLY__INIT;
+    reply.n_bulk_addresses = d->side.options->stripes;
+    for (uint32_t i = 0; i < d->side.options->stripes; i++)
+        addresses[i] = (char *)receiver_address(d->receiver, i);
+    reply.bulk_addresses = addresses;
+    reply.window_bytes = RECEIVER_WINDOW_BYTES;
+    wire_reply(d->hello, &reply.base);
+    d->hello = NULL;
+}
+
+static int destination_accept(struct destination *d, const Drover__EngineHello *hello, struct err *err)
+{
+    const struct options *o = d->side.options;
+    if (d->phase != DESTINATION_LISTENING)
+        return err_set(err, ERR_BUSY, "this engine serves one migration, and it has begun");
+    if (strcmp(hello->migration_id, o->migration_id) != 0)
+        return err_set(err, ERR_INVALID, "this engine waits for another migration");
+    if (hello->page_bytes != PAGE_BYTES || hello->ram_bytes != o->ram_bytes || hello->stripes != o->stripes ||
+        hello->bulk_key.len != SEAL_KEY_BYTES)
+        return err_set(err, ERR_INVALID, "RAM, page size or stripes differ: %llu bytes there, %llu here",
+            (unsigned long long)hello->ram_bytes, (unsigned long long)o->ram_bytes);
+    char host[64];
+    const char *address = wire_server_address(d->server) + strlen("tcp://");
+    snprintf(host, sizeof host, "%.*s", (int)(strrchr(address, ':') - address), address);
+    struct receiver_options options = {
+        .ram = &d->side.ram,
+        .key = hello->bulk_key.data,
+        .host = host,
+        .stripes = (uint32_t)o->stripes,
+        .on_failed = destination_on_broken,
+        .user = d,
+    };
+    return receiver_open(&d->side.loop, &options, err, &d->receiver);
+}
+
+static void destination_on_hello(
+    struct destination *d, struct wire_request *request, struct wire_peer *peer, const uint8_t *body, size_t len)
+{
+    struct err err;
+    Drover__EngineHello *hello = drover__engine_hello__unpack(NULL, len, body);
+    int rc = hello ? destination_accept(d, hello, &err) : err_set(&err, ERR_PROTOCOL, "hello makes no sense");
+    drover__engine_hello__free_unpacked(hello, NULL);
+    if (rc < 0) {
+        wire_reply_error(request, &err);
+        return;
+    }
+    d->source = peer;
+    d->hello = request;
+    loop_timer_stop(d->deadline);
+    destination_move(d, DESTINATION_RECEIVING);
+    destination_welcome(d);
+}
+
+static void destination_prepared(void *user, const struct err *err)
+{
+    struct destination *d = user;
+    if (err) {
+        destination_on_broken(d, err);
+        return;
+    }
+    d->prepared = true;
+    destination_welcome(d);
+}
+
+/* ---- the connection ---- */
+
+static void destination_on_note(struct destination *d, uint32_t method, const uint8_t *body, size_t len)
+{
+    struct err err;
+    if (method == DROVER__ENGINE_METHOD__ENGINE_STATE) {
+        destination_on_state(d, body, len);
+    } else if (method == DROVER__ENGINE_METHOD__ENGINE_STATE_END) {
+        destination_on_state_end(d, body, len);
+    } else if (method == DROVER__ENGINE_METHOD__ENGINE_ABORT) {
+        Drover__EngineAbort *abort = drover__engine_abort__unpack(NULL, len, body);
+        side_error_from(abort ? abort->error : NULL, &err);
+        drover__engine_abort__free_unpacked(abort, NULL);
+        err_wrap(&err, "the source called it off");
+        destination_on_broken(d, &err);
+    }
+}
+
+static void destination_on_message(
+    void *user, struct wire_request *request, struct wire_peer *peer, uint32_t method, const uint8_t *body, size_t len)
+{
+    struct destination *d = user;
+    struct err err;
+    if (!request) {
+        if (peer == d->source)
+            destination_on_note(d, method, body, len);
+        return;
+    }
+    switch (method) {
+    case DROVER__ENGINE_METHOD__ENGINE_HELLO:
+        destination_on_hello(d, request, peer, body, len);
+        break;
+    case DROVER__ENGINE_METHOD__ENGINE_VERIFY:
+        destination_on_verify(d, request);
+        break;
+    case DROVER__ENGINE_METHOD__ENGINE_HAND_OVER:
+        destination_on_hand_over(d, request);
+        break;
+    default:
+        err_set(&err, ERR_PROTOCOL, "unknown request %u", method);
+        wire_reply_error(request, &err);
+    }
+}
+
+static void destination_on_peer(void *user, struct wire_peer *peer, bool up)
+{
+    struct destination *d = user;
+    struct err err;
+    if (up || peer != d->source)
+        return;
+    d->source = NULL;
+    err_set(&err, ERR_UNAVAILABLE, "connection to the source lost");
+    /* Once ready, the hand-over may be on its way to us again over a new connection; the controllers can still fence
+     * us. */
+    if (d->phase == DESTINATION_RECEIVING)
+        destination_fail(d, &err);
+}
+
+static void destination_on_gone(void *user, const struct err *err)
+{
+    struct destination *d = user;
+    destination_fail(d, err);
+}
+
+static int destination_open(struct destination *d, const struct options *options, struct err *err)
+{
+    const struct guest_events events = {
+        .on_migration = destination_on_migration, .on_gone = destination_on_gone, .user = d};
+    const struct wire_options wire = {.handler = destination_on_message, .on_peer = destination_on_peer, .user = d};
+    if (side_open(&d->side, options, &events, destination_on_cancel, d, err) < 0)
+        return -1;
+    d->deadline = loop_timer_new(&d->side.loop, destination_late, d);
+    d->announcer = loop_timer_new(&d->side.loop, destination_announce, d);
+    if (snprintf(d->pipe_path, sizeof d->pipe_path, "%s.state", options->control_socket) >= (int)sizeof d->pipe_path)
+        return err_set(err, ERR_INVALID, "control.socket is too long");
+    return wire_server_open(d->side.wire, options->listen, &wire, err, &d->server);
+}
+
+static void destination_close(struct destination *d)
+{
+    loop_timer_free(d->deadline);
+    loop_timer_free(d->announcer);
+    receiver_close(d->receiver, NULL);
+    statepipe_close(d->pipe);
+    wire_server_close(d->server);
+    side_close(&d->side);
+}
+
+int destination_run(const struct options *options)
+{
+    struct destination *d = mem_zalloc(sizeof *d);
+    struct err err;
+    if (destination_open(d, options, &err) < 0) {
+        side_failed(&d->side, &err);
+        d->phase = DESTINATION_FAILED;
+        d->finished = true;
+    } else {
+        control_event(
+            d->side.control, "listening", json_pack("{s:s}", "address", wire_server_address(d->server)), true);
+        side_phase(&d->side, phases[d->phase].name);
+        loop_timer_start(d->deadline, LISTEN_MS, 0);
+        guest_prepare_destination(d->side.guest, d->pipe_path, destination_prepared, d);
+    }
+    while (!d->finished)
+        uv_run(&d->side.loop, UV_RUN_DEFAULT);
+    int status = d->phase == DESTINATION_DONE ? 0 : 1;
+    destination_close(d);
+    free(d);
+    return status;
+}

@@ -1,0 +1,277 @@
+#include "migrate/guest.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/ensure.h"
+#include "base/loop.h"
+#include "base/qmp.h"
+
+#define COMMAND_MS     10000u
+#define RESUME_EACH_MS 10u
+#define RESUME_MS      10000u
+#define COMMANDS_MAX   8
+
+/* Looks at a reply (lent) before the next command is sent; -1 ends the sequence. NULL: nothing to look at. */
+typedef int (*check_fn)(json_t *result, struct err *err);
+
+struct command {
+    const char *name;
+    json_t *arguments; /* taken when it is sent */
+    check_fn check;
+};
+
+struct guest {
+    uv_loop_t *loop;
+    struct qmp *qmp;
+    struct guest_events events;
+
+    struct command commands[COMMANDS_MAX]; /* the sequence under way */
+    size_t command_count, command_next;
+    guest_fn fn;
+    void *user;
+
+    struct loop_timer *resume_timer;
+    uint32_t resume_tries;
+    bool resuming; /* replies to what was under way before do not count any more */
+    bool gone;
+};
+
+static void guest_drop_sequence(struct guest *guest)
+{
+    for (size_t i = guest->command_next; i < guest->command_count; i++)
+        json_decref(guest->commands[i].arguments);
+    guest->command_count = guest->command_next = 0;
+}
+
+static void guest_end_sequence(struct guest *guest, const struct err *err)
+{
+    guest_fn fn = guest->fn;
+    guest_drop_sequence(guest);
+    guest->fn = NULL;
+    if (fn)
+        fn(guest->user, err);
+}
+
+static void guest_send_next(struct guest *guest);
+
+static void guest_on_reply(void *user, const struct err *err, json_t *result)
+{
+    struct guest *guest = user;
+    if (guest->resuming || (err && err->code == ERR_CANCELLED))
+        return;
+    struct err why;
+    check_fn check = guest->command_next > 0 ? guest->commands[guest->command_next - 1].check : NULL;
+    if (!err && check && check(result, &why) < 0)
+        err = &why;
+    if (err || guest->command_next == guest->command_count)
+        guest_end_sequence(guest, err);
+    else
+        guest_send_next(guest);
+}
+
+static void guest_send_next(struct guest *guest)
+{
+    struct command *command = &guest->commands[guest->command_next++];
+    qmp_command(guest->qmp, command->name, command->arguments, COMMAND_MS, guest_on_reply, guest);
+    command->arguments = NULL;
+}
+
+static void guest_run(struct guest *guest, const struct command *commands, size_t count, guest_fn fn, void *user)
+{
+    ENSURE(guest->fn == NULL && count <= COMMANDS_MAX && count > 0);
+    memcpy(guest->commands, commands, count * sizeof *commands);
+    guest->command_count = count;
+    guest->command_next = 0;
+    guest->fn = fn;
+    guest->user = user;
+    guest_send_next(guest);
+}
+
+/* Devices that write guest RAM where the tracker cannot see it. */
+static int check_devices(json_t *result, struct err *err)
+{
+    static const char *const refused[] = {"vfio", "vhost", "balloon", "virtio-mem", "ivshmem"};
+    size_t i;
+    json_t *device;
+    json_array_foreach(result, i, device)
+    {
+        const char *name = json_string_value(json_object_get(device, "name"));
+        const char *type = json_string_value(json_object_get(device, "type"));
+        for (size_t k = 0; type && k < sizeof refused / sizeof *refused; k++)
+            if (strstr(type, refused[k]))
+                return err_set(err, ERR_UNSUPPORTED,
+                    "device %s (%s) changes guest memory in ways that cannot be tracked; remove it from the VM to move "
+                    "it",
+                    name ? name : "?", type);
+    }
+    return 0;
+}
+
+/* Direct I/O writes guest RAM past the page tables while it is under way (pinned pages: no fault, so no trace). */
+static int check_blocks(json_t *result, struct err *err)
+{
+    size_t i;
+    json_t *block;
+    json_array_foreach(result, i, block)
+    {
+        json_t *inserted = json_object_get(block, "inserted");
+        if (json_is_true(json_object_get(json_object_get(inserted, "cache"), "direct")))
+            return err_set(err, ERR_UNSUPPORTED,
+                "disk %s uses direct I/O (cache=none), whose writes to memory cannot be tracked",
+                json_string_value(json_object_get(block, "device")));
+    }
+    return 0;
+}
+
+static int check_running(json_t *result, struct err *err)
+{
+    const char *status = json_string_value(json_object_get(result, "status"));
+    if (!status || strcmp(status, "running") != 0)
+        return err_set(err, ERR_STATE, "the guest is not running but %s", status ? status : "in an unknown state");
+    return 0;
+}
+
+static json_t *capabilities(bool source)
+{
+    json_t *list = json_pack("[{s:s, s:b}, {s:s, s:b}, {s:s, s:b}]", "capability", "events", "state", 1, "capability",
+        "x-ignore-shared", "state", 1, "capability", source ? "pause-before-switchover" : "late-block-activate",
+        "state", 1);
+    return json_pack("{s:o}", "capabilities", list);
+}
+
+static json_t *unix_uri(const char *path)
+{
+    char *uri = mem_printf("unix:%s", path);
+    json_t *arguments = json_pack("{s:s}", "uri", uri);
+    free(uri);
+    return arguments;
+}
+
+void guest_prepare_source(struct guest *guest, guest_fn fn, void *user)
+{
+    /* QEMU's own limits are lifted: we decide when to switch, and the state must not wait for a rate limiter. */
+    const struct command commands[] = {
+        {"query-status", NULL, check_running},
+        {"qom-list", json_pack("{s:s}", "path", "/machine/peripheral"), check_devices},
+        {"query-block", NULL, check_blocks},
+        {"migrate-set-capabilities", capabilities(true), NULL},
+        {"migrate-set-parameters",
+            json_pack("{s:I, s:I}", "max-bandwidth", (json_int_t)1 << 40, "downtime-limit", (json_int_t)2000000), NULL},
+    };
+    guest_run(guest, commands, sizeof commands / sizeof *commands, fn, user);
+}
+
+void guest_migrate(struct guest *guest, const char *path, guest_fn fn, void *user)
+{
+    const struct command commands[] = {{"migrate", unix_uri(path), NULL}};
+    guest_run(guest, commands, 1, fn, user);
+}
+
+void guest_switch(struct guest *guest, guest_fn fn, void *user)
+{
+    const struct command commands[] = {{"migrate-continue", json_pack("{s:s}", "state", "pre-switchover"), NULL}};
+    guest_run(guest, commands, 1, fn, user);
+}
+
+void guest_prepare_destination(struct guest *guest, const char *path, guest_fn fn, void *user)
+{
+    const struct command commands[] = {
+        {"migrate-set-capabilities", capabilities(false), NULL},
+        {"migrate-incoming", unix_uri(path), NULL},
+    };
+    guest_run(guest, commands, 2, fn, user);
+}
+
+void guest_start(struct guest *guest, guest_fn fn, void *user)
+{
+    const struct command commands[] = {{"cont", NULL, NULL}};
+    guest_run(guest, commands, 1, fn, user);
+}
+
+/* Resuming: cancel, cont, look; again until the guest runs. Each step is harmless when repeated, and QEMU refuses
+ * `cont` for the moment its own migration takes to wind down. */
+static void guest_resume_looked(void *user, const struct err *err, json_t *result)
+{
+    struct guest *guest = user;
+    const char *status = result ? json_string_value(json_object_get(result, "status")) : NULL;
+    if (err && err->code == ERR_CANCELLED)
+        return;
+    if (!err && status && strcmp(status, "running") == 0) {
+        guest_end_sequence(guest, NULL);
+        return;
+    }
+    if (guest->gone || ++guest->resume_tries > RESUME_MS / RESUME_EACH_MS) {
+        struct err why;
+        err_set(&why, ERR_INTERNAL, "the guest could not be resumed; it is %s", status ? status : "not answering");
+        guest_end_sequence(guest, &why);
+        return;
+    }
+    loop_timer_start(guest->resume_timer, RESUME_EACH_MS, 0);
+}
+
+static void guest_resume_try(void *user)
+{
+    struct guest *guest = user;
+    qmp_command(guest->qmp, "cont", NULL, COMMAND_MS, NULL, NULL);
+    qmp_command(guest->qmp, "query-status", NULL, COMMAND_MS, guest_resume_looked, guest);
+}
+
+void guest_resume(struct guest *guest, guest_fn fn, void *user)
+{
+    guest_drop_sequence(guest);
+    guest->fn = fn;
+    guest->user = user;
+    guest->resuming = true;
+    guest->resume_tries = 0;
+    qmp_command(guest->qmp, "migrate_cancel", NULL, COMMAND_MS, NULL, NULL);
+    guest_resume_try(guest);
+}
+
+static void guest_on_event(void *user, const char *event, json_t *data)
+{
+    struct guest *guest = user;
+    const char *status = json_string_value(json_object_get(data, "status"));
+    if (strcmp(event, "STOP") == 0 && guest->events.on_stopped)
+        guest->events.on_stopped(guest->events.user);
+    else if (strcmp(event, "MIGRATION") == 0 && status)
+        guest->events.on_migration(guest->events.user, status);
+}
+
+static void guest_on_closed(void *user, const struct err *err)
+{
+    struct guest *guest = user;
+    struct err why = *err;
+    guest->gone = true;
+    err_wrap(&why, "QEMU has ended");
+    guest->events.on_gone(guest->events.user, &why);
+}
+
+int guest_open(
+    uv_loop_t *loop, const char *qmp_path, const struct guest_events *events, struct err *err, struct guest **out)
+{
+    struct guest *guest = mem_zalloc(sizeof *guest);
+    guest->loop = loop;
+    guest->events = *events;
+    struct qmp_options options = {.on_event = guest_on_event, .on_closed = guest_on_closed, .user = guest};
+    if (qmp_open(loop, qmp_path, &options, err, &guest->qmp) < 0) {
+        free(guest);
+        return -1;
+    }
+    guest->resume_timer = loop_timer_new(loop, guest_resume_try, guest);
+    *out = guest;
+    return 0;
+}
+
+void guest_close(struct guest *guest)
+{
+    if (!guest)
+        return;
+    guest->fn = NULL;
+    qmp_close(guest->qmp);
+    guest_drop_sequence(guest);
+    loop_timer_free(guest->resume_timer);
+    free(guest);
+}

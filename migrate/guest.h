@@ -1,0 +1,41 @@
+/* guest: what the engine asks of QEMU, over the QMP connection that is its own. Each function runs a short sequence of
+ * commands and calls `fn` once at its end: `err` NULL when all went well. One sequence at a time, but for
+ * guest_resume(), which ends what is under way. Callbacks come on the loop's thread, never from inside the call. */
+#ifndef MIGRATE_GUEST_H
+#define MIGRATE_GUEST_H
+
+#include <uv.h>
+
+#include "base/err.h"
+
+struct guest;
+typedef void (*guest_fn)(void *user, const struct err *err);
+
+struct guest_events {
+    void (*on_stopped)(void *user);                       /* the guest stands still */
+    void (*on_migration)(void *user, const char *status); /* QEMU's migration status changed (lent) */
+    void (*on_gone)(void *user, const struct err *err);   /* QEMU went away */
+    void *user;
+};
+
+/* Take: guest_close(). */
+MUST_CHECK int guest_open(
+    uv_loop_t *loop, const char *qmp_path, const struct guest_events *events, struct err *err, struct guest **out);
+void guest_close(struct guest *guest); /* NULL is fine */
+
+/* Source: refuses devices whose writes nobody can see (by name), checks that the guest runs, and sets QEMU's migration
+ * up so that it carries device state only and waits before the switch. */
+void guest_prepare_source(struct guest *guest, guest_fn fn, void *user);
+/* Source: starts QEMU's migration to the UNIX socket `path`; on_stopped and on_migration("pre-switchover") follow. */
+void guest_migrate(struct guest *guest, const char *path, guest_fn fn, void *user);
+/* Source, in pre-switchover: lets QEMU send the device state; on_migration("completed") follows. */
+void guest_switch(struct guest *guest, guest_fn fn, void *user);
+/* Source: whatever state QEMU's migration is in, ends it and has the guest run. */
+void guest_resume(struct guest *guest, guest_fn fn, void *user);
+
+/* Destination: has QEMU listen for device state at `path`; on_migration("completed") follows once it has loaded it. */
+void guest_prepare_destination(struct guest *guest, const char *path, guest_fn fn, void *user);
+/* Destination: runs the guest. */
+void guest_start(struct guest *guest, guest_fn fn, void *user);
+
+#endif

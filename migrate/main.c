@@ -1,0 +1,41 @@
+/* drover-migrate: the engine's program. See README.md. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "migrate/destination.h"
+#include "migrate/source.h"
+
+static int usage(FILE *out)
+{
+    fprintf(out, "drover-migrate " DROVER_VERSION ": moves one running partition; one process per migration and side\n"
+                 "\n"
+                 "  drover-migrate source --config FILE        beside the QEMU that runs the guest\n"
+                 "  drover-migrate destination --config FILE   beside the QEMU that will\n"
+                 "\n"
+                 "Exit status: 0 moved, 1 failed (the guest runs on at the source), 2 wrong usage, 3 in doubt (see the "
+                 "record file).\n"
+                 "The configuration file holds no secret itself; its keys:\n\n");
+    config_print_manual(options_keys, out);
+    return out == stdout ? 0 : 2;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 2 && strcmp(argv[1], "--help") == 0)
+        return usage(stdout);
+    bool source = argc == 4 && strcmp(argv[1], "source") == 0;
+    if (argc != 4 || strcmp(argv[2], "--config") != 0 || (!source && strcmp(argv[1], "destination") != 0))
+        return usage(stderr);
+    struct options options = {0};
+    struct err err;
+    if (config_load(argv[3], options_keys, &err, &options) < 0) {
+        fprintf(stderr, "drover-migrate: %s\n", err.message);
+        return 2;
+    }
+    int level = log_level_parse(options.log_level);
+    log_setup(source ? "migrate-source" : "migrate-destination", level < 0 ? LOG_INFO : (enum log_level)level);
+    int status = source ? source_run(&options) : destination_run(&options);
+    config_free(options_keys, &options);
+    return status;
+}

@@ -1,0 +1,32 @@
+#include "migrate/options.h"
+
+#define KEY(name, type, field, fallback, min, max, help)                                                               \
+    {                                                                                                                  \
+        name, type, offsetof(struct options, field), fallback, min, max, help                                          \
+    }
+
+const struct config_key options_keys[] = {
+    KEY("migration.id", CONFIG_STRING, migration_id, NULL, 0, 0, "name of this migration; both sides must agree"),
+    KEY("key.file", CONFIG_STRING, key_file, NULL, 0, 0, "this host's .key file"),
+    KEY("key.peer", CONFIG_STRING, key_peer, NULL, 0, 0, "public key of the other host (Z85)"),
+    KEY("control.socket", CONFIG_STRING, control_socket, NULL, 0, 0, "UNIX socket for events and commands"),
+    KEY("record.file", CONFIG_STRING, record_file, NULL, 0, 0, "file that records what cannot be taken back"),
+    KEY("qemu.qmp", CONFIG_STRING, qmp, NULL, 0, 0, "QMP socket of QEMU, for the engine alone"),
+    KEY("qemu.pid", CONFIG_UINT, qemu_pid, NULL, 2, 4194304, "process id of QEMU"),
+    KEY("qemu.ram_file", CONFIG_STRING, ram_file, NULL, 0, 0, "file that is the guest's RAM"),
+    KEY("qemu.ram_bytes", CONFIG_UINT, ram_bytes, NULL, 0, 0, "its size"),
+    KEY("channel.listen", CONFIG_STRING, listen, "", 0, 0,
+        "destination: address to listen at, tcp://IP:PORT (port 0: any)"),
+    KEY("channel.connect", CONFIG_STRING, connect, "", 0, 0, "source: address the destination listens at"),
+    KEY("channel.stripes", CONFIG_UINT, stripes, "2", 1, 16, "connections and worker threads for pages"),
+    KEY("limits.max_downtime_ms", CONFIG_UINT, max_downtime_ms, "30", 1, 60000,
+        "longest blackout the switch may predict"),
+    KEY("limits.bandwidth", CONFIG_UINT, bandwidth, "0", 0, 0, "bytes per second; 0: not limited"),
+    KEY("limits.max_rounds", CONFIG_UINT, max_rounds, "60", 1, 1000, "rounds of pre-copy before it gives up"),
+    KEY("verify.enabled", CONFIG_BOOL, verify, "false", 0, 0, "hash all of RAM on both sides at the switch"),
+    KEY("announce.interface", CONFIG_STRING, announce_interface, "", 0, 0,
+        "destination: where to announce the guest; empty: nowhere"),
+    KEY("announce.mac", CONFIG_LIST, announce_macs, "", 0, 0, "MAC address to announce; may be given again"),
+    KEY("log.level", CONFIG_STRING, log_level, "info", 0, 0, "error, warn, info or debug"),
+    {0},
+};

@@ -1,0 +1,36 @@
+/* policy: after a round, what next? Pure: figures in, a decision out.
+ *
+ * The last pass happens while the guest stands still. It is predicted from what the rounds measured: pages left, bytes
+ * they take on the wire, bandwidth as acknowledged, and the fixed cost of a switch. Switch when that fits the downtime
+ * budget and another round would not make it much shorter; give up when rounds stop making progress. */
+#ifndef MIGRATE_POLICY_H
+#define MIGRATE_POLICY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum policy_decision { POLICY_ROUND, POLICY_SWITCH, POLICY_GIVE_UP };
+
+struct policy_limits {
+    uint64_t max_downtime_us;
+    uint32_t max_rounds;
+};
+
+/* What the rounds have shown so far. Zero-initialize. */
+struct policy {
+    uint32_t rounds;
+    uint64_t remaining_pages; /* dirty after the last round */
+    uint64_t best_pages;      /* fewest so far */
+    uint32_t rounds_since_best;
+    double bytes_per_us; /* bandwidth, raw bytes of guest RAM the destination applied */
+    double dirty_pages_per_us;
+    uint64_t round_us; /* length of the last round */
+};
+
+/* One round is over: `raw_bytes` were applied in `duration_us`, and `dirty_pages` were written meanwhile. */
+void policy_round(struct policy *policy, uint64_t pages, uint64_t duration_us, uint64_t dirty_pages);
+/* Predicted time the guest would stand still if it was switched now. */
+uint64_t policy_predict_us(const struct policy *policy);
+enum policy_decision policy_decide(const struct policy *policy, const struct policy_limits *limits);
+
+#endif

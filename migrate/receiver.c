@@ -1,0 +1,250 @@
+#include "migrate/receiver.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <zmq.h>
+
+#include "base/ensure.h"
+#include "migrate/ack.h"
+#include "migrate/batch.h"
+#include "migrate/seal.h"
+
+#define POLL_MS      100
+#define FRAME_MAX    (BATCH_BYTES_MAX + SEAL_OVERHEAD)
+#define HANDSHAKE_MS 2000
+
+struct applier {
+    pthread_t thread;
+    bool started;
+    struct receiver *receiver;
+    void *socket;
+    char address[RECEIVER_ADDRESS_MAX];
+    struct seal *in, *out;
+    uint64_t applied_bytes;
+    struct receiver_stats stats;
+    struct batch batch;
+    uint8_t opened[BATCH_BYTES_MAX];
+};
+
+struct receiver {
+    struct receiver_options options;
+    void *zmq;
+    uv_async_t wake;
+    atomic_bool stop;
+    pthread_mutex_t lock;
+    struct err failure; /* under the lock */
+    bool reported;
+    struct bitmap filled; /* pages that may hold something; a stripe writes its bits under the lock */
+    struct applier appliers[];
+};
+
+static void applier_fail(struct applier *a, const struct err *err)
+{
+    struct receiver *r = a->receiver;
+    pthread_mutex_lock(&r->lock);
+    if (r->failure.code == ERR_NONE)
+        r->failure = *err;
+    pthread_mutex_unlock(&r->lock);
+    uv_async_send(&r->wake);
+}
+
+/* Zero pages: only those that hold something need to be freed. */
+static int applier_zero(struct applier *a, uint32_t first, uint32_t run, struct err *err)
+{
+    struct receiver *r = a->receiver;
+    bool any = false;
+    pthread_mutex_lock(&r->lock);
+    for (uint32_t i = 0; i < run; i++) {
+        any = any || bitmap_test(&r->filled, first + i);
+        bitmap_unset(&r->filled, first + i);
+    }
+    pthread_mutex_unlock(&r->lock);
+    return any ? ram_punch(r->options.ram, first, run, err) : 0;
+}
+
+static int applier_full(struct applier *a, uint32_t first, uint32_t run, const uint8_t *data, struct err *err)
+{
+    struct receiver *r = a->receiver;
+    pthread_mutex_lock(&r->lock);
+    bitmap_set_range(&r->filled, first, first + run);
+    pthread_mutex_unlock(&r->lock);
+    return ram_write(r->options.ram, first, run, data, err);
+}
+
+/* Applies the batch, run by run of neighbouring pages of one kind. */
+static int applier_apply(struct applier *a, struct err *err)
+{
+    const struct batch *b = &a->batch;
+    const uint8_t *data = b->data;
+    for (uint32_t i = 0, run; i < b->count; i += run) {
+        run = 1; /* the zero bit is the number's top bit, so neighbours of one kind follow each other */
+        while (i + run < b->count && b->page[i + run] == b->page[i] + run)
+            run++;
+        uint32_t first = b->page[i] & ~BATCH_ZERO;
+        if (b->page[i] & BATCH_ZERO) {
+            if (applier_zero(a, first, run, err) < 0)
+                return -1;
+            continue;
+        }
+        if (applier_full(a, first, run, data, err) < 0)
+            return -1;
+        data += (size_t)run * PAGE_BYTES;
+    }
+    return 0;
+}
+
+static int applier_take(
+    struct applier *a, const uint8_t *frame, size_t len, const void *identity, size_t identity_len, struct err *err)
+{
+    struct err forged;
+    if (len > FRAME_MAX || seal_open(a->in, frame, len, &forged, a->opened) < 0) {
+        a->stats.dropped++;
+        return 0;
+    }
+    if (batch_decode(a->opened, len - SEAL_OVERHEAD, a->receiver->options.ram->pages, err, &a->batch) < 0 ||
+        applier_apply(a, err) < 0)
+        return -1;
+    a->stats.batches++;
+    a->stats.pages += a->batch.count;
+    a->stats.wire_bytes += len;
+    a->applied_bytes += len;
+    uint8_t body[ACK_BODY_BYTES], ack[ACK_FRAME_BYTES];
+    ack_encode(a->applied_bytes, body);
+    seal_close(a->out, body, sizeof body, ack);
+    /* The sender holds back once the window is used up, so its side of the connection takes the few acknowledgements.
+     */
+    if (zmq_send(a->socket, identity, identity_len, ZMQ_SNDMORE) < 0 || zmq_send(a->socket, ack, sizeof ack, 0) < 0)
+        return err_set(err, ERR_UNAVAILABLE, "connection to the source lost");
+    return 0;
+}
+
+static void *applier_main(void *arg)
+{
+    struct applier *a = arg;
+    zmq_msg_t identity, frame;
+    zmq_msg_init(&identity);
+    zmq_msg_init(&frame);
+    struct err err = {0};
+    while (!atomic_load(&a->receiver->stop)) {
+        zmq_pollitem_t item = {.socket = a->socket, .events = ZMQ_POLLIN};
+        if (zmq_poll(&item, 1, POLL_MS) <= 0)
+            continue;
+        if (zmq_msg_recv(&identity, a->socket, ZMQ_DONTWAIT) < 0)
+            continue;
+        if (!zmq_msg_more(&identity) || zmq_msg_recv(&frame, a->socket, ZMQ_DONTWAIT) < 0)
+            continue;
+        bool more = zmq_msg_more(&frame);
+        while (more) { /* ours have two parts; take the rest of a stranger's off the socket */
+            zmq_msg_recv(&frame, a->socket, ZMQ_DONTWAIT);
+            more = zmq_msg_more(&frame);
+            a->stats.dropped++;
+        }
+        if (applier_take(a, zmq_msg_data(&frame), zmq_msg_size(&frame), zmq_msg_data(&identity),
+                zmq_msg_size(&identity), &err) < 0) {
+            applier_fail(a, &err);
+            break;
+        }
+    }
+    zmq_msg_close(&identity);
+    zmq_msg_close(&frame);
+    return NULL;
+}
+
+static void receiver_woken(uv_async_t *async)
+{
+    struct receiver *r = async->data;
+    pthread_mutex_lock(&r->lock);
+    struct err failure = r->failure;
+    pthread_mutex_unlock(&r->lock);
+    if (failure.code == ERR_NONE || r->reported)
+        return;
+    r->reported = true;
+    r->options.on_failed(r->options.user, &failure);
+}
+
+static int applier_start(struct applier *a, struct receiver *r, uint32_t index, struct err *err)
+{
+    int linger = 0, hwm = 8, mandatory = 1, handshake = HANDSHAKE_MS;
+    int64_t max = FRAME_MAX;
+    a->receiver = r;
+    a->in = seal_new(r->options.key, SEAL_TO_DESTINATION, index);
+    a->out = seal_new(r->options.key, SEAL_TO_SOURCE, index);
+    a->socket = zmq_socket(r->zmq, ZMQ_ROUTER);
+    char bind[RECEIVER_ADDRESS_MAX];
+    snprintf(bind, sizeof bind, "tcp://%s:*", r->options.host);
+    size_t size = sizeof a->address;
+    if (!a->socket || zmq_setsockopt(a->socket, ZMQ_LINGER, &linger, sizeof linger) < 0 ||
+        zmq_setsockopt(a->socket, ZMQ_RCVHWM, &hwm, sizeof hwm) < 0 ||
+        zmq_setsockopt(a->socket, ZMQ_ROUTER_MANDATORY, &mandatory, sizeof mandatory) < 0 ||
+        zmq_setsockopt(a->socket, ZMQ_HANDSHAKE_IVL, &handshake, sizeof handshake) < 0 ||
+        zmq_setsockopt(a->socket, ZMQ_MAXMSGSIZE, &max, sizeof max) < 0 || zmq_bind(a->socket, bind) < 0 ||
+        zmq_getsockopt(a->socket, ZMQ_LAST_ENDPOINT, a->address, &size) < 0)
+        return err_set(err, ERR_INTERNAL, "cannot listen at %s: %s", bind, zmq_strerror(errno));
+    int rc = pthread_create(&a->thread, NULL, applier_main, a);
+    if (rc != 0)
+        return err_errno(err, ERR_INTERNAL, rc, "cannot start a thread");
+    a->started = true;
+    return 0;
+}
+
+int receiver_open(uv_loop_t *loop, const struct receiver_options *options, struct err *err, struct receiver **out)
+{
+    struct receiver *r = mem_zalloc(sizeof *r + options->stripes * sizeof *r->appliers);
+    r->options = *options;
+    r->filled = bitmap_new(options->ram->pages);
+    r->zmq = zmq_ctx_new();
+    ENSURE(r->zmq != NULL);
+    zmq_ctx_set(r->zmq, ZMQ_IO_THREADS, (int)options->stripes);
+    pthread_mutex_init(&r->lock, NULL);
+    ENSURE(uv_async_init(loop, &r->wake, receiver_woken) == 0);
+    r->wake.data = r;
+    if (ram_punch(options->ram, 0, options->ram->pages, err) < 0)
+        goto fail;
+    for (uint32_t i = 0; i < options->stripes; i++)
+        if (applier_start(&r->appliers[i], r, i, err) < 0)
+            goto fail;
+    *out = r;
+    return 0;
+fail:
+    receiver_close(r, NULL);
+    return -1;
+}
+
+const char *receiver_address(const struct receiver *receiver, uint32_t index)
+{
+    return receiver->appliers[index].address;
+}
+
+static void receiver_closed(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+void receiver_close(struct receiver *r, struct receiver_stats *stats)
+{
+    if (!r)
+        return;
+    struct receiver_stats sum = {0};
+    atomic_store(&r->stop, true);
+    for (uint32_t i = 0; i < r->options.stripes; i++) {
+        struct applier *a = &r->appliers[i];
+        if (a->started)
+            pthread_join(a->thread, NULL);
+        sum.batches += a->stats.batches;
+        sum.pages += a->stats.pages;
+        sum.wire_bytes += a->stats.wire_bytes;
+        sum.dropped += a->stats.dropped;
+        if (a->socket)
+            zmq_close(a->socket);
+        seal_free(a->in);
+        seal_free(a->out);
+    }
+    if (stats)
+        *stats = sum;
+    zmq_ctx_term(r->zmq);
+    bitmap_free(&r->filled);
+    pthread_mutex_destroy(&r->lock);
+    uv_close((uv_handle_t *)&r->wake, receiver_closed);
+}

@@ -1,0 +1,10 @@
+/* The record file: what has happened that cannot be taken back, for whoever finds the engine dead (README.md). */
+#ifndef MIGRATE_RECORD_H
+#define MIGRATE_RECORD_H
+
+#include "base/err.h"
+
+/* Replaces the record; on return it is there for every later reader. */
+MUST_CHECK int record_write(const char *path, const char *migration_id, const char *phase, struct err *err);
+
+#endif

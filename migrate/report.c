@@ -1,0 +1,37 @@
+#include "migrate/report.h"
+
+json_t *report_round(struct report *report, const struct sender_stats *stats, const struct policy *policy)
+{
+    report->raw_bytes += stats->raw_bytes;
+    report->wire_bytes += stats->wire_bytes;
+    report->rounds++;
+    json_t *round =
+        json_pack("{s:i, s:I, s:I, s:I, s:I, s:I}", "number", (int)report->rounds, "pages", (json_int_t)stats->pages,
+            "zero_pages", (json_int_t)stats->zero_pages, "raw_bytes", (json_int_t)stats->raw_bytes, "wire_bytes",
+            (json_int_t)stats->wire_bytes, "duration_us", (json_int_t)(stats->duration_ns / 1000));
+    if (!report->round_list)
+        report->round_list = json_array();
+    if (report->rounds <= REPORT_ROUNDS_MAX)
+        json_array_append(report->round_list, round);
+    json_t *event = json_copy(round);
+    json_decref(round);
+    json_object_set_new(event, "dirty_pages_per_s", json_integer((json_int_t)(policy->dirty_pages_per_us * 1e6)));
+    json_object_set_new(event, "bandwidth_bytes_per_s", json_integer((json_int_t)(policy->bytes_per_us * 1e6)));
+    json_object_set_new(event, "remaining_bytes", json_integer((json_int_t)(policy->remaining_pages * PAGE_BYTES)));
+    return event;
+}
+
+json_t *report_json(const struct report *report)
+{
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:O, s:s, s:s}", "mode", report->mode, "tracker",
+        report->tracker, "total_us", (json_int_t)report->total_us, "blackout_us", (json_int_t)report->blackout_us,
+        "raw_bytes", (json_int_t)report->raw_bytes, "wire_bytes", (json_int_t)report->wire_bytes, "state_bytes",
+        (json_int_t)report->state_bytes, "rounds", report->round_list, "source_hash", report->source_hash,
+        "destination_hash", report->destination_hash);
+}
+
+void report_free(struct report *report)
+{
+    json_decref(report->round_list);
+    report->round_list = NULL;
+}

@@ -1,0 +1,363 @@
+#include "migrate/sender.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <zmq.h>
+
+#include "base/clock.h"
+#include "base/ensure.h"
+#include "migrate/batch.h"
+#include "migrate/ack.h"
+
+/* A worker takes this many words (64 pages each) of the bitmap at a time: 4 MiB of guest RAM. */
+#define CLAIM_WORDS 16u
+#define POLL_MS     100
+
+struct worker {
+    pthread_t thread;
+    bool started;
+    struct sender *sender;
+    uint32_t index;
+    void *socket;
+    struct seal *out, *in;
+    uint64_t sent_bytes, acked_bytes; /* of sealed messages, since the beginning */
+    uint64_t heard_ns;                /* when the receiver last acknowledged something */
+    uint64_t next_send_ns;            /* by the bandwidth limit */
+    size_t word, word_end;            /* the claimed part of the bitmap */
+    uint64_t rest;                    /* pages of `word` not taken yet */
+    struct sender_stats stats;        /* of this pass */
+    struct batch batch;
+    uint8_t packed[BATCH_BYTES_MAX];
+};
+
+struct sender {
+    struct sender_options options;
+    uint8_t key[SEAL_KEY_BYTES];
+    void *zmq;
+    uv_async_t wake;
+
+    pthread_mutex_t lock;
+    pthread_cond_t begin;
+    uint64_t pass; /* number of the current pass, under the lock */
+    uint32_t busy; /* workers still in it, under the lock */
+    struct err failure;
+    const struct bitmap *pages;
+    uint64_t started_ns;
+
+    atomic_size_t cursor; /* next word to claim */
+    atomic_bool stop;
+    bool reported;
+    struct worker workers[];
+};
+
+static void worker_fail(struct worker *w, const struct err *err)
+{
+    struct sender *s = w->sender;
+    pthread_mutex_lock(&s->lock);
+    if (s->failure.code == ERR_NONE)
+        s->failure = *err;
+    pthread_mutex_unlock(&s->lock);
+    atomic_store(&s->stop, true);
+    uv_async_send(&s->wake);
+}
+
+/* Takes the next page of the pass; false when there is none left. */
+static bool worker_next_page(struct worker *w, size_t *page)
+{
+    const struct bitmap *pages = w->sender->pages;
+    size_t words = bitmap_words(pages);
+    while (w->rest == 0) {
+        if (w->word + 1 < w->word_end) {
+            w->rest = pages->words[++w->word];
+            continue;
+        }
+        size_t claim = atomic_fetch_add(&w->sender->cursor, CLAIM_WORDS);
+        if (claim >= words)
+            return false;
+        w->word = claim;
+        w->word_end = claim + CLAIM_WORDS < words ? claim + CLAIM_WORDS : words;
+        w->rest = pages->words[w->word];
+    }
+    *page = w->word * 64 + (size_t)__builtin_ctzll(w->rest);
+    w->rest &= w->rest - 1;
+    return true;
+}
+
+/* Fills the batch with the next pages of the pass; false when there are none. Neighbouring pages are read with one
+ * call. */
+static bool worker_fill(struct worker *w)
+{
+    struct batch *b = &w->batch;
+    b->count = 0;
+    size_t page;
+    while (b->count < BATCH_PAGES && worker_next_page(w, &page))
+        b->page[b->count++] = (uint32_t)page;
+    return b->count > 0;
+}
+
+static int worker_read(struct worker *w, struct err *err)
+{
+    struct batch *b = &w->batch;
+    for (uint32_t i = 0, run; i < b->count; i += run) {
+        run = 1;
+        while (i + run < b->count && b->page[i + run] == b->page[i] + run)
+            run++;
+        if (ram_read(w->sender->options.ram, b->page[i], run, err, b->data + (size_t)i * PAGE_BYTES) < 0)
+            return -1;
+    }
+    /* Zero pages leave the data; the others close up. */
+    uint8_t *to = b->data;
+    for (uint32_t i = 0; i < b->count; i++) {
+        const uint8_t *from = b->data + (size_t)i * PAGE_BYTES;
+        if (page_is_zero(from)) {
+            b->page[i] |= BATCH_ZERO;
+            w->stats.zero_pages++;
+            continue;
+        }
+        if (to != from)
+            memcpy(to, from, PAGE_BYTES);
+        to += PAGE_BYTES;
+    }
+    b->raw_bytes = (uint32_t)(to - b->data);
+    w->stats.pages += b->count;
+    w->stats.raw_bytes += b->raw_bytes;
+    return 0;
+}
+
+/* Takes acknowledgements that are there; waits up to `timeout_ms` for the first. */
+static int worker_listen(struct worker *w, long timeout_ms, struct err *err)
+{
+    zmq_pollitem_t item = {.socket = w->socket, .events = ZMQ_POLLIN};
+    if (timeout_ms > 0 && zmq_poll(&item, 1, timeout_ms) < 0 && errno != EINTR)
+        return err_set(err, ERR_INTERNAL, "waiting for acknowledgements: %s", zmq_strerror(errno));
+    for (;;) {
+        uint8_t frame[ACK_FRAME_BYTES];
+        int n = zmq_recv(w->socket, frame, sizeof frame, ZMQ_DONTWAIT);
+        if (n < 0)
+            return 0;
+        uint64_t applied;
+        uint8_t body[ACK_BODY_BYTES];
+        if (n != (int)sizeof frame || seal_open(w->in, frame, sizeof frame, err, body) < 0)
+            return err_set(err, ERR_PROTOCOL, "destination sent an acknowledgement that is not genuine");
+        applied = ack_decode(body);
+        if (applied < w->acked_bytes || applied > w->sent_bytes)
+            return err_set(err, ERR_PROTOCOL, "destination acknowledged bytes that were never sent");
+        w->acked_bytes = applied;
+        w->heard_ns = clock_now_ns();
+    }
+}
+
+/* Waits until at most `limit` bytes are unacknowledged. */
+static int worker_wait_acks(struct worker *w, uint64_t limit, struct err *err)
+{
+    w->heard_ns = clock_now_ns();
+    while (w->sent_bytes - w->acked_bytes > limit) {
+        if (atomic_load(&w->sender->stop))
+            return err_set(err, ERR_CANCELLED, "stopped");
+        if (worker_listen(w, POLL_MS, err) < 0)
+            return -1;
+        if (clock_now_ns() - w->heard_ns > SENDER_SILENCE_MS * UINT64_C(1000000))
+            return err_set(err, ERR_TIMEOUT, "destination has acknowledged nothing for %u s", SENDER_SILENCE_MS / 1000);
+    }
+    return 0;
+}
+
+/* Waits until the bandwidth limit lets `bytes` more go. */
+static int worker_pace(struct worker *w, size_t bytes, struct err *err)
+{
+    uint64_t limit = w->sender->options.bandwidth / w->sender->options.stripes;
+    if (w->sender->options.bandwidth == 0)
+        return 0;
+    if (limit == 0)
+        limit = 1;
+    for (uint64_t now = clock_now_ns(); now < w->next_send_ns; now = clock_now_ns()) {
+        if (atomic_load(&w->sender->stop))
+            return err_set(err, ERR_CANCELLED, "stopped");
+        long wait_ms = (long)((w->next_send_ns - now) / 1000000) + 1;
+        if (worker_listen(w, wait_ms < POLL_MS ? wait_ms : POLL_MS, err) < 0)
+            return -1;
+    }
+    uint64_t now = clock_now_ns();
+    w->next_send_ns = (w->next_send_ns > now ? w->next_send_ns : now) + bytes * UINT64_C(1000000000) / limit;
+    return 0;
+}
+
+static int worker_send(struct worker *w, struct err *err)
+{
+    size_t packed = batch_encode(&w->batch, w->packed);
+    zmq_msg_t message;
+    ENSURE(zmq_msg_init_size(&message, packed + SEAL_OVERHEAD) == 0);
+    size_t len = seal_close(w->out, w->packed, packed, zmq_msg_data(&message));
+    if (worker_pace(w, len, err) < 0) {
+        zmq_msg_close(&message);
+        return -1;
+    }
+    while (zmq_msg_send(&message, w->socket, ZMQ_DONTWAIT) < 0) {
+        zmq_pollitem_t item = {.socket = w->socket, .events = ZMQ_POLLOUT};
+        if (errno == EAGAIN && !atomic_load(&w->sender->stop)) {
+            (void)zmq_poll(&item, 1, POLL_MS);
+            continue;
+        }
+        zmq_msg_close(&message);
+        return err_set(err, ERR_UNAVAILABLE, "cannot send pages");
+    }
+    w->sent_bytes += len;
+    w->stats.wire_bytes += len;
+    return worker_listen(w, 0, err);
+}
+
+static int worker_pass(struct worker *w, struct err *err)
+{
+    uint64_t window = w->sender->options.window_bytes;
+    while (worker_fill(w)) {
+        if (worker_read(w, err) < 0 || worker_wait_acks(w, window, err) < 0 || worker_send(w, err) < 0)
+            return -1;
+    }
+    return worker_wait_acks(w, 0, err);
+}
+
+static void *worker_main(void *arg)
+{
+    struct worker *w = arg;
+    struct sender *s = w->sender;
+    uint64_t seen = 0;
+    for (;;) {
+        pthread_mutex_lock(&s->lock);
+        while (s->pass == seen && !atomic_load(&s->stop))
+            pthread_cond_wait(&s->begin, &s->lock);
+        seen = s->pass;
+        pthread_mutex_unlock(&s->lock);
+        if (atomic_load(&s->stop))
+            return NULL;
+        struct err err = {0};
+        w->word = w->word_end = 0;
+        w->rest = 0;
+        w->stats = (struct sender_stats){0};
+        if (worker_pass(w, &err) < 0) {
+            worker_fail(w, &err);
+            return NULL;
+        }
+        pthread_mutex_lock(&s->lock);
+        bool last = --s->busy == 0;
+        pthread_mutex_unlock(&s->lock);
+        if (last)
+            uv_async_send(&s->wake);
+    }
+}
+
+/* On the loop: a pass is over, or a worker has failed. */
+static void sender_woken(uv_async_t *async)
+{
+    struct sender *s = async->data;
+    pthread_mutex_lock(&s->lock);
+    struct err failure = s->failure;
+    bool over = s->pages && s->busy == 0;
+    pthread_mutex_unlock(&s->lock);
+    if (failure.code != ERR_NONE) {
+        if (!s->reported) {
+            s->reported = true;
+            s->options.on_failed(s->options.user, &failure);
+        }
+        return;
+    }
+    if (!over)
+        return;
+    struct sender_stats stats = {.duration_ns = clock_now_ns() - s->started_ns};
+    for (uint32_t i = 0; i < s->options.stripes; i++) {
+        const struct sender_stats *part = &s->workers[i].stats;
+        stats.pages += part->pages;
+        stats.zero_pages += part->zero_pages;
+        stats.raw_bytes += part->raw_bytes;
+        stats.wire_bytes += part->wire_bytes;
+    }
+    s->pages = NULL;
+    s->options.on_pass(s->options.user, &stats);
+}
+
+void sender_pass(struct sender *s, const struct bitmap *pages)
+{
+    pthread_mutex_lock(&s->lock);
+    ENSURE(s->pages == NULL && s->busy == 0);
+    s->pages = pages;
+    s->busy = s->options.stripes;
+    s->started_ns = clock_now_ns();
+    atomic_store(&s->cursor, 0);
+    s->pass++;
+    pthread_cond_broadcast(&s->begin);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static int worker_start(struct worker *w, struct sender *s, uint32_t index, struct err *err)
+{
+    int linger = 0, hwm = 8;
+    int64_t max = ACK_FRAME_BYTES;
+    w->sender = s;
+    w->index = index;
+    w->out = seal_new(s->key, SEAL_TO_DESTINATION, index);
+    w->in = seal_new(s->key, SEAL_TO_SOURCE, index);
+    w->socket = zmq_socket(s->zmq, ZMQ_DEALER);
+    if (!w->socket || zmq_setsockopt(w->socket, ZMQ_LINGER, &linger, sizeof linger) < 0 ||
+        zmq_setsockopt(w->socket, ZMQ_SNDHWM, &hwm, sizeof hwm) < 0 ||
+        zmq_setsockopt(w->socket, ZMQ_MAXMSGSIZE, &max, sizeof max) < 0 ||
+        zmq_connect(w->socket, s->options.addresses[index]) < 0)
+        return err_set(err, ERR_UNAVAILABLE, "cannot connect stripe %u to %s: %s", index, s->options.addresses[index],
+            zmq_strerror(errno));
+    int rc = pthread_create(&w->thread, NULL, worker_main, w);
+    if (rc != 0)
+        return err_errno(err, ERR_INTERNAL, rc, "cannot start a thread");
+    w->started = true;
+    return 0;
+}
+
+int sender_open(uv_loop_t *loop, const struct sender_options *options, struct err *err, struct sender **out)
+{
+    ENSURE(options->stripes >= 1 && options->stripes <= SENDER_STRIPES_MAX);
+    struct sender *s = mem_zalloc(sizeof *s + options->stripes * sizeof *s->workers);
+    s->options = *options;
+    memcpy(s->key, options->key, sizeof s->key);
+    s->zmq = zmq_ctx_new();
+    ENSURE(s->zmq != NULL);
+    zmq_ctx_set(s->zmq, ZMQ_IO_THREADS, (int)options->stripes);
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->begin, NULL);
+    ENSURE(uv_async_init(loop, &s->wake, sender_woken) == 0);
+    s->wake.data = s;
+    for (uint32_t i = 0; i < options->stripes; i++)
+        if (worker_start(&s->workers[i], s, i, err) < 0) {
+            sender_close(s);
+            return -1;
+        }
+    *out = s;
+    return 0;
+}
+
+static void sender_closed(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+void sender_close(struct sender *s)
+{
+    if (!s)
+        return;
+    pthread_mutex_lock(&s->lock);
+    atomic_store(&s->stop, true);
+    pthread_cond_broadcast(&s->begin);
+    pthread_mutex_unlock(&s->lock);
+    for (uint32_t i = 0; i < s->options.stripes; i++) {
+        struct worker *w = &s->workers[i];
+        if (w->started)
+            pthread_join(w->thread, NULL);
+        if (w->socket)
+            zmq_close(w->socket);
+        seal_free(w->out);
+        seal_free(w->in);
+    }
+    zmq_ctx_term(s->zmq);
+    pthread_mutex_destroy(&s->lock);
+    pthread_cond_destroy(&s->begin);
+    explicit_bzero(s->key, sizeof s->key);
+    uv_close((uv_handle_t *)&s->wake, sender_closed);
+}

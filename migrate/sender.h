@@ -1,0 +1,48 @@
+/* sender: the source's worker threads, one a stripe. Each takes pages of the current pass, reads, packs and seals them
+ * and sends them on its own connection, never having more unacknowledged bytes under way than the receiver's window.
+ *
+ *   sender_pass(pages) -> [workers] -> on_pass(stats)     when the receiver has applied and acknowledged everything
+ *
+ * Bandwidth and "pass over" come from acknowledgements, never from local sends. Failure (receiver silent for
+ * SENDER_SILENCE_MS, RAM unreadable) stops all workers and is told once through on_failed. Memory: per stripe two
+ * batches and the window. Callbacks come on the loop's thread. */
+#ifndef MIGRATE_SENDER_H
+#define MIGRATE_SENDER_H
+
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/err.h"
+#include "migrate/bitmap.h"
+#include "migrate/ram.h"
+#include "migrate/seal.h"
+
+#define SENDER_STRIPES_MAX 16u
+#define SENDER_SILENCE_MS  10000u
+
+struct sender;
+
+struct sender_stats {
+    uint64_t pages, zero_pages, raw_bytes, wire_bytes, duration_ns;
+};
+
+struct sender_options {
+    const struct ram *ram; /* lent */
+    const uint8_t *key;    /* SEAL_KEY_BYTES, copied */
+    const char *const *addresses;
+    uint32_t stripes;
+    uint64_t window_bytes;
+    uint64_t bandwidth; /* bytes/s over all stripes; 0: not limited */
+    void (*on_pass)(void *user, const struct sender_stats *stats);
+    void (*on_failed)(void *user, const struct err *err);
+    void *user;
+};
+
+/* Take: sender_close(). */
+MUST_CHECK int sender_open(uv_loop_t *loop, const struct sender_options *options, struct err *err, struct sender **out);
+/* Sends the pages of `pages`, which is lent and must not change until on_pass. One pass at a time. */
+void sender_pass(struct sender *sender, const struct bitmap *pages);
+/* Stops the workers, wherever they are, and frees. No callback comes any more. NULL is fine. */
+void sender_close(struct sender *sender);
+
+#endif

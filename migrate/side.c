@@ -1,0 +1,115 @@
+#include "migrate/side.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/ensure.h"
+#include "base/loop.h"
+
+#define LAST_WORDS_MS 1000u
+
+static bool side_auth(void *user, const uint8_t public_key[KEY_BYTES], struct principal *out)
+{
+    const struct side *side = user;
+    if (memcmp(public_key, side->peer_key, KEY_BYTES) != 0)
+        return false;
+    *out = (struct principal){.kind = PRINCIPAL_HOST, .name = "source"};
+    return true;
+}
+
+int side_open(struct side *side, const struct options *options, const struct guest_events *events,
+    void (*on_cancel)(void *user), void *user, struct err *err)
+{
+    *side = (struct side){.options = options, .ram = {.fd = -1}};
+    ENSURE(uv_loop_init(&side->loop) == 0);
+    struct key_pair key;
+    if (key_parse(options->key_peer, err, side->peer_key) < 0)
+        return err_wrap(err, "key.peer");
+    if (key_load(options->key_file, err, &key) < 0)
+        return -1;
+    int rc = wire_new(&side->loop, &key, "drover-migrate " DROVER_VERSION, side_auth, side, err, &side->wire);
+    key_wipe(&key, sizeof key);
+    if (rc < 0 || ram_open(options->ram_file, options->ram_bytes, err, &side->ram) < 0 ||
+        control_open(&side->loop, options->control_socket, on_cancel, user, err, &side->control) < 0 ||
+        guest_open(&side->loop, options->qmp, events, err, &side->guest) < 0)
+        return -1;
+    return 0;
+}
+
+static void side_waited(void *user)
+{
+    struct side *side = user;
+    uv_stop(&side->loop);
+}
+
+void side_close(struct side *side)
+{
+    guest_close(side->guest);
+    control_close(side->control);
+    wire_free(side->wire);
+    ram_close(&side->ram);
+    /* What was said last may leave; a client that does not read does not keep us. */
+    struct loop_timer *bound = loop_timer_new(&side->loop, side_waited, side);
+    loop_timer_start(bound, LAST_WORDS_MS, 0);
+    loop_timer_unref(bound);
+    uv_run(&side->loop, UV_RUN_DEFAULT);
+    loop_timer_free(bound);
+    loop_close(&side->loop);
+}
+
+void side_phase(struct side *side, const char *phase)
+{
+    log_event(LOG_INFO, "migration.phase", "migration=%s phase=%s", side->options->migration_id, phase);
+    if (side->control)
+        control_event(side->control, "phase", json_pack("{s:s}", "phase", phase), true);
+}
+
+void side_failed(struct side *side, const struct err *err)
+{
+    log_event(LOG_ERROR, "migration.failed", "migration=%s code=%s message=%s", side->options->migration_id,
+        err_name(err->code), LOG_QUOTE(err->message));
+    if (side->control)
+        control_event(side->control, "failed",
+            json_pack("{s:s, s:s}", "code", err_name(err->code), "message", err->message), true);
+}
+
+struct hash_work {
+    uv_work_t request;
+    struct side *side;
+    side_hash_fn fn;
+    void *user;
+    int rc;
+    struct err err;
+    char hash[RAM_HASH_TEXT];
+};
+
+static void hash_work(uv_work_t *request)
+{
+    struct hash_work *work = (struct hash_work *)request;
+    work->rc = ram_hash(&work->side->ram, &work->err, work->hash);
+}
+
+static void hash_done(uv_work_t *request, int status)
+{
+    struct hash_work *work = (struct hash_work *)request;
+    if (status == 0)
+        work->fn(work->user, work->rc < 0 ? &work->err : NULL, work->hash);
+    free(work);
+}
+
+void side_hash(struct side *side, side_hash_fn fn, void *user)
+{
+    struct hash_work *work = mem_zalloc(sizeof *work);
+    work->side = side;
+    work->fn = fn;
+    work->user = user;
+    ENSURE(uv_queue_work(&side->loop, &work->request, hash_work, hash_done) == 0);
+}
+
+void side_error_from(const Drover__ErrorInfo *info, struct err *err)
+{
+    if (info)
+        err_set(err, err_from_name(info->code), "%s", info->message);
+    else
+        err_set(err, ERR_INTERNAL, "no reason given");
+}

@@ -1,0 +1,40 @@
+/* side: what both sides of a migration have in common: loop, keys, RAM, control socket, QEMU, the wire context. */
+#ifndef MIGRATE_SIDE_H
+#define MIGRATE_SIDE_H
+
+#include <uv.h>
+
+#include "migrate/control.h"
+#include "migrate/guest.h"
+#include "migrate/options.h"
+#include "migrate/ram.h"
+#include "proto/wire.h"
+#include "proto/wire.pb-c.h"
+
+struct side {
+    uv_loop_t loop;
+    const struct options *options; /* lent */
+    uint8_t peer_key[KEY_BYTES];
+    struct ram ram;
+    struct control *control;
+    struct guest *guest;
+    struct wire *wire;
+};
+
+/* Opens everything. On failure side_close() releases what there is. `on_cancel` and `events` get `user`. */
+MUST_CHECK int side_open(struct side *side, const struct options *options, const struct guest_events *events,
+    void (*on_cancel)(void *user), void *user, struct err *err);
+void side_close(struct side *side);
+
+/* Tells the clients and the log. */
+void side_phase(struct side *side, const char *phase);
+void side_failed(struct side *side, const struct err *err);
+
+/* Hashes all RAM on another thread; `fn` comes on the loop. */
+typedef void (*side_hash_fn)(void *user, const struct err *err, const char *hash);
+void side_hash(struct side *side, side_hash_fn fn, void *user);
+
+/* Error of a peer's message (which may leave it out). */
+void side_error_from(const Drover__ErrorInfo *info, struct err *err);
+
+#endif

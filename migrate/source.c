@@ -1,0 +1,628 @@
+#include "migrate/source.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/ensure.h"
+#include "base/loop.h"
+#include "migrate/policy.h"
+#include "migrate/record.h"
+#include "migrate/report.h"
+#include "migrate/sender.h"
+#include "migrate/side.h"
+#include "migrate/statepipe.h"
+#include "migrate/tracker.h"
+#include "proto/engine.pb-c.h"
+
+#define CONNECT_MS         15000u
+#define CALL_MS            10000u
+#define SWITCH_MS          20000u /* from QEMU's migrate to the hand-over; then it is called off */
+#define HAND_OVER_MS       2000u  /* one try; it is repeated until DOUBT_MS have gone by */
+#define HAND_OVER_PAUSE_MS 200u
+#define DOUBT_MS           30000u
+#define LAST_PASSES_MAX    8u
+
+enum source_phase {
+    SOURCE_CONNECTING,
+    SOURCE_PRECOPY,
+    SOURCE_SWITCHING,
+    SOURCE_HANDED_OVER,
+    SOURCE_DONE,
+    SOURCE_FAILING,
+    SOURCE_FAILED,
+    SOURCE_DOUBT,
+    SOURCE_PHASES
+};
+
+#define TO(phase) (1u << (phase))
+static const struct {
+    const char *name;
+    unsigned successors;
+} phases[SOURCE_PHASES] = {
+    [SOURCE_CONNECTING] = {"connecting", TO(SOURCE_PRECOPY) | TO(SOURCE_FAILING)},
+    [SOURCE_PRECOPY] = {"precopy", TO(SOURCE_SWITCHING) | TO(SOURCE_FAILING)},
+    [SOURCE_SWITCHING] = {"switching", TO(SOURCE_HANDED_OVER) | TO(SOURCE_FAILING)},
+    [SOURCE_HANDED_OVER] = {"handed-over", TO(SOURCE_DONE) | TO(SOURCE_FAILING) | TO(SOURCE_DOUBT)},
+    [SOURCE_DONE] = {"done", 0},
+    [SOURCE_FAILING] = {"failing", TO(SOURCE_FAILED)},
+    [SOURCE_FAILED] = {"failed", 0},
+    [SOURCE_DOUBT] = {"doubt", 0},
+};
+
+/* What the switch still waits for; all must have come before the hand-over. */
+struct switching {
+    uint64_t stopped_ns; /* when the guest stood still; 0: it runs */
+    bool saved;          /* QEMU has written all of the device state */
+    bool sent;           /* and its end has gone to the destination */
+    bool pages_applied;  /* the last pass is over and a scan after it found nothing */
+    bool peer_ready;     /* the destination's QEMU has loaded the state */
+    bool hashing;
+    uint32_t last_passes;
+};
+
+struct source {
+    struct side side;
+    enum source_phase phase;
+    struct wire_client *client;
+    struct loop_timer *deadline; /* of the phase, where it has one */
+    struct sender *sender;
+    struct tracker *tracker;
+    struct statepipe *pipe;
+    char pipe_path[108];
+    struct bitmap sending, dirty;
+    bool pass_under_way; /* the workers read `sending` */
+    struct policy policy;
+    struct report report;
+    uint8_t bulk_key[SEAL_KEY_BYTES];
+    uint64_t started_ns, hand_over_ns, state_bytes;
+    struct switching sw;
+    struct err failure;
+    bool finished;
+};
+
+static void source_move(struct source *s, enum source_phase to)
+{
+    ENSURE(phases[s->phase].successors & TO(to));
+    s->phase = to;
+    side_phase(&s->side, phases[to].name);
+}
+
+static bool source_running(const struct source *s)
+{
+    return s->phase <= SOURCE_SWITCHING;
+}
+
+static void source_finish(struct source *s)
+{
+    s->finished = true;
+    uv_stop(&s->side.loop);
+}
+
+/* ---- failing: the guest goes on here ---- */
+
+static void source_resumed(void *user, const struct err *err)
+{
+    struct source *s = user;
+    if (err)
+        err_wrap(&s->failure, "%s; after", err->message);
+    struct err why;
+    if (record_write(s->side.options->record_file, s->side.options->migration_id, "failed", &why) < 0)
+        log_event(LOG_ERROR, "record.unwritten", "message=%s", LOG_QUOTE(why.message));
+    source_move(s, SOURCE_FAILED);
+    side_failed(&s->side, &s->failure);
+    source_finish(s);
+}
+
+static void source_tell_abort(struct source *s)
+{
+    char code[32];
+    snprintf(code, sizeof code, "%s", err_name(s->failure.code));
+    Drover__ErrorInfo info = DROVER__ERROR_INFO__INIT;
+    info.code = code;
+    info.message = s->failure.message;
+    Drover__EngineAbort abort = DROVER__ENGINE_ABORT__INIT;
+    abort.error = &info;
+    struct err ignored; /* a destination that does not hear it notices that we are gone */
+    if (s->client &&
+        wire_note(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_ABORT, &abort.base, &ignored) < 0)
+        log_event(LOG_INFO, "abort.unsent", "message=%s", LOG_QUOTE(ignored.message));
+}
+
+static void source_fail(struct source *s, const struct err *err)
+{
+    if (s->phase == SOURCE_FAILING || s->phase == SOURCE_FAILED || s->phase == SOURCE_DONE || s->phase == SOURCE_DOUBT)
+        return;
+    s->failure = *err;
+    source_move(s, SOURCE_FAILING);
+    loop_timer_stop(s->deadline);
+    source_tell_abort(s);
+    sender_close(s->sender);
+    s->sender = NULL;
+    tracker_close(s->tracker);
+    s->tracker = NULL;
+    statepipe_close(s->pipe);
+    s->pipe = NULL;
+    if (s->side.guest)
+        guest_resume(s->side.guest, source_resumed, s);
+    else
+        source_resumed(s, NULL);
+}
+
+static void source_fail_if_running(struct source *s, const struct err *err)
+{
+    if (source_running(s))
+        source_fail(s, err);
+}
+
+static void source_on_cancel(void *user)
+{
+    struct err err;
+    err_set(&err, ERR_CANCELLED, "cancelled on request");
+    source_fail_if_running(user, &err);
+}
+
+static void source_late(void *user)
+{
+    struct source *s = user;
+    struct err err;
+    err_set(&err, ERR_TIMEOUT, "%s took too long", phases[s->phase].name);
+    source_fail_if_running(s, &err);
+}
+
+/* ---- hand-over ---- */
+
+static void source_hand_over(void *user);
+
+static void source_doubt(struct source *s, const struct err *err)
+{
+    s->failure = *err;
+    err_wrap(&s->failure, "handed over, but the destination has not said whether it took it");
+    source_move(s, SOURCE_DOUBT);
+    side_failed(&s->side, &s->failure);
+    source_finish(s);
+}
+
+static void source_handed_over(void *user, const struct err *err, const uint8_t *body, size_t len)
+{
+    struct source *s = user;
+    if (s->phase != SOURCE_HANDED_OVER)
+        return;
+    if (err) {
+        if (clock_now_ns() - s->hand_over_ns > DOUBT_MS * UINT64_C(1000000))
+            source_doubt(s, err);
+        else
+            loop_timer_start(s->deadline, HAND_OVER_PAUSE_MS, 0);
+        return;
+    }
+    uint64_t now = clock_now_ns();
+    Drover__EngineHandOverReply *reply = drover__engine_hand_over_reply__unpack(NULL, len, body);
+    struct err why;
+    if (!reply) { /* it answered, so it lives; only its words are lost */
+        err_set(&why, ERR_PROTOCOL, "the destination's answer makes no sense");
+        source_doubt(s, &why);
+        return;
+    }
+    if (reply->refused) {
+        side_error_from(reply->refused, &why);
+        drover__engine_hand_over_reply__free_unpacked(reply, NULL);
+        err_wrap(&why, "the destination refused the guest");
+        source_fail(s, &why);
+        return;
+    }
+    drover__engine_hand_over_reply__free_unpacked(reply, NULL);
+    if (record_write(s->side.options->record_file, s->side.options->migration_id, "taken", &why) < 0)
+        log_event(LOG_ERROR, "record.unwritten", "message=%s", LOG_QUOTE(why.message));
+    s->report.blackout_us = (now - s->sw.stopped_ns) / 1000;
+    s->report.total_us = (now - s->started_ns) / 1000;
+    s->report.state_bytes = s->state_bytes;
+    source_move(s, SOURCE_DONE);
+    control_event(s->side.control, "done", json_pack("{s:o}", "record", report_json(&s->report)), true);
+    source_finish(s);
+}
+
+static void source_hand_over(void *user)
+{
+    struct source *s = user;
+    Drover__EngineHandOver request = DROVER__ENGINE_HAND_OVER__INIT;
+    request.migration_id = s->side.options->migration_id;
+    wire_call(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_HAND_OVER, &request.base, HAND_OVER_MS,
+        source_handed_over, s);
+}
+
+static void source_commit(struct source *s)
+{
+    struct err err;
+    if (record_write(s->side.options->record_file, s->side.options->migration_id, "handed-over", &err) < 0) {
+        source_fail(s, &err); /* nothing has been sent: it is still ours */
+        return;
+    }
+    source_move(s, SOURCE_HANDED_OVER);
+    loop_timer_free(s->deadline);
+    s->deadline = loop_timer_new(&s->side.loop, source_hand_over, s);
+    s->hand_over_ns = clock_now_ns();
+    source_hand_over(s);
+}
+
+/* ---- verifying ---- */
+
+static void source_compare(struct source *s)
+{
+    struct err err;
+    if (!s->report.source_hash[0] || !s->report.destination_hash[0] || s->phase != SOURCE_SWITCHING)
+        return;
+    if (strcmp(s->report.source_hash, s->report.destination_hash) != 0) {
+        err_set(&err, ERR_CORRUPT, "RAM differs: %s here, %s on the destination", s->report.source_hash,
+            s->report.destination_hash);
+        source_fail(s, &err);
+        return;
+    }
+    source_commit(s);
+}
+
+static void source_hashed(void *user, const struct err *err, const char *hash)
+{
+    struct source *s = user;
+    if (err) {
+        source_fail_if_running(s, err);
+        return;
+    }
+    snprintf(s->report.source_hash, sizeof s->report.source_hash, "%s", hash);
+    source_compare(s);
+}
+
+static void source_peer_hashed(void *user, const struct err *err, const uint8_t *body, size_t len)
+{
+    struct source *s = user;
+    if (err) {
+        source_fail_if_running(s, err);
+        return;
+    }
+    Drover__EngineVerifyReply *reply = drover__engine_verify_reply__unpack(NULL, len, body);
+    snprintf(s->report.destination_hash, sizeof s->report.destination_hash, "%s", reply ? reply->hash : "nothing");
+    drover__engine_verify_reply__free_unpacked(reply, NULL);
+    source_compare(s);
+}
+
+/* ---- the switch ---- */
+
+/* Everything the hand-over needs has come? Then it goes; with `verify`, after the hashes were compared. */
+static void source_try_commit(struct source *s)
+{
+    const struct switching *sw = &s->sw;
+    if (s->phase != SOURCE_SWITCHING || !sw->saved || !sw->sent || !sw->pages_applied || !sw->peer_ready || sw->hashing)
+        return;
+    if (!s->side.options->verify) {
+        source_commit(s);
+        return;
+    }
+    s->sw.hashing = true;
+    Drover__EngineVerify request = DROVER__ENGINE_VERIFY__INIT;
+    wire_call(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_VERIFY, &request.base, SWITCH_MS,
+        source_peer_hashed, s);
+    side_hash(&s->side, source_hashed, s);
+}
+
+static void source_send_pass(struct source *s)
+{
+    struct bitmap swap = s->sending;
+    s->sending = s->dirty;
+    s->dirty = swap;
+    bitmap_clear(&s->dirty);
+    s->pass_under_way = true;
+    sender_pass(s->sender, &s->sending);
+}
+
+/* With the guest stopped: sends what was written since the last scan, until a scan finds nothing. The scan that counts
+ * comes after QEMU has saved the device state, so that a write made by saving would be seen too. */
+static void source_last_pass(struct source *s)
+{
+    struct err err;
+    if (tracker_scan(s->tracker, &err, &s->dirty) < 0) {
+        source_fail(s, &err);
+        return;
+    }
+    if (bitmap_count(&s->dirty) != 0) {
+        if (++s->sw.last_passes > LAST_PASSES_MAX) {
+            err_set(&err, ERR_INTERNAL, "memory goes on changing although the guest stands still");
+            source_fail(s, &err);
+            return;
+        }
+        source_send_pass(s);
+    } else if (s->sw.saved) {
+        s->sw.pages_applied = true;
+        source_try_commit(s);
+    }
+}
+
+static void source_switched(void *user, const struct err *err)
+{
+    if (err)
+        source_fail_if_running(user, err);
+}
+
+static void source_on_migration(void *user, const char *status)
+{
+    struct source *s = user;
+    struct err err;
+    if (s->phase != SOURCE_SWITCHING)
+        return;
+    if (strcmp(status, "pre-switchover") == 0) {
+        guest_switch(s->side.guest, source_switched, s);
+        source_last_pass(s);
+    } else if (strcmp(status, "completed") == 0) {
+        s->sw.saved = true;
+        if (!s->pass_under_way)
+            source_last_pass(s);
+    } else if (strcmp(status, "failed") == 0 || strcmp(status, "cancelled") == 0) {
+        err_set(&err, ERR_INTERNAL, "QEMU's migration of the device state %s", status);
+        source_fail(s, &err);
+    }
+}
+
+static void source_on_stopped(void *user)
+{
+    struct source *s = user;
+    if (s->phase == SOURCE_SWITCHING && s->sw.stopped_ns == 0)
+        s->sw.stopped_ns = clock_now_ns();
+}
+
+static void source_state_data(void *user, const uint8_t *data, size_t len)
+{
+    struct source *s = user;
+    struct err err;
+    int rc;
+    if (s->phase != SOURCE_SWITCHING)
+        return;
+    if (len) {
+        Drover__EngineState state = DROVER__ENGINE_STATE__INIT;
+        state.offset = s->state_bytes;
+        state.data = (ProtobufCBinaryData){len, (uint8_t *)data};
+        s->state_bytes += len;
+        rc = wire_note(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_STATE, &state.base, &err);
+    } else {
+        Drover__EngineStateEnd end = DROVER__ENGINE_STATE_END__INIT;
+        end.total_bytes = s->state_bytes;
+        s->sw.sent = true;
+        rc = wire_note(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_STATE_END, &end.base, &err);
+    }
+    if (rc < 0)
+        source_fail(s, &err);
+    else
+        source_try_commit(s);
+}
+
+static void source_state_failed(void *user, const struct err *err)
+{
+    source_fail_if_running(user, err);
+}
+
+static void source_begin_switch(struct source *s)
+{
+    struct err err;
+    struct statepipe_options options = {.on_data = source_state_data, .on_failed = source_state_failed, .user = s};
+    source_move(s, SOURCE_SWITCHING);
+    loop_timer_start(s->deadline, SWITCH_MS, 0);
+    if (statepipe_listen(&s->side.loop, s->pipe_path, &options, &err, &s->pipe) < 0) {
+        source_fail(s, &err);
+        return;
+    }
+    guest_migrate(s->side.guest, s->pipe_path, source_switched, s);
+}
+
+/* ---- pre-copy ---- */
+
+static void source_round_over(struct source *s, const struct sender_stats *stats)
+{
+    struct err err;
+    if (tracker_scan(s->tracker, &err, &s->dirty) < 0) {
+        source_fail(s, &err);
+        return;
+    }
+    uint64_t dirty = bitmap_count(&s->dirty);
+    policy_round(&s->policy, stats->pages - stats->zero_pages, stats->duration_ns / 1000, dirty);
+    control_event(s->side.control, "round", report_round(&s->report, stats, &s->policy), false);
+
+    const struct policy_limits limits = {.max_downtime_us = s->side.options->max_downtime_ms * 1000,
+        .max_rounds = (uint32_t)s->side.options->max_rounds};
+    switch (policy_decide(&s->policy, &limits)) {
+    case POLICY_ROUND:
+        source_send_pass(s);
+        break;
+    case POLICY_SWITCH:
+        source_begin_switch(s);
+        break;
+    case POLICY_GIVE_UP:
+        err_set(&err, ERR_CONVERGENCE,
+            "the guest writes %.0f pages/s, so a switch would take %" PRIu64 " ms and the limit is %" PRIu64
+            " ms; allow a longer downtime or calm the guest",
+            s->policy.dirty_pages_per_us * 1e6, policy_predict_us(&s->policy) / 1000, s->side.options->max_downtime_ms);
+        source_fail(s, &err);
+        break;
+    }
+}
+
+static void source_on_pass(void *user, const struct sender_stats *stats)
+{
+    struct source *s = user;
+    s->pass_under_way = false;
+    if (s->phase == SOURCE_PRECOPY) {
+        source_round_over(s, stats);
+    } else if (s->phase == SOURCE_SWITCHING) {
+        control_event(s->side.control, "round", report_round(&s->report, stats, &s->policy), false);
+        source_last_pass(s);
+    }
+}
+
+static void source_on_sender_failed(void *user, const struct err *err)
+{
+    source_fail_if_running(user, err);
+}
+
+static void source_prepared(void *user, const struct err *err)
+{
+    struct source *s = user;
+    struct err why;
+    if (!source_running(s))
+        return;
+    if (err) {
+        source_fail(s, err);
+        return;
+    }
+    /* Tracking begins before the allocated pages are listed: a page that is allocated in between counts as written. */
+    if (tracker_open((pid_t)s->side.options->qemu_pid, &s->side.ram, &why, &s->tracker) < 0 ||
+        ram_allocated(&s->side.ram, &why, &s->dirty) < 0) {
+        source_fail(s, &why);
+        return;
+    }
+    s->report.tracker = tracker_name(s->tracker);
+    source_move(s, SOURCE_PRECOPY);
+    loop_timer_stop(s->deadline);
+    source_send_pass(s);
+}
+
+/* ---- connecting ---- */
+
+static int source_open_sender(struct source *s, const Drover__EngineHelloReply *reply, struct err *err)
+{
+    if (reply->n_bulk_addresses != s->side.options->stripes || reply->window_bytes == 0)
+        return err_set(err, ERR_PROTOCOL, "the destination offers %zu stripes where %" PRIu64 " were asked for",
+            reply->n_bulk_addresses, s->side.options->stripes);
+    struct sender_options options = {
+        .ram = &s->side.ram,
+        .key = s->bulk_key,
+        .addresses = (const char *const *)reply->bulk_addresses,
+        .stripes = (uint32_t)s->side.options->stripes,
+        .window_bytes = reply->window_bytes,
+        .bandwidth = s->side.options->bandwidth,
+        .on_pass = source_on_pass,
+        .on_failed = source_on_sender_failed,
+        .user = s,
+    };
+    return sender_open(&s->side.loop, &options, err, &s->sender);
+}
+
+static void source_welcomed(void *user, const struct err *err, const uint8_t *body, size_t len)
+{
+    struct source *s = user;
+    struct err why;
+    if (s->phase != SOURCE_CONNECTING)
+        return;
+    if (err) {
+        source_fail(s, err);
+        return;
+    }
+    Drover__EngineHelloReply *reply = drover__engine_hello_reply__unpack(NULL, len, body);
+    int rc = reply ? source_open_sender(s, reply, &why)
+                   : err_set(&why, ERR_PROTOCOL, "the destination's welcome makes no sense");
+    drover__engine_hello_reply__free_unpacked(reply, NULL);
+    if (rc < 0)
+        source_fail(s, &why);
+    else
+        guest_prepare_source(s->side.guest, source_prepared, s);
+}
+
+static void source_say_hello(struct source *s)
+{
+    seal_make_key(s->bulk_key);
+    Drover__EngineHello hello = DROVER__ENGINE_HELLO__INIT;
+    hello.migration_id = s->side.options->migration_id;
+    hello.ram_bytes = s->side.ram.bytes;
+    hello.page_bytes = PAGE_BYTES;
+    hello.stripes = (uint32_t)s->side.options->stripes;
+    hello.bulk_key = (ProtobufCBinaryData){sizeof s->bulk_key, s->bulk_key};
+    wire_call(
+        wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_HELLO, &hello.base, CALL_MS, source_welcomed, s);
+}
+
+static void source_on_note(
+    void *user, struct wire_request *request, struct wire_peer *peer, uint32_t method, const uint8_t *body, size_t len)
+{
+    struct source *s = user;
+    struct err err;
+    (void)peer;
+    if (request) {
+        err_set(&err, ERR_PROTOCOL, "the source answers no requests");
+        wire_reply_error(request, &err);
+    } else if (method == DROVER__ENGINE_METHOD__ENGINE_READY) {
+        s->sw.peer_ready = true;
+        source_try_commit(s);
+    } else if (method == DROVER__ENGINE_METHOD__ENGINE_ABORT) {
+        Drover__EngineAbort *abort = drover__engine_abort__unpack(NULL, len, body);
+        side_error_from(abort ? abort->error : NULL, &err);
+        drover__engine_abort__free_unpacked(abort, NULL);
+        err_wrap(&err, "the destination called it off");
+        source_fail_if_running(s, &err);
+    }
+}
+
+static void source_on_peer(void *user, struct wire_peer *peer, bool up)
+{
+    struct source *s = user;
+    struct err err;
+    (void)peer;
+    if (up || !source_running(s) || s->phase == SOURCE_CONNECTING)
+        return;
+    err_set(&err, ERR_UNAVAILABLE, "connection to the destination lost");
+    source_fail(s, &err);
+}
+
+static void source_on_gone(void *user, const struct err *err)
+{
+    source_fail_if_running(user, err);
+}
+
+static int source_open(struct source *s, const struct options *options, struct err *err)
+{
+    const struct guest_events events = {
+        .on_stopped = source_on_stopped, .on_migration = source_on_migration, .on_gone = source_on_gone, .user = s};
+    const struct wire_options wire = {.handler = source_on_note, .on_peer = source_on_peer, .user = s};
+    if (side_open(&s->side, options, &events, source_on_cancel, s, err) < 0)
+        return -1;
+    s->deadline = loop_timer_new(&s->side.loop, source_late, s);
+    s->sending = bitmap_new(s->side.ram.pages);
+    s->dirty = bitmap_new(s->side.ram.pages);
+    if (snprintf(s->pipe_path, sizeof s->pipe_path, "%s.state", options->control_socket) >= (int)sizeof s->pipe_path)
+        return err_set(err, ERR_INVALID, "control.socket is too long");
+    return wire_client_open(s->side.wire, options->connect, s->side.peer_key, &wire, err, &s->client);
+}
+
+static void source_close(struct source *s)
+{
+    loop_timer_free(s->deadline);
+    sender_close(s->sender);
+    statepipe_close(s->pipe);
+    wire_client_close(s->client);
+    tracker_close(s->tracker);
+    side_close(&s->side);
+    bitmap_free(&s->sending);
+    bitmap_free(&s->dirty);
+    report_free(&s->report);
+    key_wipe(s->bulk_key, sizeof s->bulk_key);
+}
+
+int source_run(const struct options *options)
+{
+    struct source *s = mem_zalloc(sizeof *s);
+    struct err err;
+    s->started_ns = clock_now_ns();
+    s->report.mode = "precopy";
+    s->report.tracker = "none";
+    if (source_open(s, options, &err) < 0) {
+        side_failed(&s->side, &err);
+        s->phase = SOURCE_FAILED;
+        s->finished = true;
+    } else {
+        side_phase(&s->side, phases[s->phase].name);
+        loop_timer_start(s->deadline, CONNECT_MS, 0);
+        source_say_hello(s);
+    }
+    while (!s->finished)
+        uv_run(&s->side.loop, UV_RUN_DEFAULT);
+    int status = s->phase == SOURCE_DONE ? 0 : s->phase == SOURCE_DOUBT ? 3 : 1;
+    source_close(s);
+    free(s);
+    return status;
+}

@@ -1,0 +1,19 @@
+/* source: the side that runs the guest.
+ *
+ *   CONNECTING -> PRECOPY -> SWITCHING -> HANDED_OVER -> DONE
+ *        `----------`-----------`--------> FAILING -> FAILED      the guest runs on here
+ *                                          HANDED_OVER -> DOUBT    nobody here knows; the record says so
+ *
+ * SWITCHING: QEMU's own migration (device state only) is started while the guest still runs; once it has stopped the
+ * guest, the last pass and the device state travel side by side; when both have arrived, a last scan has found nothing
+ * more and the destination has loaded everything, the hand-over is recorded and sent. After the record the guest never
+ * runs here again unless the destination itself says that it refuses. */
+#ifndef MIGRATE_SOURCE_H
+#define MIGRATE_SOURCE_H
+
+#include "migrate/options.h"
+
+/* Runs one migration to its end; returns the exit status: 0 moved, 1 failed (the guest runs on here), 3 in doubt. */
+int source_run(const struct options *options);
+
+#endif

@@ -1,0 +1,163 @@
+#include "migrate/statepipe.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/ensure.h"
+
+struct statepipe {
+    uv_pipe_t listener, stream;
+    struct statepipe_options options;
+    char path[108];
+    bool connected, closed;
+    int open_handles;
+    uint8_t chunk[STATEPIPE_CHUNK];
+};
+
+struct statepipe_request {
+    uv_write_t request;
+    struct statepipe *pipe;
+    uint8_t data[];
+};
+
+static void statepipe_fail(struct statepipe *pipe, const char *what, int why)
+{
+    struct err err;
+    err_set(&err, ERR_UNAVAILABLE, "device state stream with QEMU: %s: %s", what, uv_strerror(why));
+    if (!pipe->closed)
+        pipe->options.on_failed(pipe->options.user, &err);
+}
+
+static void statepipe_space(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
+{
+    (void)suggested;
+    struct statepipe *pipe = handle->data;
+    *out = uv_buf_init((char *)pipe->chunk, sizeof pipe->chunk);
+}
+
+static void statepipe_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *data)
+{
+    struct statepipe *pipe = stream->data;
+    if (n == 0)
+        return;
+    if (n < 0)
+        uv_read_stop(stream);
+    if (n < 0 && n != UV_EOF)
+        statepipe_fail(pipe, "read", (int)n);
+    else if (!pipe->closed)
+        pipe->options.on_data(pipe->options.user, (const uint8_t *)data->base, n > 0 ? (size_t)n : 0);
+}
+
+static void statepipe_accept(uv_stream_t *listener, int status)
+{
+    struct statepipe *pipe = listener->data;
+    if (pipe->connected)
+        return;
+    int rc = status < 0 ? status : uv_accept(listener, (uv_stream_t *)&pipe->stream);
+    if (rc == 0)
+        rc = uv_read_start((uv_stream_t *)&pipe->stream, statepipe_space, statepipe_read);
+    if (rc != 0)
+        statepipe_fail(pipe, "accept", rc);
+    pipe->connected = true;
+}
+
+static struct statepipe *statepipe_new(uv_loop_t *loop, const char *path, const struct statepipe_options *options)
+{
+    struct statepipe *pipe = mem_zalloc(sizeof *pipe);
+    pipe->options = *options;
+    strncpy(pipe->path, path, sizeof pipe->path - 1);
+    ENSURE(uv_pipe_init(loop, &pipe->listener, 0) == 0 && uv_pipe_init(loop, &pipe->stream, 0) == 0);
+    pipe->listener.data = pipe->stream.data = pipe;
+    pipe->open_handles = 2;
+    return pipe;
+}
+
+static int statepipe_check_path(const char *path, struct err *err)
+{
+    if (strlen(path) >= sizeof((struct statepipe *)0)->path)
+        return err_set(err, ERR_INVALID, "socket path is too long: %s", path);
+    return 0;
+}
+
+int statepipe_listen(
+    uv_loop_t *loop, const char *path, const struct statepipe_options *options, struct err *err, struct statepipe **out)
+{
+    if (statepipe_check_path(path, err) < 0)
+        return -1;
+    struct statepipe *pipe = statepipe_new(loop, path, options);
+    unlink(path);
+    mode_t old = umask(0177);
+    int rc = uv_pipe_bind(&pipe->listener, path);
+    umask(old);
+    if (rc == 0)
+        rc = uv_listen((uv_stream_t *)&pipe->listener, 1, statepipe_accept);
+    if (rc != 0) {
+        statepipe_close(pipe);
+        return err_set(err, ERR_INTERNAL, "cannot listen at %s: %s", path, uv_strerror(rc));
+    }
+    *out = pipe;
+    return 0;
+}
+
+static void statepipe_on_connect(uv_connect_t *request, int status)
+{
+    struct statepipe *pipe = request->data;
+    free(request);
+    if (status < 0 && status != UV_ECANCELED)
+        statepipe_fail(pipe, "connect", status);
+}
+
+int statepipe_connect(
+    uv_loop_t *loop, const char *path, const struct statepipe_options *options, struct err *err, struct statepipe **out)
+{
+    if (statepipe_check_path(path, err) < 0)
+        return -1;
+    struct statepipe *pipe = statepipe_new(loop, path, options);
+    pipe->path[0] = '\0'; /* the socket is QEMU's */
+    uv_connect_t *request = mem_zalloc(sizeof *request);
+    request->data = pipe;
+    uv_pipe_connect(request, &pipe->stream, path, statepipe_on_connect);
+    pipe->connected = true;
+    *out = pipe;
+    return 0;
+}
+
+static void statepipe_written(uv_write_t *request, int status)
+{
+    struct statepipe_request *write = (struct statepipe_request *)request;
+    if (status < 0 && status != UV_ECANCELED)
+        statepipe_fail(write->pipe, "write", status);
+    free(write);
+}
+
+void statepipe_write(struct statepipe *pipe, const uint8_t *data, size_t len)
+{
+    struct statepipe_request *write = mem_alloc(sizeof *write + len);
+    write->pipe = pipe;
+    memcpy(write->data, data, len);
+    uv_buf_t piece = uv_buf_init((char *)write->data, (unsigned)len);
+    int rc = uv_write(&write->request, (uv_stream_t *)&pipe->stream, &piece, 1, statepipe_written);
+    if (rc != 0)
+        statepipe_written(&write->request, rc);
+}
+
+static void statepipe_closed(uv_handle_t *handle)
+{
+    struct statepipe *pipe = handle->data;
+    if (--pipe->open_handles == 0)
+        free(pipe);
+}
+
+void statepipe_close(struct statepipe *pipe)
+{
+    if (!pipe || pipe->closed)
+        return;
+    pipe->closed = true;
+    if (pipe->path[0])
+        unlink(pipe->path);
+    uv_close((uv_handle_t *)&pipe->listener, statepipe_closed);
+    uv_close((uv_handle_t *)&pipe->stream, statepipe_closed);
+}

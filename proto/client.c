@@ -10,12 +10,11 @@
  * has a connection, which is how its loss is seen at once, without a socket monitor. What would be the high-water mark
  * is kept here: a message counts as under way until the answer to a later call or ping shows that it has arrived. Some
  * failures make ZeroMQ give up for good (whatever listened there spoke another protocol), and some a peer cannot see
- * (its server hangs): after WIRE_CLIENT_LOST_MS without progress the socket is replaced by a new one. */
+ * (its server hangs): after WIRE_CLIENT_LOST_TICKS without progress the socket is replaced by a new one. */
 #include <errno.h>
 #include <string.h>
 
 #include "base/buf.h"
-#include "base/clock.h"
 #include "base/ensure.h"
 #include "proto/peer.h"
 
@@ -32,9 +31,11 @@ struct wire_client {
     char *address;
     uint8_t server_key[KEY_BYTES];
     enum client_state state;
-    uint64_t since_ms; /* when it came into this state, or heard of the server since */
-    uint64_t hello_id, hello_ms, ping_ms;
+    unsigned ticks; /* since it came into this state, or heard of the server */
+    unsigned ping_ticks;
+    uint64_t hello_id;
     uint64_t pinged; /* value of peer.sent at the last ping */
+    bool patient;    /* the socket reconnects slowly */
     bool closed;
 };
 
@@ -55,7 +56,8 @@ static void client_move(struct wire_client *client, enum client_state state)
     log_event(LOG_DEBUG, "wire.client-moved", "server=%s from=%s to=%s", client->address,
         client_state_names[client->state], client_state_names[state]);
     client->state = state;
-    client->since_ms = clock_now_ms();
+    client->ticks = 0;
+    client->peer.refusal.code = ERR_NONE;
 }
 
 /* --- sending --- */
@@ -82,7 +84,7 @@ static void client_ping(struct wire_client *client)
     struct frame ping = {.kind = DROVER__FRAME_KIND__FRAME_PING, .id = client->peer.sent + 1};
     if (client_send_now(client, &ping) == PEER_SENT) {
         client->pinged = client->peer.sent;
-        client->ping_ms = clock_now_ms();
+        client->ping_ticks = 0;
     }
 }
 
@@ -111,7 +113,6 @@ static void client_say_hello(struct wire_client *client)
     peer_reset(&client->peer);
     client->pinged = 0;
     client->hello_id = ++client->wire->last_id;
-    client->hello_ms = clock_now_ms();
     wire_hello(client->wire, &client->options, DROVER__FRAME_KIND__FRAME_HELLO, client->hello_id, &body, &hello);
     (void)client_send_now(client, &hello); /* repeated by the tick if it got lost */
 }
@@ -133,19 +134,20 @@ static void client_down(struct wire_client *client, enum client_state state, con
         client->options.on_peer(client->options.user, &client->peer, false);
 }
 
-static int client_connect(struct wire_client *client, struct err *err);
+static int client_connect(struct wire_client *client, bool patient, struct err *err);
 
-/* Starts over with a new socket. */
-static void client_replace(struct wire_client *client, const char *why)
+/* Starts over with a new socket. A patient one is for servers that did not let us in so far: ZeroMQ backs off when
+ * nobody listens, but not when it is turned away. */
+static void client_replace(struct wire_client *client, bool patient, const char *why)
 {
     struct err err;
     if (client->state != CLIENT_OFFLINE)
         client_down(client, CLIENT_OFFLINE, why);
     if (client->closed)
         return;
-    client->since_ms = clock_now_ms();
+    client->ticks = 0;
     struct zsock *old = client->zsock;
-    if (client_connect(client, &err) < 0) {
+    if (client_connect(client, patient, &err) < 0) {
         log_event(LOG_WARN, "wire.connect-failed", "server=%s why=%s", client->address, LOG_QUOTE(err.message));
         return; /* the old one stays; the next tick that finds no progress tries again */
     }
@@ -170,14 +172,15 @@ static void client_welcome(struct wire_client *client, const Drover__Frame *fram
             WIRE_PROTOCOL_MAX);
     }
     if (refused) {
-        client_move(client, CLIENT_REFUSED);
         err_wrap(&err, "%s", client->address);
+        client_move(client, CLIENT_REFUSED);
+        client->peer.refusal = err;
         wire_rejected(client->wire, client->address, err.message);
         peer_fail_calls(&client->peer, true, &err);
         return;
     }
     client_move(client, CLIENT_UP);
-    client->ping_ms = client->since_ms;
+    client->ping_ticks = 0;
     client->peer.max_message =
         hello.max_message < client->options.max_message ? hello.max_message : client->options.max_message;
     if (client->options.on_peer)
@@ -198,11 +201,11 @@ static void client_handle(struct wire_client *client, const Drover__Frame *frame
         if (!client->closed && client->state == CLIENT_HELLO)
             client_say_hello(client);
     } else {
-        client->since_ms = clock_now_ms();
+        client->ticks = 0;
         if (!peer_dispatch(&client->peer, frame, &err)) {
             wire_rejected(client->wire, client->address, err.message);
             if (!client->closed)
-                client_replace(client, err.message);
+                client_replace(client, false, err.message);
         }
     }
     if (!client->closed && client->state == CLIENT_UP)
@@ -228,7 +231,7 @@ static bool client_receive_one(struct wire_client *client)
         frame_free(frame);
     } else {
         wire_rejected(client->wire, client->address, err.message);
-        client_replace(client, err.message);
+        client_replace(client, false, err.message);
     }
     zmq_msg_close(&message);
     return true;
@@ -251,8 +254,13 @@ static bool client_turn(void *user, bool readable, bool writable)
             return true;
         }
     }
-    if (!writable && client->state != CLIENT_OFFLINE)
-        client_down(client, CLIENT_OFFLINE, "the server closed it");
+    if (!writable && client->state != CLIENT_OFFLINE) {
+        if (client->patient)
+            client_replace(client, false, "the server closed it");
+        else
+            client_down(client, CLIENT_OFFLINE, "the server closed it");
+        return false;
+    }
     if (writable && client->state == CLIENT_OFFLINE && !client->closed) {
         client_move(client, CLIENT_HELLO);
         client_say_hello(client);
@@ -265,27 +273,28 @@ static bool client_turn(void *user, bool readable, bool writable)
 static void client_tick(uv_timer_t *timer)
 {
     struct wire_client *client = timer->data;
-    uint64_t now_ms = clock_now_ms();
-    uint64_t for_ms = now_ms - client->since_ms;
+    client->ticks++;
+    client->ping_ticks++;
+    bool lost = client->ticks >= WIRE_CLIENT_LOST_TICKS;
     switch (client->state) {
     case CLIENT_OFFLINE:
-        if (for_ms >= WIRE_CLIENT_LOST_MS)
-            client_replace(client, "cannot connect");
+        if (lost)
+            client_replace(client, true, "cannot connect");
         return;
     case CLIENT_HELLO:
-        if (for_ms >= WIRE_CLIENT_LOST_MS)
-            client_replace(client, "no welcome");
-        else if (now_ms - client->hello_ms >= WIRE_HELLO_MS)
+        if (lost)
+            client_replace(client, true, "no welcome");
+        else if (client->ticks % WIRE_HELLO_TICKS == 0)
             client_say_hello(client);
         return;
     case CLIENT_UP:
-        if (for_ms >= WIRE_CLIENT_LOST_MS)
-            client_replace(client, "nothing heard of it");
-        else if (now_ms - client->ping_ms >= WIRE_PING_MS)
+        if (lost)
+            client_replace(client, false, "nothing heard of it");
+        else if (client->ping_ticks >= WIRE_PING_TICKS)
             client_ping(client);
         return;
     case CLIENT_REFUSED:
-        if (for_ms >= WIRE_REFUSED_MS) {
+        if (client->ticks >= WIRE_REFUSED_TICKS) {
             client_move(client, CLIENT_HELLO);
             client_say_hello(client);
         }
@@ -295,7 +304,7 @@ static void client_tick(uv_timer_t *timer)
 
 /* --- opening and closing --- */
 
-static int client_connect(struct wire_client *client, struct err *err)
+static int client_connect(struct wire_client *client, bool patient, struct err *err)
 {
     struct wire *wire = client->wire;
     struct zsock *zsock;
@@ -304,7 +313,7 @@ static int client_connect(struct wire_client *client, struct err *err)
     wire_socket_setup(wire, zsock, &client->options);
     zsock_set(zsock, ZMQ_SNDHWM, 0); /* see above */
     zsock_set(zsock, ZMQ_IMMEDIATE, 1);
-    zsock_set(zsock, ZMQ_RECONNECT_IVL, WIRE_RECONNECT_MS);
+    zsock_set(zsock, ZMQ_RECONNECT_IVL, patient ? WIRE_RECONNECT_MAX_MS : WIRE_RECONNECT_MS);
     zsock_set(zsock, ZMQ_RECONNECT_IVL_MAX, WIRE_RECONNECT_MAX_MS);
     zsock_set(zsock, ZMQ_CONNECT_TIMEOUT, WIRE_CONNECT_MS);
     ENSURE(zmq_setsockopt(zsock_socket(zsock), ZMQ_CURVE_SERVERKEY, client->server_key, KEY_BYTES) == 0);
@@ -316,6 +325,7 @@ static int client_connect(struct wire_client *client, struct err *err)
         return -1;
     }
     client->zsock = zsock;
+    client->patient = patient;
     zsock_start(zsock, client_turn, client);
     return 0;
 }
@@ -327,12 +337,11 @@ int wire_client_open(struct wire *wire, const char *address, const uint8_t serve
     client->wire = wire;
     client->options = wire_options_fill(options);
     client->address = mem_strdup(address);
-    client->since_ms = clock_now_ms();
     memcpy(client->server_key, server_key, KEY_BYTES);
     peer_init(&client->peer, wire, &client->options, address);
     client->peer.principal.kind = PRINCIPAL_CONTROLLER;
     client->peer.send = client_send;
-    if (client_connect(client, err) < 0) {
+    if (client_connect(client, false, err) < 0) {
         free(client->address);
         free(client);
         return -1;
@@ -340,7 +349,7 @@ int wire_client_open(struct wire *wire, const char *address, const uint8_t serve
     wire->sockets++;
     uv_timer_init(wire->loop, &client->tick);
     client->tick.data = client;
-    uv_timer_start(&client->tick, client_tick, WIRE_TICK_MS, WIRE_TICK_MS);
+    uv_timer_start(&client->tick, client_tick, wire->tick_ms, wire->tick_ms);
     *out = client;
     return 0;
 }

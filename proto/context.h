@@ -11,14 +11,15 @@
 #define WIRE_TURN_MESSAGES  256  /* received in one turn of a socket, before others of the loop get theirs */
 
 /* Liveness. ZeroMQ's own heartbeats find a dead machine or network, pings of ours a program that hangs or has forgotten
- * us. */
+ * us. Silence is counted in ticks of a timer, not in time: a program that was stopped for a while and goes on must not
+ * take its own silence for that of its peers. */
 #define WIRE_TICK_MS              1000
-#define WIRE_PING_MS              2000
-#define WIRE_CLIENT_LOST_MS       8000 /* a client that hears nothing for so long begins anew */
-#define WIRE_SERVER_PROBE_MS      3000 /* a server that hears nothing for so long tries whether the connection is there */
-#define WIRE_SERVER_LOST_MS       10000 /* and after so long forgets the peer */
-#define WIRE_HELLO_MS             2000  /* a hello without answer is repeated */
-#define WIRE_REFUSED_MS           5000  /* and one that was refused: somebody may have upgraded the server */
+#define WIRE_PING_TICKS           2
+#define WIRE_CLIENT_LOST_TICKS    8  /* a client that hears nothing for so long begins anew */
+#define WIRE_SERVER_PROBE_TICKS   3  /* a server that hears nothing for so long tries whether the connection is there */
+#define WIRE_SERVER_LOST_TICKS    10 /* and after so long forgets the peer */
+#define WIRE_HELLO_TICKS          2  /* a hello without answer is repeated */
+#define WIRE_REFUSED_TICKS        5  /* and one that was refused: somebody may have upgraded the server */
 #define WIRE_HEARTBEAT_MS         1000
 #define WIRE_HEARTBEAT_TIMEOUT_MS 4000
 #define WIRE_HANDSHAKE_MS         5000
@@ -42,6 +43,7 @@ struct wire {
     struct wire_counters counters;
     uint64_t logged_ms, unlogged; /* of rejections: at most one line a second */
     unsigned sockets;             /* servers and clients that are open */
+    uint64_t tick_ms;             /* WIRE_TICK_MS; tests that wait for silence set less */
 };
 
 /* Who a key belongs to now; false: nobody. */

@@ -155,8 +155,10 @@ void wire_call(struct wire_peer *peer, uint32_t method, const ProtobufCMessage *
 
     struct err err;
     size_t size = protobuf_c_message_get_packed_size(request);
-    if (peer->ended) {
-        err_set(&err, ERR_UNAVAILABLE, "%s is gone", peer->principal.name);
+    if (peer->ended || peer->refusal.code != ERR_NONE) {
+        err = peer->refusal;
+        if (peer->ended)
+            err_set(&err, ERR_UNAVAILABLE, "%s is gone", peer->principal.name);
         call_fail_soon(call, &err);
         return;
     }

@@ -37,6 +37,7 @@ struct wire_peer {
     uint64_t last_request_id; /* they grow: a lower one is a replay */
     uint64_t sent, arrived;   /* frames sent in this session, and how many of them have surely arrived */
     bool ended;               /* calls fail from now on */
+    struct err refusal;       /* calls fail with it at once, unless it is ERR_NONE: a server that does not want us */
 };
 
 void peer_init(struct wire_peer *peer, struct wire *wire, const struct wire_options *options, const char *name);

@@ -14,7 +14,6 @@
 #include <string.h>
 
 #include "base/buf.h"
-#include "base/clock.h"
 #include "base/ensure.h"
 #include "proto/peer.h"
 #include "proto/zap.h"
@@ -29,7 +28,7 @@ struct session {
     struct idmap_node node;
     TAILQ_ENTRY(session) link;
     uint8_t key[KEY_BYTES];
-    uint64_t heard_ms;
+    unsigned silent_ticks;
     bool lost; /* a send has failed: ends at the next turn */
 };
 TAILQ_HEAD(sessions, session);
@@ -94,6 +93,12 @@ static enum peer_sent server_send(struct wire_server *server, uint64_t routing, 
     return PEER_GONE;
 }
 
+static void session_lose(struct session *session)
+{
+    session->lost = session->server->any_lost = true;
+    zsock_kick(session->server->zsock);
+}
+
 static enum peer_sent session_send(struct wire_peer *peer, const struct frame *frame)
 {
     struct session *session = peer_session(peer);
@@ -104,11 +109,16 @@ static enum peer_sent session_send(struct wire_peer *peer, const struct frame *f
     if (sent == PEER_SENT)
         peer->sent++;
     /* A peer that does not take its answers waits for them in vain: a new session tells it so. */
-    if (sent == PEER_GONE || (sent == PEER_FULL && frame->kind == DROVER__FRAME_KIND__FRAME_REPLY)) {
-        session->lost = server->any_lost = true;
-        zsock_kick(server->zsock);
-    }
+    if (sent == PEER_GONE || (sent == PEER_FULL && frame->kind == DROVER__FRAME_KIND__FRAME_REPLY))
+        session_lose(session);
     return sent;
+}
+
+/* Finds out whether the connection is there. */
+static void session_probe(struct session *session)
+{
+    struct frame ping = {.kind = DROVER__FRAME_KIND__FRAME_PING, .id = session->peer.sent + 1};
+    (void)session_send(&session->peer, &ping);
 }
 
 /* --- beginning and end of sessions --- */
@@ -155,12 +165,20 @@ static void server_end_lost(struct wire_server *server)
     }
 }
 
-static size_t server_count_key(const struct wire_server *server, const uint8_t key[KEY_BYTES])
+/* Ends what is left of earlier connections of a key, so that whoever reconnects goes before it comes again. Returns how
+ * many sessions of the key there are. */
+static size_t server_probe_key(struct wire_server *server, const uint8_t key[KEY_BYTES])
 {
     size_t count = 0;
     struct session *session;
     TAILQ_FOREACH(session, &server->sessions, link)
-    count += memcmp(session->key, key, KEY_BYTES) == 0;
+    {
+        if (memcmp(session->key, key, KEY_BYTES) != 0)
+            continue;
+        session_probe(session);
+        count += !session->lost;
+    }
+    server_end_lost(server);
     return count;
 }
 
@@ -170,7 +188,6 @@ static struct session *server_begin(
     struct session *session = mem_zalloc(sizeof *session);
     session->server = server;
     memcpy(session->key, from->key, KEY_BYTES);
-    session->heard_ms = clock_now_ms();
     peer_init(&session->peer, server->wire, &server->options, "");
     session->peer.principal = from->principal;
     session->peer.send = session_send;
@@ -184,14 +201,14 @@ static struct session *server_begin(
 }
 
 /* Why a well-formed hello gets no session; false: nothing is against it. */
-static bool server_refuses(
-    struct wire_server *server, const struct sender *from, const struct frame_hello *hello, struct err *why)
+static bool server_refuses(struct wire_server *server, const struct sender *from, const struct frame_hello *hello,
+    size_t key_sessions, struct err *why)
 {
     if (hello->protocol_max < WIRE_PROTOCOL_MIN || hello->protocol_min > WIRE_PROTOCOL_MAX)
         err_set(why, ERR_PROTOCOL, "%s speaks protocol %u to %u, %s speaks %d to %d: upgrade the older one",
             hello->program, hello->protocol_min, hello->protocol_max, server->wire->program, WIRE_PROTOCOL_MIN,
             WIRE_PROTOCOL_MAX);
-    else if (server_count_key(server, from->key) >= SESSIONS_PER_KEY)
+    else if (key_sessions >= SESSIONS_PER_KEY)
         err_set(why, ERR_BUSY, "%s has %d connections already", from->principal.name, SESSIONS_PER_KEY);
     else
         return false;
@@ -203,11 +220,11 @@ static void server_hello(
 {
     struct err err;
     struct frame_hello hello;
-    if (old) {
+    if (old)
         session_end(old, "it says hello again");
-        if (server->closed)
-            return;
-    }
+    size_t key_sessions = server->closed ? 0 : server_probe_key(server, from->key);
+    if (server->closed)
+        return;
     if (frame_decode_hello(frame, &err, &hello) < 0) {
         wire_rejected(server->wire, from->principal.name, err.message);
         return;
@@ -215,17 +232,15 @@ static void server_hello(
     Drover__Hello body;
     struct frame welcome;
     wire_hello(server->wire, &server->options, DROVER__FRAME_KIND__FRAME_WELCOME, frame->id, &body, &welcome);
-    if (server_refuses(server, from, &hello, &err)) {
+    if (server_refuses(server, from, &hello, key_sessions, &err)) {
         welcome.error = &err;
         (void)server_send(server, from->routing_key, &welcome);
         wire_rejected(server->wire, from->principal.name, err.message);
         return;
     }
     struct session *session = server_begin(server, from, &hello);
-    if (session_send(&session->peer, &welcome) != PEER_SENT) {
-        session->lost = server->any_lost = true; /* told nobody yet, but ends like any other */
-        zsock_kick(server->zsock);
-    }
+    if (session_send(&session->peer, &welcome) != PEER_SENT)
+        session_lose(session);
     if (server->options.on_peer)
         server->options.on_peer(server->options.user, &session->peer, true);
 }
@@ -275,7 +290,7 @@ static void server_handle(struct wire_server *server, const struct sender *from,
         wire_rejected(server->wire, from->principal.name, "message without a session");
         (void)server_send(server, from->routing_key, &reset);
     } else {
-        session->heard_ms = clock_now_ms();
+        session->silent_ticks = 0;
         session->peer.principal = from->principal;
         if (!peer_dispatch(&session->peer, frame, &err)) {
             wire_rejected(server->wire, from->principal.name, err.message);
@@ -343,26 +358,21 @@ static bool server_turn(void *user, bool readable, bool writable)
 
 /* --- liveness --- */
 
-static void session_tick(struct session *session, uint64_t now_ms)
+static void session_tick(struct session *session)
 {
-    uint64_t silent_ms = now_ms - session->heard_ms;
-    if (silent_ms >= WIRE_SERVER_LOST_MS) {
-        session->lost = session->server->any_lost = true;
-    } else if (silent_ms >= WIRE_SERVER_PROBE_MS) {
-        struct frame ping = {.kind = DROVER__FRAME_KIND__FRAME_PING, .id = session->peer.sent + 1};
-        (void)session_send(&session->peer, &ping);
-    }
+    session->silent_ticks++;
+    if (session->silent_ticks >= WIRE_SERVER_LOST_TICKS)
+        session_lose(session);
+    else if (session->silent_ticks >= WIRE_SERVER_PROBE_TICKS)
+        session_probe(session);
 }
 
 static void server_tick(uv_timer_t *timer)
 {
     struct wire_server *server = timer->data;
-    uint64_t now_ms = clock_now_ms();
     struct session *session;
     TAILQ_FOREACH(session, &server->sessions, link)
-    session_tick(session, now_ms);
-    if (server->any_lost)
-        zsock_kick(server->zsock);
+    session_tick(session);
 }
 
 /* --- opening and closing --- */
@@ -408,7 +418,7 @@ int wire_server_open(struct wire *wire, const char *address, const struct wire_o
     wire->sockets++;
     uv_timer_init(wire->loop, &server->tick);
     server->tick.data = server;
-    uv_timer_start(&server->tick, server_tick, WIRE_TICK_MS, WIRE_TICK_MS);
+    uv_timer_start(&server->tick, server_tick, wire->tick_ms, wire->tick_ms);
     zsock_start(server->zsock, server_turn, server);
     *out = server;
     return 0;

@@ -16,6 +16,7 @@ int wire_new(uv_loop_t *loop, const struct key_pair *key, const char *program, w
     struct wire *wire = mem_zalloc(sizeof *wire);
     wire->loop = loop;
     wire->key = *key;
+    wire->tick_ms = WIRE_TICK_MS;
     wire->auth = auth;
     wire->auth_user = user;
     snprintf(wire->program, sizeof wire->program, "%s", program);

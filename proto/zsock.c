@@ -27,8 +27,8 @@ static void zsock_run(struct zsock *zsock)
         return;
     int events = 0;
     size_t size = sizeof events;
-    if (zmq_getsockopt(zsock->socket, ZMQ_EVENTS, &events, &size) < 0)
-        return; /* interrupted by a signal: the next turn of the loop asks again */
+    while (zmq_getsockopt(zsock->socket, ZMQ_EVENTS, &events, &size) < 0)
+        ENSURE(errno == EINTR);
     bool readable = events & ZMQ_POLLIN, writable = events & ZMQ_POLLOUT;
     bool more = false;
     if (readable || zsock->kicked || writable != zsock->writable) {

@@ -194,14 +194,17 @@ static int worker_send(struct worker *w, struct err *err)
         zmq_msg_close(&message);
         return -1;
     }
+    uint64_t since = clock_now_ns();
     while (zmq_msg_send(&message, w->socket, ZMQ_DONTWAIT) < 0) {
         zmq_pollitem_t item = {.socket = w->socket, .events = ZMQ_POLLOUT};
-        if (errno == EAGAIN && !atomic_load(&w->sender->stop)) {
+        bool silent = clock_now_ns() - since > SENDER_SILENCE_MS * UINT64_C(1000000);
+        if (errno == EAGAIN && !silent && !atomic_load(&w->sender->stop)) {
             (void)zmq_poll(&item, 1, POLL_MS);
             continue;
         }
         zmq_msg_close(&message);
-        return err_set(err, ERR_UNAVAILABLE, "cannot send pages");
+        return err_set(
+            err, ERR_UNAVAILABLE, "the destination takes no pages at %s", w->sender->options.addresses[w->index]);
     }
     w->sent_bytes += len;
     w->stats.wire_bytes += len;
@@ -292,7 +295,7 @@ void sender_pass(struct sender *s, const struct bitmap *pages)
 static int worker_start(struct worker *w, struct sender *s, uint32_t index, struct err *err)
 {
     int linger = 0, hwm = 8;
-    int64_t max = ACK_FRAME_BYTES;
+    int64_t max = 1024; /* acknowledgements are tiny; ZeroMQ's own handshake is not quite */
     w->sender = s;
     w->index = index;
     w->out = seal_new(s->key, SEAL_TO_DESTINATION, index);

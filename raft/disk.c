@@ -1,0 +1,281 @@
+#include "raft/disk.h"
+
+#include <raft/uv.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/ensure.h"
+
+/* Longer than any write may take, so that the backend's own retries never happen (see disk.h). */
+#define DISK_RETRY_MS 86400000u
+
+/* A write under way: of entries or of a snapshot. They end in the order they began, or nearly so: the oldest is
+ * watched. */
+struct disk_write {
+    struct disk_write *next;
+    struct disk *disk;
+    const char *what;
+    uint64_t started_ms;
+    union {
+        struct raft_io_append append;
+        struct raft_io_snapshot_put put;
+    };
+    union {
+        struct raft_io_append *append_request;
+        struct raft_io_snapshot_put *put_request;
+    };
+};
+
+struct disk {
+    struct raft_io io;      /* first: libraft gives us back this pointer */
+    struct raft_io backend; /* the backend's functions; its state hangs at `io` */
+    struct raft_uv_transport no_transport;
+    struct disk_network network;
+    struct disk_write *writes, **last_write; /* oldest first */
+    raft_io_tick_cb tick;
+    raft_io_close_cb closed;
+    uv_loop_t *loop;
+};
+
+void disk_fail(const char *what, int status, const char *detail)
+{
+    log_event(LOG_ERROR, "raft.disk_failed", "doing=%s cause=%s detail=%s", LOG_QUOTE(what),
+        LOG_QUOTE(status ? raft_strerror(status) : "no answer"), LOG_QUOTE(detail));
+    _exit(err_exit_status(ERR_INTERNAL));
+}
+
+/* ---- the transport that is none ---- */
+
+static int no_init(struct raft_uv_transport *transport, raft_id id, const char *address)
+{
+    (void)transport, (void)id, (void)address;
+    return 0;
+}
+
+static int no_listen(struct raft_uv_transport *transport, raft_uv_accept_cb cb)
+{
+    (void)transport, (void)cb;
+    return 0;
+}
+
+static int no_connect(struct raft_uv_transport *transport, struct raft_uv_connect *request, raft_id id,
+    const char *address, raft_uv_connect_cb cb)
+{
+    (void)transport, (void)request, (void)id, (void)address, (void)cb;
+    return RAFT_NOCONNECTION;
+}
+
+static void no_close(struct raft_uv_transport *transport, raft_uv_transport_close_cb cb)
+{
+    cb(transport);
+}
+
+/* ---- writes, watched ---- */
+
+static struct disk_write *write_begin(struct disk *disk, const char *what)
+{
+    struct disk_write *write = mem_zalloc(sizeof *write);
+    *disk->last_write = write;
+    disk->last_write = &write->next;
+    write->disk = disk;
+    write->what = what;
+    write->started_ms = uv_now(disk->loop);
+    return write;
+}
+
+static void write_end(struct disk_write *write, int status)
+{
+    struct disk *disk = write->disk;
+    struct disk_write **at = &disk->writes;
+    while (*at != write)
+        at = &(*at)->next;
+    *at = write->next;
+    if (!write->next)
+        disk->last_write = at;
+    if (status != 0 && status != RAFT_CANCELED)
+        disk_fail(write->what, status, disk->io.errmsg);
+    free(write);
+}
+
+static void append_done(struct raft_io_append *append, int status)
+{
+    struct disk_write *write = append->data;
+    struct raft_io_append *request = write->append_request;
+    write_end(write, status);
+    request->cb(request, status);
+}
+
+static int disk_append(struct raft_io *io, struct raft_io_append *request, const struct raft_entry entries[],
+    unsigned n, raft_io_append_cb cb)
+{
+    struct disk *disk = (struct disk *)io;
+    struct disk_write *write = write_begin(disk, "append entries");
+    write->append.data = write;
+    write->append_request = request;
+    request->cb = cb;
+    int status = disk->backend.append(io, &write->append, entries, n, append_done);
+    if (status != 0)
+        disk_fail("append entries", status, io->errmsg);
+    return 0;
+}
+
+static void put_done(struct raft_io_snapshot_put *put, int status)
+{
+    struct disk_write *write = put->data;
+    struct raft_io_snapshot_put *request = write->put_request;
+    write_end(write, status);
+    request->cb(request, status);
+}
+
+static int disk_snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_put *request,
+    const struct raft_snapshot *snapshot, raft_io_snapshot_put_cb cb)
+{
+    struct disk *disk = (struct disk *)io;
+    struct disk_write *write = write_begin(disk, "write a snapshot");
+    write->put.data = write;
+    write->put_request = request;
+    request->cb = cb;
+    int status = disk->backend.snapshot_put(io, trailing, &write->put, snapshot, put_done);
+    if (status != 0)
+        disk_fail("write a snapshot", status, io->errmsg);
+    return 0;
+}
+
+static int disk_set_term(struct raft_io *io, raft_term term)
+{
+    int status = ((struct disk *)io)->backend.set_term(io, term);
+    if (status != 0)
+        disk_fail("write the term", status, io->errmsg);
+    return 0;
+}
+
+static int disk_set_vote(struct raft_io *io, raft_id id)
+{
+    int status = ((struct disk *)io)->backend.set_vote(io, id);
+    if (status != 0)
+        disk_fail("write the vote", status, io->errmsg);
+    return 0;
+}
+
+static int disk_truncate(struct raft_io *io, raft_index index)
+{
+    int status = ((struct disk *)io)->backend.truncate(io, index);
+    if (status != 0)
+        disk_fail("truncate the log", status, io->errmsg);
+    return 0;
+}
+
+/* libraft frees what it never filled in when a snapshot cannot be read, so that it must not hear of it. */
+struct disk_read {
+    struct raft_io_snapshot_get get;
+    struct raft_io_snapshot_get *request;
+};
+
+static void get_done(struct raft_io_snapshot_get *get, struct raft_snapshot *snapshot, int status)
+{
+    struct disk_read *read = get->data;
+    struct raft_io_snapshot_get *request = read->request;
+    free(read);
+    if (status != 0)
+        disk_fail("read a snapshot", status, "");
+    request->cb(request, snapshot, status);
+}
+
+static int disk_snapshot_get(struct raft_io *io, struct raft_io_snapshot_get *request, raft_io_snapshot_get_cb cb)
+{
+    struct disk_read *read = mem_zalloc(sizeof *read);
+    read->get.data = read;
+    read->request = request;
+    request->cb = cb;
+    int status = ((struct disk *)io)->backend.snapshot_get(io, &read->get, get_done);
+    if (status != 0)
+        disk_fail("read a snapshot", status, io->errmsg);
+    return 0;
+}
+
+/* ---- life ---- */
+
+static void disk_tick(struct raft_io *io)
+{
+    struct disk *disk = (struct disk *)io;
+    if (disk->writes && uv_now(disk->loop) - disk->writes->started_ms > DISK_STALL_MS)
+        disk_fail(disk->writes->what, 0, "a write has not come back; is the disk full or broken?");
+    disk->tick(io);
+}
+
+static int disk_start(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick, raft_io_recv_cb receive)
+{
+    struct disk *disk = (struct disk *)io;
+    disk->tick = tick;
+    int status = disk->backend.start(io, msecs, disk_tick, receive);
+    if (status != 0)
+        return status;
+    return disk->network.start(disk->network.user, io, receive);
+}
+
+static int disk_send(
+    struct raft_io *io, struct raft_io_send *request, const struct raft_message *message, raft_io_send_cb done)
+{
+    struct disk *disk = (struct disk *)io;
+    return disk->network.send(disk->network.user, request, message, done);
+}
+
+static void disk_closed(struct raft_io *io)
+{
+    struct disk *disk = (struct disk *)io;
+    disk->network.stop(disk->network.user);
+    disk->closed(io);
+}
+
+static void disk_close(struct raft_io *io, raft_io_close_cb closed)
+{
+    struct disk *disk = (struct disk *)io;
+    disk->closed = closed;
+    disk->network.stop(disk->network.user);
+    disk->backend.close(io, disk_closed);
+}
+
+int disk_new(
+    uv_loop_t *loop, const char *directory, const struct disk_network *network, struct err *err, struct disk **out)
+{
+    struct disk *disk = mem_zalloc(sizeof *disk);
+    disk->loop = loop;
+    disk->network = *network;
+    disk->last_write = &disk->writes;
+    disk->no_transport = (struct raft_uv_transport){
+        .version = 1, .init = no_init, .listen = no_listen, .connect = no_connect, .close = no_close};
+    int status = raft_uv_init(&disk->io, loop, directory, &disk->no_transport);
+    if (status != 0) {
+        err_set(err, ERR_INTERNAL, "the raft directory %s: %s", directory, raft_strerror(status));
+        free(disk);
+        return -1;
+    }
+    raft_uv_set_disk_retry(&disk->io, DISK_RETRY_MS);
+    raft_uv_set_tracer(&disk->io, NULL); /* it would format a line for every step, to throw it away */
+    disk->backend = disk->io;
+    disk->io.start = disk_start;
+    disk->io.close = disk_close;
+    disk->io.send = disk_send;
+    disk->io.append = disk_append;
+    disk->io.truncate = disk_truncate;
+    disk->io.set_term = disk_set_term;
+    disk->io.set_vote = disk_set_vote;
+    disk->io.snapshot_put = disk_snapshot_put;
+    disk->io.snapshot_get = disk_snapshot_get;
+    *out = disk;
+    return 0;
+}
+
+struct raft_io *disk_io(struct disk *disk)
+{
+    return &disk->io;
+}
+
+void disk_free(struct disk *disk)
+{
+    if (!disk)
+        return;
+    raft_uv_close(&disk->io);
+    free(disk);
+}

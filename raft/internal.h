@@ -1,0 +1,120 @@
+/* What the files of one replica share; nobody outside raft/ includes it.
+ *
+ * replica.c has the life of a replica and the calls of replica.h, which only note what is wanted and kick; turn.c does
+ * it, on one of the loop's next rounds, outside of libraft and of the caller; membership.c has its part of that, fsm.c
+ * what libraft calls in between. */
+#ifndef RAFT_INTERNAL_H
+#define RAFT_INTERNAL_H
+
+#include <raft.h>
+
+#include "raft/disk.h"
+#include "raft/kick.h"
+#include "raft/member.h"
+#include "raft/readindex.h"
+#include "raft/replica.h"
+#include "raft/transport.h"
+
+/* Entries given to libraft at a time, and bytes of them; the rest waits here, up to the second pair. */
+#define REPLICA_INFLIGHT_ENTRIES 4096u
+#define REPLICA_INFLIGHT_BYTES   (16u << 20)
+#define REPLICA_WAITING_ENTRIES  65536u
+#define REPLICA_WAITING_BYTES    (64u << 20)
+
+/* OPENING -> OPEN -> HANDING_OVER -> CLOSING -> CLOSED; one that does not lead goes from OPEN to CLOSING, one that
+ * cannot be opened from OPENING. libraft may be asked up to HANDING_OVER. */
+enum replica_state { STATE_OPENING, STATE_OPEN, STATE_HANDING_OVER, STATE_CLOSING, STATE_CLOSED };
+
+/* Something a caller waits for: an entry, a read, or a change of the membership. */
+struct request {
+    struct request *next;
+    replica_done_fn fn;
+    void *user;
+    struct raft_buffer entry; /* of an entry that waits */
+    size_t bytes;
+    struct raft_apply apply;
+    struct buf result;
+    bool failed;
+    struct err err;
+    struct replica *replica;
+};
+
+struct request_list {
+    struct request *first, **last;
+    size_t count, bytes;
+};
+
+void request_list_init(struct request_list *list);
+void request_push(struct request_list *list, struct request *request);
+struct request *request_pop(struct request_list *list);
+/* Removes one of the list. */
+void request_remove(struct request_list *list, struct request *request);
+
+/* A change of the membership goes through these steps; membership.c has the picture. */
+enum change_step { CHANGE_NONE, CHANGE_ADD, CHANGE_STANDBY, CHANGE_CATCH_UP, CHANGE_PROMOTE, CHANGE_REMOVE };
+
+struct change {
+    enum change_step step;
+    struct request *request;
+    struct replica_member member;
+    raft_id id;
+    struct raft_change raft; /* libraft's request, one at a time */
+    bool in_raft, answered;  /* it has it; it has answered, with `status` */
+    int status;
+    raft_index seen; /* of the catching up: where the member was, and since when it is no further */
+    uint64_t seen_ms;
+};
+
+struct replica {
+    struct raft raft;
+    struct raft_fsm raft_fsm;
+    struct replica_fsm fsm;
+    struct disk *disk;
+    struct transport *transport;
+    struct readindex *reads;
+    struct kick *kick;
+    uv_loop_t *loop;
+    char name[WIRE_PRINCIPAL_MAX];
+    uint32_t election_ms, heartbeat_ms;
+    enum replica_state state;
+
+    struct request_list waiting, in_raft, done;
+    struct change change;
+
+    /* Leadership as this module knows it: the term won, whether its barrier is applied, and what the user was told. */
+    raft_term leading_term;
+    bool barrier_asked, ready, told_leader;
+    /* The configuration the transport knows. */
+    raft_index known_committed, known_uncommitted;
+    unsigned known_members;
+    int known_role;
+
+    struct raft_transfer transfer;
+    bool close_wanted, transferred;
+    uint64_t hand_over_until_ms;
+    int lock_fd; /* of the directory: one process at a time */
+    void (*closed)(void *user);
+    void *closed_user;
+    uint64_t snapshots_taken, elections;
+    struct err open_error; /* of the state machine, while opening */
+};
+
+/* One function moves the state; it checks and logs. */
+void replica_move(struct replica *replica, enum replica_state to);
+bool replica_leads(const struct replica *replica);
+void replica_turn(void *user);
+/* The functions libraft calls: fsm.c. */
+void replica_fsm_init(struct replica *replica);
+/* The request has ended: its callback comes with the turn. `err` NULL: well. Takes it. */
+void request_end(struct replica *replica, struct request *request, const struct err *err);
+/* Fills `err` with ERR_NOT_LEADER, naming the leader if one is known. */
+void replica_not_leader(const struct replica *replica, struct err *err);
+/* An error for a status of libraft. */
+void replica_raft_error(const struct replica *replica, int status, const char *doing, struct err *err);
+
+/* The change that is under way goes on, if there is one. */
+void membership_step(struct replica *replica);
+/* Leadership is lost, or this member closes. */
+void membership_fail(struct replica *replica, const struct err *err);
+
+#endif

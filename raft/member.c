@@ -1,0 +1,141 @@
+#include "raft/member.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/ensure.h"
+
+#define KEY_CHARS (KEY_TEXT - 1)
+
+raft_id member_id(const char *name)
+{
+    raft_id id = raft_digest(name, 0) & INT64_MAX;
+    return id ? id : 1;
+}
+
+static int check_name(const char *name, struct err *err)
+{
+    size_t len = strnlen(name, WIRE_PRINCIPAL_MAX);
+    if (len == 0 || len == WIRE_PRINCIPAL_MAX)
+        return err_set(err, ERR_INVALID, "a member's name must have 1 to %d characters", WIRE_PRINCIPAL_MAX - 1);
+    for (size_t i = 0; i < len; i++)
+        if (!isgraph((unsigned char)name[i]) || name[i] == '|')
+            return err_set(err, ERR_INVALID, "a member's name may have printable characters only, without '|'");
+    return 0;
+}
+
+/* Splits tcp://IP:PORT; on success `*port` is 1 to 65534, because the port after it is used too. */
+static int split_address(const char *address, struct err *err, size_t *host_len, unsigned *port)
+{
+    const char *colon = strrchr(address, ':');
+    char *end;
+    if (strnlen(address, WIRE_ADDRESS_MAX) == WIRE_ADDRESS_MAX || strncmp(address, "tcp://", 6) != 0 || !colon ||
+        colon <= address + 6 || strchr(address, '|'))
+        return err_set(err, ERR_INVALID, "a member's address must look like tcp://IP:PORT");
+    if (!isdigit((unsigned char)colon[1]))
+        return err_set(err, ERR_INVALID, "the address %s has no port", address);
+    unsigned long value = strtoul(colon + 1, &end, 10);
+    if (*end != '\0' || value == 0 || value > 65534)
+        return err_set(err, ERR_INVALID, "the port of %s must be between 1 and 65534", address);
+    *host_len = (size_t)(colon - address);
+    *port = (unsigned)value;
+    return 0;
+}
+
+int member_format(const struct replica_member *member, struct err *err, char out[static MEMBER_TEXT_MAX])
+{
+    char key[KEY_TEXT];
+    size_t host_len;
+    unsigned port;
+    if (check_name(member->name, err) || split_address(member->address, err, &host_len, &port))
+        return -1;
+    key_format(member->public_key, key);
+    snprintf(out, MEMBER_TEXT_MAX, "%s|%s|%s", member->name, member->address, key);
+    return 0;
+}
+
+void member_name(const char *text, char *out)
+{
+    size_t len = strcspn(text, "|");
+    if (len >= WIRE_PRINCIPAL_MAX)
+        len = 0;
+    memcpy(out, text, len);
+    out[len] = '\0';
+}
+
+int member_parse(const char *text, struct err *err, struct replica_member *out)
+{
+    struct replica_member parsed = {.role = out->role};
+    size_t host_len;
+    unsigned port;
+    const char *first = strchr(text, '|');
+    const char *second = first ? strchr(first + 1, '|') : NULL;
+    if (!second || strlen(second + 1) != KEY_CHARS || second - first - 1 >= WIRE_ADDRESS_MAX)
+        return err_set(err, ERR_INVALID, "a member's text must look like NAME|ADDRESS|KEY");
+    member_name(text, parsed.name);
+    memcpy(parsed.address, first + 1, (size_t)(second - first - 1));
+    if (check_name(parsed.name, err) || split_address(parsed.address, err, &host_len, &port) ||
+        key_parse(second + 1, err, parsed.public_key))
+        return -1;
+    *out = parsed;
+    return 0;
+}
+
+int member_check_all(const struct replica_member *members, size_t count, struct err *err)
+{
+    char text[MEMBER_TEXT_MAX];
+    if (count == 0 || count > MEMBERS_MAX)
+        return err_set(err, ERR_INVALID, "a cluster has 1 to %d members, not %zu", MEMBERS_MAX, count);
+    for (size_t i = 0; i < count; i++) {
+        if (member_format(&members[i], err, text))
+            return -1;
+        for (size_t j = 0; j < i; j++) {
+            if (strcmp(members[i].name, members[j].name) == 0 || strcmp(members[i].address, members[j].address) == 0)
+                return err_set(err, ERR_INVALID, "the members %s and %s must differ in name and address",
+                    members[j].name, members[i].name);
+            if (member_id(members[i].name) == member_id(members[j].name))
+                return err_set(err, ERR_INVALID, "the names %s and %s have the same raft id: choose another name",
+                    members[j].name, members[i].name);
+        }
+    }
+    return 0;
+}
+
+int member_snapshot_address(const char *address, struct err *err, char *out)
+{
+    size_t host_len;
+    unsigned port;
+    if (split_address(address, err, &host_len, &port))
+        return -1;
+    int len = snprintf(out, WIRE_ADDRESS_MAX, "%.*s:%u", (int)host_len, address, port + 1);
+    if (len >= WIRE_ADDRESS_MAX)
+        return err_set(err, ERR_INVALID, "the address %s is too long", address);
+    return 0;
+}
+
+int member_role_to_raft(enum replica_role role)
+{
+    switch (role) {
+    case REPLICA_SPARE:
+        return RAFT_SPARE;
+    case REPLICA_STANDBY:
+        return RAFT_STANDBY;
+    case REPLICA_VOTER:
+        return RAFT_VOTER;
+    }
+    ENSURE(!"a role");
+    return RAFT_SPARE;
+}
+
+enum replica_role member_role_from_raft(int role)
+{
+    switch (role) {
+    case RAFT_VOTER:
+        return REPLICA_VOTER;
+    case RAFT_STANDBY:
+        return REPLICA_STANDBY;
+    default:
+        return REPLICA_SPARE;
+    }
+}

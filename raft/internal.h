@@ -114,7 +114,7 @@ void replica_raft_error(const struct replica *replica, int status, const char *d
 
 /* The change that is under way goes on, if there is one. */
 void membership_step(struct replica *replica);
-/* Leadership is lost, or this member closes. */
+/* This member closes. */
 void membership_fail(struct replica *replica, const struct err *err);
 
 #endif

@@ -197,13 +197,19 @@ void membership_step(struct replica *replica)
 {
     struct change *change = &replica->change;
     struct err err;
-    if (change->step == CHANGE_NONE || change->in_raft || !replica->ready)
-        return;
+    if (change->step == CHANGE_NONE || change->in_raft)
+        return; /* libraft answers, also when the leadership is lost: a leader that removes itself loses it and succeeds
+                 */
     if (change->answered && change->status != 0) {
         replica_raft_error(replica, change->status, "changing the membership", &err);
         change_end(replica, &err);
     } else if (change->answered) {
         step_done(replica);
+    } else if (replica->leading_term == 0) {
+        replica_not_leader(replica, &err);
+        change_end(replica, &err);
+    } else if (!replica->ready) {
+        return;
     } else if (change->step == CHANGE_CATCH_UP) {
         step_catch_up(replica);
     } else if (change->step == CHANGE_ADD) {

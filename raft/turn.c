@@ -149,7 +149,6 @@ static void refuse_waiting(struct replica *replica, const struct err *err)
     while ((request = request_pop(&replica->waiting)))
         request_end(replica, request, err);
     readindex_fail(replica->reads, err);
-    membership_fail(replica, err);
 }
 
 static void work(struct replica *replica)
@@ -163,8 +162,8 @@ static void work(struct replica *replica)
     } else if (replica->ready) {
         submit_waiting(replica);
         step_reads(replica);
-        membership_step(replica);
     }
+    membership_step(replica);
     transport_poll(replica->transport);
 }
 
@@ -196,6 +195,7 @@ static void close_raft(struct replica *replica)
     struct err err;
     err_set(&err, ERR_CANCELLED, "this member is closing");
     refuse_waiting(replica, &err);
+    membership_fail(replica, &err);
     replica_move(replica, STATE_CLOSING);
     raft_close(&replica->raft, raft_closed);
 }

@@ -1,0 +1,98 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "migrate/policy.h"
+#include "migrate/ram.h"
+
+static const struct policy_limits limits = {.max_downtime_us = 30000, .max_rounds = 60};
+
+/* Plays pre-copy of a guest with `resident` pages that writes `rate` pages/s of a working set of `set` pages, over a
+ * link of `bandwidth` bytes/s with `latency_us` a round. Returns the last decision; the guest's dirty pages at the end
+ * in `*left`. */
+static enum policy_decision play(uint64_t resident, double rate, uint64_t set, double bandwidth, uint64_t latency_us,
+    uint64_t *left, uint32_t *rounds)
+{
+    struct policy policy = {0};
+    uint64_t pages = resident;
+    for (;;) {
+        uint64_t us = latency_us + (uint64_t)((double)pages * PAGE_BYTES / bandwidth * 1e6);
+        double dirty = rate * (double)us / 1e6;
+        if (dirty > (double)set)
+            dirty = (double)set;
+        policy_round(&policy, pages, us, (uint64_t)dirty);
+        pages = (uint64_t)dirty;
+        enum policy_decision decision = policy_decide(&policy, &limits);
+        *left = pages;
+        *rounds = policy.rounds;
+        if (decision != POLICY_ROUND)
+            return decision;
+        assert_true(policy.rounds <= limits.max_rounds);
+    }
+}
+
+static void test_idle_guest_switches_after_one_round(void **state)
+{
+    (void)state;
+    uint64_t left;
+    uint32_t rounds;
+    assert_int_equal(play(50000, 0, 0, 400e6, 1000, &left, &rounds), POLICY_SWITCH);
+    assert_int_equal(rounds, 1);
+}
+
+static void test_moderate_writer_is_squeezed_before_the_switch(void **state)
+{
+    (void)state;
+    uint64_t left;
+    uint32_t rounds;
+    assert_int_equal(play(250000, 5000, 100000, 400e6, 1500, &left, &rounds), POLICY_SWITCH);
+    assert_true((double)(left * PAGE_BYTES) / 400e6 < 0.001);
+    assert_true(rounds <= 6);
+}
+
+static void test_writer_faster_than_the_link_is_given_up(void **state)
+{
+    (void)state;
+    uint64_t left;
+    uint32_t rounds;
+    assert_int_equal(play(250000, 200000, 200000, 400e6, 1500, &left, &rounds), POLICY_GIVE_UP);
+    assert_true(rounds < limits.max_rounds);
+}
+
+static void test_small_hot_set_fits_the_budget(void **state)
+{
+    (void)state;
+    uint64_t left;
+    uint32_t rounds;
+    /* The whole working set is always dirty, but it takes 4 ms only. */
+    assert_int_equal(play(250000, 1e6, 400, 400e6, 1000, &left, &rounds), POLICY_SWITCH);
+}
+
+/* Ends for every writer and link, and never promises what it cannot keep. */
+static void test_always_ends(void **state)
+{
+    (void)state;
+    for (double rate = 10; rate < 1e7; rate *= 3)
+        for (double bandwidth = 1e6; bandwidth < 1e10; bandwidth *= 5)
+            for (uint64_t set = 10; set < 1000000; set *= 20) {
+                uint64_t left;
+                uint32_t rounds;
+                if (play(100000, rate, set, bandwidth, 1000, &left, &rounds) == POLICY_SWITCH)
+                    assert_true((double)left * PAGE_BYTES / bandwidth * 1e6 <= (double)limits.max_downtime_us);
+            }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_idle_guest_switches_after_one_round),
+        cmocka_unit_test(test_moderate_writer_is_squeezed_before_the_switch),
+        cmocka_unit_test(test_writer_faster_than_the_link_is_given_up),
+        cmocka_unit_test(test_small_hot_set_fits_the_budget),
+        cmocka_unit_test(test_always_ends),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,258 @@
+/* Sender and receiver against each other over loopback: what arrives, what strangers can do, how failures show. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <zmq.h>
+
+#include "base/ensure.h"
+#include "base/loop.h"
+#include "migrate/batch.h"
+#include "migrate/receiver.h"
+#include "migrate/sender.h"
+#include "tests/unit/migrate/memory_file.h"
+
+#define PAGES   3000u
+#define STRIPES 3u
+#define WAIT_MS 20000u
+
+static const uint8_t key[SEAL_KEY_BYTES] = {7};
+
+struct fixture {
+    uv_loop_t loop;
+    struct loop_timer *bound;
+    struct ram from, to;
+    struct sender *sender;
+    struct receiver *receiver;
+    struct sender_stats stats;
+    struct receiver_stats received;
+    struct err failure; /* of either side */
+    bool over, late;
+};
+
+static struct fixture fixture;
+
+static void on_pass(void *user, const struct sender_stats *stats)
+{
+    struct fixture *f = user;
+    f->stats = *stats;
+    f->over = true;
+    uv_stop(&f->loop);
+}
+
+static void on_failed(void *user, const struct err *err)
+{
+    struct fixture *f = user;
+    f->failure = *err;
+    f->over = true;
+    uv_stop(&f->loop);
+}
+
+static void on_late(void *user)
+{
+    struct fixture *f = user;
+    f->late = true;
+    uv_stop(&f->loop);
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = &fixture;
+    *f = (struct fixture){.from = memory_file(PAGES), .to = memory_file(PAGES)};
+    uv_loop_init(&f->loop);
+    f->bound = loop_timer_new(&f->loop, on_late, f);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    sender_close(f->sender);
+    receiver_close(f->receiver, NULL);
+    loop_timer_free(f->bound);
+    while (uv_run(&f->loop, UV_RUN_DEFAULT) != 0)
+        continue;
+    uv_loop_close(&f->loop);
+    ram_close(&f->from);
+    ram_close(&f->to);
+    return 0;
+}
+
+static void open_receiver(struct fixture *f)
+{
+    struct receiver_options options = {
+        .ram = &f->to, .key = key, .host = "127.0.0.1", .stripes = STRIPES, .on_failed = on_failed, .user = f};
+    assert_int_equal(receiver_open(&f->loop, &options, &f->failure, &f->receiver), 0);
+    f->failure.code = ERR_NONE;
+}
+
+static void open_sender(struct fixture *f, const uint8_t *with, uint64_t window)
+{
+    const char *addresses[STRIPES];
+    for (uint32_t i = 0; i < STRIPES; i++)
+        addresses[i] = receiver_address(f->receiver, i);
+    struct sender_options options = {.ram = &f->from,
+        .key = with,
+        .addresses = addresses,
+        .stripes = STRIPES,
+        .window_bytes = window,
+        .on_pass = on_pass,
+        .on_failed = on_failed,
+        .user = f};
+    assert_int_equal(sender_open(&f->loop, &options, &f->failure, &f->sender), 0);
+    f->failure.code = ERR_NONE;
+}
+
+static void wait_over(struct fixture *f)
+{
+    loop_timer_start(f->bound, WAIT_MS, 0);
+    while (!f->over && !f->late)
+        uv_run(&f->loop, UV_RUN_DEFAULT);
+    loop_timer_stop(f->bound);
+    assert_false(f->late);
+    f->over = false;
+}
+
+static void send_all(struct fixture *f)
+{
+    struct bitmap all = bitmap_new(PAGES);
+    bitmap_set_range(&all, 0, PAGES);
+    sender_pass(f->sender, &all);
+    wait_over(f);
+    bitmap_free(&all);
+}
+
+static void assert_same_memory(struct fixture *f)
+{
+    struct err err;
+    char from[RAM_HASH_TEXT], to[RAM_HASH_TEXT];
+    assert_int_equal(ram_hash(&f->from, &err, from), 0);
+    assert_int_equal(ram_hash(&f->to, &err, to), 0);
+    assert_string_equal(from, to);
+}
+
+static void test_passes_make_memory_equal(void **state)
+{
+    struct fixture *f = *state;
+    struct err err;
+    for (size_t page = 0; page < PAGES; page += page % 5 + 1)
+        memory_fill(&f->from, page, 1);
+    memory_fill(&f->to, 33, 9); /* left over from before: must be gone */
+    open_receiver(f);
+    open_sender(f, key, 100000); /* smaller than a batch's worth: credit is exhausted all the time */
+    send_all(f);
+    assert_int_equal(f->failure.code, ERR_NONE);
+    assert_int_equal(f->stats.pages, PAGES);
+    assert_same_memory(f);
+
+    /* Second pass: some pages changed, some became zero, once by writing and once by a hole. */
+    struct bitmap some = bitmap_new(PAGES);
+    char zeros[PAGE_BYTES] = {0};
+    for (size_t page = 0; page < PAGES; page += 64) {
+        memory_fill(&f->from, page, 2);
+        bitmap_set(&some, page);
+        assert_int_equal(ram_write(&f->from, page + 1, 1, zeros, &err), 0);
+        bitmap_set(&some, page + 1);
+        assert_int_equal(ram_punch(&f->from, page + 2, 1, &err), 0);
+        bitmap_set(&some, page + 2);
+    }
+    sender_pass(f->sender, &some);
+    wait_over(f);
+    assert_int_equal(f->failure.code, ERR_NONE);
+    assert_int_equal(f->stats.pages, bitmap_count(&some));
+    assert_same_memory(f);
+    bitmap_free(&some);
+}
+
+static void test_empty_pass_ends(void **state)
+{
+    struct fixture *f = *state;
+    struct bitmap none = bitmap_new(PAGES);
+    open_receiver(f);
+    open_sender(f, key, 1u << 20);
+    sender_pass(f->sender, &none);
+    wait_over(f);
+    assert_int_equal(f->stats.pages, 0);
+    bitmap_free(&none);
+}
+
+/* Somebody without the key sends what he likes to every stripe, before and beside the real sender. */
+static void test_strangers_change_nothing(void **state)
+{
+    struct fixture *f = *state;
+    for (size_t page = 0; page < PAGES; page++)
+        memory_fill(&f->from, page, 5);
+    open_receiver(f);
+    void *zmq = zmq_ctx_new(), *stranger[STRIPES];
+    int linger = 0;
+    for (uint32_t i = 0; i < STRIPES; i++) {
+        uint8_t garbage[5000] = {0};
+        stranger[i] = zmq_socket(zmq, ZMQ_DEALER);
+        zmq_setsockopt(stranger[i], ZMQ_LINGER, &linger, sizeof linger);
+        assert_int_equal(zmq_connect(stranger[i], receiver_address(f->receiver, i)), 0);
+        zmq_send(stranger[i], garbage, sizeof garbage, 0);
+        zmq_send(stranger[i], garbage, 3, ZMQ_SNDMORE);
+        zmq_send(stranger[i], garbage, 30, 0);
+    }
+    open_sender(f, key, 1u << 20);
+    send_all(f);
+    assert_int_equal(f->failure.code, ERR_NONE);
+    assert_same_memory(f);
+    for (uint32_t i = 0; i < STRIPES; i++)
+        zmq_close(stranger[i]);
+    zmq_ctx_term(zmq);
+}
+
+/* A genuine peer that names a page beyond the end of RAM fails the migration instead of writing there. */
+static void test_senseless_batch_fails(void **state)
+{
+    struct fixture *f = *state;
+    open_receiver(f);
+    static struct batch batch;
+    static uint8_t message[BATCH_BYTES_MAX], sealed[BATCH_BYTES_MAX + SEAL_OVERHEAD];
+    batch.count = 1;
+    batch.page[0] = PAGES;
+    batch.raw_bytes = PAGE_BYTES;
+    struct seal *seal = seal_new(key, SEAL_TO_DESTINATION, 0);
+    size_t len = seal_close(seal, message, batch_encode(&batch, message), sealed);
+    void *zmq = zmq_ctx_new(), *peer = zmq_socket(zmq, ZMQ_DEALER);
+    assert_int_equal(zmq_connect(peer, receiver_address(f->receiver, 0)), 0);
+    assert_int_equal(zmq_send(peer, sealed, len, 0), len);
+    wait_over(f);
+    assert_int_equal(f->failure.code, ERR_PROTOCOL);
+    zmq_close(peer);
+    zmq_ctx_term(zmq);
+    seal_free(seal);
+}
+
+static void test_closing_in_the_middle_of_a_pass(void **state)
+{
+    struct fixture *f = *state;
+    struct bitmap all = bitmap_new(PAGES);
+    for (size_t page = 0; page < PAGES; page++)
+        memory_fill(&f->from, page, 3);
+    bitmap_set_range(&all, 0, PAGES);
+    open_receiver(f);
+    open_sender(f, key, 50000);
+    sender_pass(f->sender, &all);
+    sender_close(f->sender); /* returns although acknowledgements are missing */
+    f->sender = NULL;
+    bitmap_free(&all);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_passes_make_memory_equal, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_empty_pass_ends, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_strangers_change_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_senseless_batch_fails, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_closing_in_the_middle_of_a_pass, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

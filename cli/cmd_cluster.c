@@ -1,0 +1,162 @@
+/* drover cluster: the whole, and the controllers it is made of. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/keyarg.h"
+#include "cli/show.h"
+
+static int status_fetch(struct cli *cli, const struct args *args, struct err *err, Drover__ClusterStatusReply **out)
+{
+    Drover__ClusterStatusRequest request = DROVER__CLUSTER_STATUS_REQUEST__INIT;
+    Drover__ReadOptions read;
+    request.read = cli_read_options(args, &read);
+    if (cli_call(cli, DROVER__METHOD__CLUSTER_STATUS, &request.base, &drover__cluster_status_reply__descriptor, err,
+            out) < 0)
+        return err_wrap(err, "%s", args->command->path);
+    return 0;
+}
+
+static void members_print(const Drover__ClusterStatusReply *reply)
+{
+    static const char *const columns[] = {"MEMBER", "ROLE", "LEADER", "API ADDRESS", "RAFT ADDRESS", NULL};
+    struct table *table = table_new(columns);
+    for (size_t i = 0; i < reply->n_members; i++) {
+        const Drover__Member *m = reply->members[i];
+        table_add(table, "%s", m->name);
+        table_add(table, "%s", m->role);
+        table_add(table, "%s", m->leader ? "yes" : "");
+        table_add(table, "%s", m->api_address);
+        table_add(table, "%s", m->raft_address);
+    }
+    table_print(table, "no members");
+}
+
+static void status_print(const Drover__ClusterStatusReply *r)
+{
+    char text[SHOW_SHARE_MAX];
+    output_field("Leader", "%s", r->leader[0] ? r->leader : "none known");
+    output_field("Answered by", "%s", r->answered_by);
+    output_field(
+        "Log", "term %" PRIu64 ", committed %" PRIu64 ", applied %" PRIu64, r->term, r->commit_index, r->applied_index);
+    output_field("Hosts", "%" PRIu32 " up of %" PRIu32, r->hosts_up, r->hosts);
+    output_field("VMs", "%" PRIu32 " running of %" PRIu32, r->vms_running, r->vms);
+    output_field("Active jobs", "%" PRIu32, r->jobs_active);
+    output_field("Optimizer", "%s", r->optimizer_automatic ? "automatic" : "only when asked");
+    if (r->capacity && r->load) {
+        output_field("CPU", "%s cores", show_cores(r->load->cpu_cores, r->capacity->cpu_cores, text));
+        output_field("Memory", "%s", show_bytes(r->load->memory_bytes, r->capacity->memory_bytes, text));
+        output_field("Disk", "%.0f IOPS", r->load->disk_read_iops + r->load->disk_write_iops);
+    }
+    putchar('\n');
+    members_print(r);
+}
+
+static int status_run(struct cli *cli, const struct args *args, struct err *err)
+{
+    Drover__ClusterStatusReply *reply;
+    if (status_fetch(cli, args, err, &reply) < 0)
+        return -1;
+    if (cli->format == OUTPUT_TABLE)
+        status_print(reply);
+    else
+        output_message(cli->format, &reply->base);
+    drover__cluster_status_reply__free_unpacked(reply, NULL);
+    return 0;
+}
+
+static int member_list_run(struct cli *cli, const struct args *args, struct err *err)
+{
+    Drover__ClusterStatusReply *reply;
+    if (status_fetch(cli, args, err, &reply) < 0)
+        return -1;
+    if (cli->format == OUTPUT_TABLE)
+        members_print(reply);
+    else
+        output_messages(cli->format, reply->n_members, (const ProtobufCMessage *const *)reply->members);
+    drover__cluster_status_reply__free_unpacked(reply, NULL);
+    return 0;
+}
+
+static int address_check(const char *address, struct err *err)
+{
+    const char *colon = strrchr(address, ':');
+    if (strncmp(address, "tcp://", 6) != 0 || !colon || colon < address + 7 || !colon[1] ||
+        strlen(address) >= WIRE_ADDRESS_MAX)
+        return err_set(err, ERR_INVALID, "'%.80s' is not an address of the form tcp://IP:PORT", address);
+    return 0;
+}
+
+static int member_add_run(struct cli *cli, const struct args *args, struct err *err)
+{
+    Drover__MemberAddRequest request = DROVER__MEMBER_ADD_REQUEST__INIT;
+    char key[KEY_TEXT];
+    if (address_check(args_text(args, "raft-address"), err) < 0 ||
+        address_check(args_text(args, "api-address"), err) < 0 || keyarg_read(args_text(args, "key"), err, key) < 0)
+        return err_wrap(err, "%s %s", args->command->path, args->words[0]);
+    request.name = (char *)args->words[0];
+    request.public_key = key;
+    request.raft_address = (char *)args_text(args, "raft-address");
+    request.api_address = (char *)args_text(args, "api-address");
+    return cli_submit(cli, args, DROVER__METHOD__MEMBER_ADD, &request.base, DROVER__JOB_KIND__JOB_MEMBER_ADD,
+        request.name, NULL, err);
+}
+
+static int member_remove_run(struct cli *cli, const struct args *args, struct err *err)
+{
+    Drover__MemberRemoveRequest request = DROVER__MEMBER_REMOVE_REQUEST__INIT;
+    request.name = (char *)args->words[0];
+    return cli_submit(cli, args, DROVER__METHOD__MEMBER_REMOVE, &request.base, DROVER__JOB_KIND__JOB_MEMBER_REMOVE,
+        request.name, NULL, err);
+}
+
+static const struct command cluster_status = {
+    .path = "cluster status",
+    .kind = COMMAND_WATCH,
+    .summary = "who leads, what there is, how loaded it is",
+    .text = "The first thing to look at. With --stale any controller answers from what it knows, also when none leads.",
+    .example = "drover cluster status\ndrover cluster status --stale --watch",
+    .run = status_run,
+};
+static const struct command member_list = {
+    .path = "cluster member list",
+    .kind = COMMAND_WATCH,
+    .summary = "the controllers and their roles",
+    .example = "drover cluster member list",
+    .run = member_list_run,
+};
+static const struct flag member_add_flags[] = {
+    {"key", 0, FLAG_TEXT, .required = true, .value = "FILE|KEY",
+        .help = "its public key: the .pub file, or the 40 characters"},
+    {"raft-address", 0, FLAG_TEXT, .required = true, .value = "tcp://IP:PORT",
+        .help = "where it takes the log from the others"},
+    {"api-address", 0, FLAG_TEXT, .required = true, .value = "tcp://IP:PORT",
+        .help = "where it answers commands and hosts"},
+    {NULL},
+};
+static const struct command member_add = {
+    .path = "cluster member add",
+    .arguments = "NAME",
+    .kind = COMMAND_JOB,
+    .summary = "add a controller",
+    .text = "The new controller is started first, with 'join' in its configuration, and waits. This lets it in: it "
+            "gets the\n"
+            "log, and has a vote once it has caught up. An odd number of controllers is best: 3 stand the loss of one, "
+            "5 of two.",
+    .example = "drover cluster member add c4 --key c4.pub --raft-address tcp://10.0.0.4:7500 --api-address "
+               "tcp://10.0.0.4:7400",
+    .flags = member_add_flags,
+    .run = member_add_run,
+};
+static const struct command member_remove = {
+    .path = "cluster member remove",
+    .arguments = "NAME",
+    .kind = COMMAND_JOB,
+    .summary = "remove a controller",
+    .text = "It no longer counts for majorities and may not come back by itself. Stop its program afterwards.",
+    .example = "drover cluster member remove c2",
+    .run = member_remove_run,
+};
+
+const struct command *const cmd_cluster[] = {&cluster_status, &member_list, &member_add, &member_remove, NULL};

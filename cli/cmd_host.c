@@ -1,0 +1,193 @@
+/* drover host: the machines that run the VMs. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/format.h"
+#include "cli/cli.h"
+#include "cli/keyarg.h"
+#include "cli/show.h"
+#include "proto/pbjson.h"
+
+static int fetch(struct cli *cli, const struct args *args, const char *name, const char *after, struct err *err,
+    Drover__HostListReply **out)
+{
+    Drover__HostListRequest request = DROVER__HOST_LIST_REQUEST__INIT;
+    Drover__ReadOptions read;
+    request.read = cli_read_options(args, &read);
+    request.name = (char *)(name ? name : "");
+    request.after = (char *)(after ? after : "");
+    if (cli_call(cli, DROVER__METHOD__HOST_LIST, &request.base, &drover__host_list_reply__descriptor, err, out) < 0)
+        return err_wrap(err, "%s%s%s", args->command->path, name ? " " : "", name ? name : "");
+    return 0;
+}
+
+static void row_add(struct table *table, const Drover__Host *host)
+{
+    static const Drover__HostFacts no_facts = DROVER__HOST_FACTS__INIT;
+    static const Drover__Capacity no_capacity = DROVER__CAPACITY__INIT;
+    static const Drover__Load no_load = DROVER__LOAD__INIT;
+    const Drover__HostFacts *facts = host->facts ? host->facts : &no_facts;
+    const Drover__Capacity *capacity = facts->capacity ? facts->capacity : &no_capacity;
+    const Drover__Load *load = host->load ? host->load : &no_load;
+    char text[SHOW_SHARE_MAX];
+    table_add(table, "%s", host->name);
+    table_add(table, "%s", pbjson_enum(&drover__host_state__descriptor, (int)host->state, text));
+    table_add(table, "%" PRIu32, host->vms);
+    table_add(table, "%s", show_cores(load->cpu_cores, capacity->cpu_cores, text));
+    if (capacity->cpu_cores > 0)
+        table_add(table, "%.0f%%", load->cpu_cores / capacity->cpu_cores * 100);
+    else
+        table_add(table, "-");
+    table_add(table, "%s", show_bytes(load->memory_bytes, capacity->memory_bytes, text));
+    table_add(table, "%.0f", load->disk_read_iops + load->disk_write_iops);
+    table_add(table, "%s", facts->migration_address);
+    table_add(table, "%s", facts->accelerator);
+}
+
+static int list_run(struct cli *cli, const struct args *args, struct err *err)
+{
+    static const char *const columns[] = {
+        "NAME", "STATE", ">VMS", ">CPU", ">CPU%", ">MEMORY", ">IOPS", "ADDRESS", "ACCEL", NULL};
+    struct table *table = cli->format == OUTPUT_TABLE ? table_new(columns) : NULL;
+    json_t *array = json_array();
+    char *after = NULL;
+    bool more = true;
+    while (more) {
+        Drover__HostListReply *reply;
+        if (fetch(cli, args, NULL, after, err, &reply) < 0)
+            break;
+        for (size_t i = 0; i < reply->n_hosts; i++)
+            if (table)
+                row_add(table, reply->hosts[i]);
+            else
+                json_array_append_new(array, pbjson(&reply->hosts[i]->base));
+        free(after);
+        after = reply->n_hosts ? mem_strdup(reply->hosts[reply->n_hosts - 1]->name) : NULL;
+        more = reply->more && after;
+        drover__host_list_reply__free_unpacked(reply, NULL);
+    }
+    free(after);
+    return cli_list_end(cli, table, array, !more, "no hosts yet; 'drover help host add' shows how to add one");
+}
+
+static void load_print(const char *name, const Drover__Load *load, const Drover__Capacity *capacity)
+{
+    char cpu[SHOW_SHARE_MAX], memory[SHOW_SHARE_MAX], rx[FORMAT_MAX], tx[FORMAT_MAX];
+    output_field(name, "%s cores, %s, %.0f reads/s, %.0f writes/s, %s/s in, %s/s out",
+        show_cores(load->cpu_cores, capacity ? capacity->cpu_cores : 0, cpu),
+        show_bytes(load->memory_bytes, capacity ? capacity->memory_bytes : 0, memory), load->disk_read_iops,
+        load->disk_write_iops, format_bytes((uint64_t)load->net_rx_bytes_per_s, rx),
+        format_bytes((uint64_t)load->net_tx_bytes_per_s, tx));
+}
+
+static void facts_print(const Drover__HostFacts *facts)
+{
+    output_field("Address", "%s", facts->migration_address);
+    output_field("Kernel", "%s", facts->kernel);
+    output_field("Hypervisor", "%s, %s", facts->hypervisor, facts->accelerator);
+    if (facts->accelerator_reason[0])
+        output_field("Accelerator", "%s: %s", facts->accelerator, facts->accelerator_reason);
+    output_field("Tracker", "%s", facts->tracker);
+    output_field("Program", "%s", facts->program);
+}
+
+static void host_print(const Drover__Host *host)
+{
+    char text[64];
+    output_field("Host", "%s", host->name);
+    output_field("State", "%s", pbjson_enum(&drover__host_state__descriptor, (int)host->state, text));
+    output_field("VMs", "%" PRIu32, host->vms);
+    if (host->load)
+        load_print("Load", host->load, host->facts ? host->facts->capacity : NULL);
+    if (host->peak)
+        load_print("Peak", host->peak, NULL);
+    if (host->state == DROVER__HOST_STATE__HOST_UP)
+        output_field("Lease", "%s left", format_duration_ms(host->lease_left_ms, text));
+    if (host->facts)
+        facts_print(host->facts);
+    output_field("Key", "%s", host->public_key);
+    output_field("Added", "%s", show_time(host->added_ms, text));
+}
+
+static int show_run(struct cli *cli, const struct args *args, struct err *err)
+{
+    Drover__HostListReply *reply;
+    if (fetch(cli, args, args->words[0], NULL, err, &reply) < 0)
+        return -1;
+    int status = 0;
+    if (reply->n_hosts != 1)
+        status =
+            err_set(err, ERR_NOT_FOUND, "host %s: there is none; 'drover host list' shows the hosts", args->words[0]);
+    else if (cli->format == OUTPUT_TABLE)
+        host_print(reply->hosts[0]);
+    else
+        output_message(cli->format, &reply->hosts[0]->base);
+    drover__host_list_reply__free_unpacked(reply, NULL);
+    return status;
+}
+
+static int add_run(struct cli *cli, const struct args *args, struct err *err)
+{
+    Drover__HostAddRequest request = DROVER__HOST_ADD_REQUEST__INIT;
+    char key[KEY_TEXT];
+    if (keyarg_read(args_text(args, "key"), err, key) < 0)
+        return err_wrap(err, "host add %s", args->words[0]);
+    request.name = (char *)args->words[0];
+    request.public_key = key;
+    return cli_submit(
+        cli, args, DROVER__METHOD__HOST_ADD, &request.base, DROVER__JOB_KIND__JOB_HOST_ADD, request.name, NULL, err);
+}
+
+static int remove_run(struct cli *cli, const struct args *args, struct err *err)
+{
+    Drover__HostRemoveRequest request = DROVER__HOST_REMOVE_REQUEST__INIT;
+    request.name = (char *)args->words[0];
+    return cli_submit(cli, args, DROVER__METHOD__HOST_REMOVE, &request.base, DROVER__JOB_KIND__JOB_HOST_REMOVE,
+        request.name, NULL, err);
+}
+
+static const struct command host_list = {
+    .path = "host list",
+    .kind = COMMAND_WATCH,
+    .summary = "all hosts with their load",
+    .example = "drover host list\ndrover host list --watch",
+    .run = list_run,
+};
+static const struct command host_show = {
+    .path = "host show",
+    .arguments = "HOST",
+    .kind = COMMAND_WATCH,
+    .summary = "one host: load, peak, kernel, hypervisor, lease",
+    .example = "drover host show h1",
+    .run = show_run,
+};
+static const struct flag add_flags[] = {
+    {"key", 0, FLAG_TEXT, .required = true, .value = "FILE|KEY",
+        .help = "its public key: the .pub file, or the 40 characters"},
+    {NULL},
+};
+static const struct command host_add = {
+    .path = "host add",
+    .arguments = "NAME",
+    .kind = COMMAND_JOB,
+    .summary = "let a host into the cluster",
+    .text = "On the host: 'drover keygen /etc/drover/host', a configuration for drover-hostd, and start it. It is "
+            "known by its\n"
+            "key: until this command has told the controllers of it, they do not answer it at all.",
+    .example = "drover host add h4 --key h4.pub",
+    .flags = add_flags,
+    .run = add_run,
+};
+static const struct command host_remove = {
+    .path = "host remove",
+    .arguments = "HOST",
+    .kind = COMMAND_JOB,
+    .summary = "take a host out of the cluster",
+    .text = "It must own no VMs: move or stop them first ('drover vm list' shows where they are). Its key is worth "
+            "nothing\n"
+            "afterwards.",
+    .example = "drover vm migrate web-1 --to h2\ndrover host remove h1",
+    .run = remove_run,
+};
+
+const struct command *const cmd_host[] = {&host_list, &host_show, &host_add, &host_remove, NULL};

@@ -1,0 +1,22 @@
+/* The commands of 'drover vm' that have files of their own, and what they share. */
+#ifndef CLI_CMD_VM_H
+#define CLI_CMD_VM_H
+
+#include <string.h>
+
+#include "cli/cli.h"
+
+extern const struct command cmd_vm_create, cmd_vm_migrate, cmd_vm_console;
+
+/* One VM by name, or a page of all behind `after`. Take: drover__vm_list_reply__free_unpacked(). */
+MUST_CHECK int vm_fetch(struct cli *cli, const struct args *args, const char *name, const char *after, struct err *err,
+    Drover__VmListReply **out);
+
+/* "PATH[,format=raw|qcow2][,read-only]"; strings are copied into the disk. Take: vm_disk_free(). */
+MUST_CHECK int vm_disk_parse(const char *text, struct err *err, Drover__Disk *out);
+void vm_disk_free(Drover__Disk *disk);
+/* "[NETWORK][,mac=MAC]"; the network "default" and none at all are the host's default one. Take: vm_nic_free(). */
+MUST_CHECK int vm_nic_parse(const char *text, struct err *err, Drover__Nic *out);
+void vm_nic_free(Drover__Nic *nic);
+
+#endif

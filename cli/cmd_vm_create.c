@@ -1,0 +1,204 @@
+/* drover vm create */
+#include <stdio.h>
+
+#include "cli/cmd_vm.h"
+
+#define DEVICES_MAX 16
+
+/* Takes the next part of "a,b,c" off `*text`; false at the end. */
+static bool next_part(const char **text, char *out, size_t size)
+{
+    if (!*text)
+        return false;
+    size_t len = strcspn(*text, ",");
+    snprintf(out, size, "%.*s", (int)len, *text);
+    *text = (*text)[len] ? *text + len + 1 : NULL;
+    return true;
+}
+
+int vm_disk_parse(const char *text, struct err *err, Drover__Disk *out)
+{
+    Drover__Disk disk = DROVER__DISK__INIT;
+    char path[1024], part[64], format[16] = "raw";
+    if (strlen(text) >= sizeof path)
+        return err_set(err, ERR_INVALID, "disk: the path is too long");
+    next_part(&text, path, sizeof path);
+    while (next_part(&text, part, sizeof part)) {
+        if (strcmp(part, "format=raw") == 0 || strcmp(part, "format=qcow2") == 0)
+            snprintf(format, sizeof format, "%.15s", part + strlen("format="));
+        else if (strcmp(part, "read-only") == 0)
+            disk.read_only = true;
+        else
+            return err_set(
+                err, ERR_INVALID, "disk %.200s: '%s' is none of format=raw, format=qcow2, read-only", path, part);
+    }
+    if (path[0] != '/')
+        return err_set(err, ERR_INVALID,
+            "disk '%.200s': the path must begin with '/': the hosts open it, on storage that all of them reach", path);
+    disk.path = mem_strdup(path);
+    disk.format = mem_strdup(format);
+    *out = disk;
+    return 0;
+}
+
+void vm_disk_free(Drover__Disk *disk)
+{
+    free(disk->path);
+    free(disk->format);
+}
+
+static bool mac_valid(const char *mac)
+{
+    for (size_t i = 0; i < 17; i++)
+        if (i % 3 == 2 ? mac[i] != ':' : !mac[i] || !strchr("0123456789abcdefABCDEF", mac[i]))
+            return false;
+    return mac[17] == 0;
+}
+
+int vm_nic_parse(const char *text, struct err *err, Drover__Nic *out)
+{
+    Drover__Nic nic = DROVER__NIC__INIT;
+    char network[64], part[64], mac[32] = "";
+    if (strcspn(text, ",") >= sizeof network)
+        return err_set(err, ERR_INVALID, "nic: the network's name is too long");
+    next_part(&text, network, sizeof network);
+    while (next_part(&text, part, sizeof part)) {
+        if (strncmp(part, "mac=", 4) != 0)
+            return err_set(err, ERR_INVALID, "nic %s: '%s' is not mac=MAC", network, part);
+        if (!mac_valid(part + 4) || (strtoul(part + 4, NULL, 16) & 1))
+            return err_set(err, ERR_INVALID, "nic %s: '%s' is not the address of one station, like 52:54:00:12:34:56",
+                network, part + 4);
+        snprintf(mac, sizeof mac, "%.17s", part + 4);
+    }
+    nic.network = mem_strdup(strcmp(network, "default") == 0 ? "" : network);
+    nic.mac = mem_strdup(mac);
+    *out = nic;
+    return 0;
+}
+
+void vm_nic_free(Drover__Nic *nic)
+{
+    free(nic->network);
+    free(nic->mac);
+}
+
+/* The definition with the arrays it points to. */
+struct draft {
+    Drover__VmSpec spec;
+    Drover__Disk disks[DEVICES_MAX], *disk_list[DEVICES_MAX];
+    Drover__Nic nics[DEVICES_MAX], *nic_list[DEVICES_MAX];
+};
+
+static void draft_free(struct draft *draft)
+{
+    for (size_t i = 0; i < draft->spec.n_disks; i++)
+        vm_disk_free(&draft->disks[i]);
+    for (size_t i = 0; i < draft->spec.n_nics; i++)
+        vm_nic_free(&draft->nics[i]);
+}
+
+static int draft_devices(struct draft *draft, const struct args *args, struct err *err)
+{
+    const char *text;
+    for (size_t at = 0; (text = args_next(args, "disk", &at)) != NULL; draft->spec.n_disks++) {
+        size_t i = draft->spec.n_disks;
+        if (i == DEVICES_MAX)
+            return err_set(err, ERR_INVALID, "more than %d disks", DEVICES_MAX);
+        if (vm_disk_parse(text, err, &draft->disks[i]) < 0)
+            return -1;
+        draft->disk_list[i] = &draft->disks[i];
+    }
+    for (size_t at = 0; (text = args_next(args, "nic", &at)) != NULL; draft->spec.n_nics++) {
+        size_t i = draft->spec.n_nics;
+        if (i == DEVICES_MAX)
+            return err_set(err, ERR_INVALID, "more than %d NICs", DEVICES_MAX);
+        if (vm_nic_parse(text, err, &draft->nics[i]) < 0)
+            return -1;
+        draft->nic_list[i] = &draft->nics[i];
+    }
+    draft->spec.disks = draft->disk_list;
+    draft->spec.nics = draft->nic_list;
+    return 0;
+}
+
+static void set_text(const struct args *args, const char *flag, char **field)
+{
+    if (args_on(args, flag))
+        *field = (char *)args_text(args, flag); /* lent; protobuf-c does not know const */
+}
+
+static int draft_make(struct draft *draft, const struct args *args, struct err *err)
+{
+    Drover__VmSpec *spec = &draft->spec;
+    drover__vm_spec__init(spec);
+    spec->name = (char *)args->words[0];
+    spec->vcpus = (uint32_t)args_number(args, "vcpus", 1);
+    spec->memory_bytes = args_number(args, "memory", 0);
+    spec->max_downtime_ms = (uint32_t)args_number(args, "max-downtime", 0);
+    set_text(args, "kernel", &spec->kernel);
+    set_text(args, "initrd", &spec->initrd);
+    set_text(args, "cmdline", &spec->cmdline);
+    set_text(args, "cpu-model", &spec->cpu_model);
+    if (draft_devices(draft, args, err) < 0)
+        return -1;
+    if (!spec->kernel[0] && (spec->initrd[0] || spec->cmdline[0]))
+        return err_set(err, ERR_INVALID, "--initrd and --cmdline are for --kernel, which is missing");
+    if (!spec->kernel[0] && spec->n_disks == 0)
+        return err_set(err, ERR_INVALID, "nothing to boot from: give --disk, or --kernel with --initrd");
+    if ((spec->kernel[0] && spec->kernel[0] != '/') || (spec->initrd[0] && spec->initrd[0] != '/'))
+        return err_set(err, ERR_INVALID, "the paths of --kernel and --initrd must begin with '/': the hosts open them");
+    return 0;
+}
+
+static int create_run(struct cli *cli, const struct args *args, struct err *err)
+{
+    struct draft draft = {0};
+    int status = draft_make(&draft, args, err);
+    if (status < 0) {
+        err_wrap(err, "vm create %.64s", args->words[0]);
+    } else {
+        Drover__VmCreateRequest request = DROVER__VM_CREATE_REQUEST__INIT;
+        request.spec = &draft.spec;
+        request.start = args_on(args, "start");
+        set_text(args, "host", &request.host);
+        status = cli_submit(cli, args, DROVER__METHOD__VM_CREATE, &request.base, DROVER__JOB_KIND__JOB_VM_CREATE,
+            draft.spec.name, NULL, err);
+    }
+    draft_free(&draft);
+    return status;
+}
+
+static const struct flag create_flags[] = {
+    {"memory", 'm', FLAG_SIZE, .required = true, .value = "SIZE", .min = 1 << 20, .max = 1ull << 44,
+        .help = "e.g. 512M or 4G"},
+    {"vcpus", 'c', FLAG_UINT, .value = "N", .min = 1, .max = 255, .help = "processors of the guest (1)"},
+    {"disk", 'd', FLAG_TEXT, .repeat = true, .value = "PATH[,format=raw|qcow2][,read-only]",
+        .help = "a file every host reaches; the first one boots"},
+    {"nic", 'n', FLAG_TEXT, .repeat = true, .value = "NETWORK[,mac=MAC]",
+        .help = "a network adapter; 'default' is the hosts' default network"},
+    {"kernel", 0, FLAG_TEXT, .value = "PATH", .help = "boot this kernel, without firmware or boot loader"},
+    {"initrd", 0, FLAG_TEXT, .value = "PATH", .help = "with this initramfs"},
+    {"cmdline", 0, FLAG_TEXT, .value = "TEXT", .help = "and this command line"},
+    {"cpu-model", 0, FLAG_TEXT, .value = "MODEL", .help = "QEMU's name; else one that all hosts have"},
+    {"max-downtime", 0, FLAG_UINT, .value = "MS", .min = 1, .max = 60000,
+        .help = "longest blackout of its migrations (30)"},
+    {"host", 0, FLAG_TEXT, .value = "HOST", .help = "put it there; else the optimizer chooses when it starts"},
+    {"start", 0, FLAG_SWITCH, .help = "and start it"},
+    {NULL},
+};
+
+const struct command cmd_vm_create = {
+    .path = "vm create",
+    .arguments = "NAME",
+    .kind = COMMAND_JOB,
+    .summary = "define a VM, and start it with --start",
+    .text = "Paths are paths on the hosts, on storage that all of them reach: the VM can then run on any of them. "
+            "Disks are files\n"
+            "that exist already. Without --kernel the firmware boots the first disk.",
+    .example = "drover vm create web-1 --memory 512M --vcpus 2 --disk /srv/vms/web-1.qcow2,format=qcow2 --nic default "
+               "--start\n"
+               "drover vm create test --memory 256M --kernel /srv/vms/vmlinuz --initrd /srv/vms/initrd --cmdline "
+               "'console=ttyS0' --start",
+    .flags = create_flags,
+    .run = create_run,
+};

@@ -1,0 +1,59 @@
+/* drover vm migrate */
+#include <stdio.h>
+
+#include "cli/cmd_vm.h"
+#include "cli/show.h"
+
+static void summary_print(const Drover__Job *job)
+{
+    if (!job->migration || !job->migration->to_host[0])
+        return;
+    putchar('\n');
+    show_migration(job->migration);
+}
+
+static int migrate_run(struct cli *cli, const struct args *args, struct err *err)
+{
+    Drover__VmMigrateRequest request = DROVER__VM_MIGRATE_REQUEST__INIT;
+    Drover__MigrationOptions options = DROVER__MIGRATION_OPTIONS__INIT;
+    request.name = (char *)args->words[0];
+    request.options = &options;
+    if (args_on(args, "to"))
+        request.to_host = (char *)args_text(args, "to");
+    if (args_on(args, "reason"))
+        request.reason = (char *)args_text(args, "reason");
+    options.verify = args_on(args, "verify");
+    options.max_downtime_ms = (uint32_t)args_number(args, "max-downtime", 0);
+    options.max_rounds = (uint32_t)args_number(args, "max-rounds", 0);
+    options.bandwidth_bytes_per_s = args_number(args, "bandwidth", 0);
+    return cli_submit(cli, args, DROVER__METHOD__VM_MIGRATE, &request.base, DROVER__JOB_KIND__JOB_VM_MIGRATE,
+        request.name, summary_print, err);
+}
+
+static const struct flag migrate_flags[] = {
+    {"to", 0, FLAG_TEXT, .value = "HOST", .help = "where to; else the optimizer chooses"},
+    {"max-downtime", 0, FLAG_UINT, .value = "MS", .min = 1, .max = 60000,
+        .help = "longest blackout; else what the VM was created with"},
+    {"bandwidth", 0, FLAG_SIZE, .value = "BYTES/S", .min = 1 << 16, .max = 1ull << 40,
+        .help = "send no faster, e.g. 50M"},
+    {"max-rounds", 0, FLAG_UINT, .value = "N", .min = 1, .max = 1000, .help = "give up after so many rounds"},
+    {"verify", 0, FLAG_SWITCH, .help = "compare all of memory on both sides at the switch; makes the blackout longer"},
+    {"reason", 0, FLAG_TEXT, .value = "TEXT", .help = "why, for the record of the job"},
+    {NULL},
+};
+
+const struct command cmd_vm_migrate = {
+    .path = "vm migrate",
+    .arguments = "VM",
+    .kind = COMMAND_JOB,
+    .summary = "move a running VM to another host while it goes on",
+    .text = "Memory is sent in rounds while the guest runs; when what is left fits into the longest allowed blackout, "
+            "the guest\n"
+            "stops on the one host and goes on on the other. If anything fails before that, or the job is cancelled, "
+            "the guest\n"
+            "simply goes on where it is. Connections of the guest survive.",
+    .example = "drover vm migrate web-1 --to h2\n"
+               "drover vm migrate web-1 --max-downtime 10 --reason 'h1 gets new memory'",
+    .flags = migrate_flags,
+    .run = migrate_run,
+};

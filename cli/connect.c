@@ -1,0 +1,360 @@
+#include "cli/connect.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/cleanup.h"
+#include "base/ensure.h"
+#include "base/loop.h"
+
+#define READ_ATTEMPT_MS   1000 /* then the next controller is asked: the one that led may be dead */
+#define CHANGE_ATTEMPT_MS 3000
+#define RETRY_PAUSE_MS    50
+#define REDIRECT_WAIT_MS  300  /* for a connection to the leader that was named */
+#define REMOTE_RETRY_MS   3000 /* a controller that answers "unavailable" may be in the middle of an election */
+
+#define NOBODY SIZE_MAX
+
+struct endpoint {
+    struct wire_client *client;
+    char address[WIRE_ADDRESS_MAX];
+    char last[160]; /* how it went the last time, for the message when nothing helps */
+};
+
+struct connection {
+    uv_loop_t loop;
+    struct wire *wire;
+    struct endpoint endpoints[CONTEXT_CONTROLLERS_MAX];
+    size_t count;
+    size_t leader; /* index of whom to ask first; NOBODY: not known */
+    size_t next;   /* whom to ask when the leader is not known */
+    uint32_t timeout_ms;
+    uint64_t deadline_ms;
+    uv_timer_t timer;
+    bool timer_fired, interrupted;
+};
+
+static void on_peer(void *user, struct wire_peer *peer, bool up)
+{
+    (void)peer;
+    struct endpoint *e = user;
+    snprintf(e->last, sizeof e->last, "%s", up ? "connected" : "connection lost");
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct connection *c = timer->data;
+    c->timer_fired = true;
+}
+
+int connect_open(const struct context *context, uint32_t timeout_ms, struct err *err, struct connection **out)
+{
+    struct connection *c = mem_zalloc(sizeof *c);
+    ENSURE(uv_loop_init(&c->loop) == 0 && uv_timer_init(&c->loop, &c->timer) == 0);
+    c->timer.data = c;
+    c->timeout_ms = timeout_ms;
+    c->leader = NOBODY;
+    if (wire_new(&c->loop, &context->key, "drover " DROVER_VERSION, NULL, NULL, err, &c->wire) < 0)
+        goto fail;
+    for (size_t i = 0; i < context->controller_count; i++) {
+        const struct context_controller *from = &context->controllers[i];
+        struct endpoint *e = &c->endpoints[i];
+        struct wire_options options = {.on_peer = on_peer, .user = e};
+        memcpy(e->address, from->address, sizeof e->address);
+        snprintf(e->last, sizeof e->last, "no connection");
+        if (wire_client_open(c->wire, e->address, from->public_key, &options, err, &e->client) < 0) {
+            err_wrap(err, "controller %s", e->address);
+            goto fail;
+        }
+        c->count = i + 1;
+    }
+    *out = c;
+    return 0;
+fail:
+    connect_close(c);
+    return -1;
+}
+
+void connect_close(struct connection *c)
+{
+    if (!c)
+        return;
+    for (size_t i = 0; i < c->count; i++)
+        wire_client_close(c->endpoints[i].client);
+    wire_free(c->wire);
+    loop_stop_listening(&c->loop);
+    loop_close(&c->loop);
+    free(c);
+}
+
+uv_loop_t *connect_loop(struct connection *c)
+{
+    return &c->loop;
+}
+
+struct wire_peer *connect_peer(struct connection *c)
+{
+    return c->leader != NOBODY && wire_client_connected(c->endpoints[c->leader].client)
+               ? wire_client_peer(c->endpoints[c->leader].client)
+               : NULL;
+}
+
+static void on_interrupt(void *user)
+{
+    struct connection *c = user;
+    c->interrupted = true;
+}
+
+int connect_catch_interrupt(struct connection *c, struct err *err)
+{
+    return loop_on_stop(&c->loop, on_interrupt, c, err);
+}
+
+bool connect_interrupted(const struct connection *c)
+{
+    return c->interrupted;
+}
+
+static uint32_t time_left_ms(const struct connection *c)
+{
+    uint64_t now_ms = clock_now_ms();
+    return now_ms < c->deadline_ms ? (uint32_t)(c->deadline_ms - now_ms) : 0;
+}
+
+/* Until something happened or the time is over. */
+static void run_some(struct connection *c, uint32_t ms)
+{
+    c->timer_fired = false;
+    uv_update_time(&c->loop);
+    uv_timer_start(&c->timer, on_timer, ms, 0);
+    uv_run(&c->loop, UV_RUN_ONCE);
+    uv_timer_stop(&c->timer);
+}
+
+void connect_pause(struct connection *c, uint32_t ms)
+{
+    uint64_t until_ms = clock_now_ms() + ms, now_ms;
+    while (!c->interrupted && (now_ms = clock_now_ms()) < until_ms)
+        run_some(c, (uint32_t)(until_ms - now_ms));
+}
+
+/* One request to one controller. */
+struct attempt {
+    const ProtobufCMessageDescriptor *type;
+    ProtobufCMessage *reply;
+    struct err err;
+    bool over;
+};
+
+static void on_reply(void *user, const struct err *err, const uint8_t *body, size_t len)
+{
+    struct attempt *a = user;
+    a->over = true;
+    if (err)
+        a->err = *err;
+    else if (!(a->reply = protobuf_c_message_unpack(a->type, NULL, len, body)))
+        err_set(&a->err, ERR_PROTOCOL,
+            "the controller's answer cannot be read; is it of another version than 'drover version'?");
+}
+
+static void attempt_run(struct connection *c, size_t to, uint32_t method, const ProtobufCMessage *request,
+    uint32_t limit_ms, struct attempt *a)
+{
+    uint32_t left_ms = time_left_ms(c);
+    wire_call(wire_client_peer(c->endpoints[to].client), method, request,
+        left_ms < limit_ms ? (left_ms ? left_ms : 1) : limit_ms, on_reply, a);
+    while (!a->over)
+        uv_run(&c->loop, UV_RUN_ONCE);
+}
+
+static size_t endpoint_at(const struct connection *c, const char *address)
+{
+    for (size_t i = 0; i < c->count; i++)
+        if (strcmp(c->endpoints[i].address, address) == 0)
+            return i;
+    return NOBODY;
+}
+
+static bool endpoint_up(const struct connection *c, size_t i)
+{
+    return i != NOBODY && wire_client_connected(c->endpoints[i].client);
+}
+
+/* Whom to ask now; NOBODY when there is no connection at all. */
+static size_t endpoint_choose(struct connection *c)
+{
+    uint64_t until_ms = clock_now_ms() + REDIRECT_WAIT_MS;
+    while (c->leader != NOBODY && !endpoint_up(c, c->leader)) {
+        uint64_t now_ms = clock_now_ms();
+        if (now_ms >= until_ms || c->interrupted || time_left_ms(c) == 0)
+            c->leader = NOBODY;
+        else
+            run_some(c, (uint32_t)(until_ms - now_ms));
+    }
+    if (c->leader != NOBODY)
+        return c->leader;
+    for (size_t k = 0; k < c->count; k++) {
+        size_t i = (c->next + k) % c->count;
+        if (endpoint_up(c, i))
+            return i;
+    }
+    return NOBODY;
+}
+
+/* After an answer "not-leader": the message is the leader's address, or empty. */
+static void redirect(struct connection *c, size_t from, const char *leader)
+{
+    size_t named = endpoint_at(c, leader);
+    struct endpoint *e = &c->endpoints[from];
+    snprintf(e->last, sizeof e->last, leader[0] ? "does not lead, names %.*s" : "knows no leader%.*s", WIRE_ADDRESS_MAX,
+        leader);
+    c->next = from + 1;
+    c->leader = named == from ? NOBODY : named;
+    if (c->leader == NOBODY || !endpoint_up(c, c->leader))
+        connect_pause(c, RETRY_PAUSE_MS);
+}
+
+static int give_up(const struct connection *c, struct err *err)
+{
+    struct buf text = {0};
+    bool connected = false;
+    if (c->interrupted)
+        return err_set(err, ERR_CANCELLED, "interrupted");
+    for (size_t i = 0; i < c->count; i++) {
+        buf_printf(&text, "%s%s: %s", i ? ", " : "", c->endpoints[i].address, c->endpoints[i].last);
+        connected = connected || endpoint_up(c, i);
+    }
+    err_set(err, ERR_UNAVAILABLE, "no controller answered within %u s (%.300s); %s", c->timeout_ms / 1000,
+        buf_str(&text),
+        connected ? "if this lasts, see whether a majority of the controllers runs"
+                  : "see that drover-controller runs there, that the keys in the configuration are theirs, and that "
+                    "yours is known to them");
+    buf_free(&text);
+    return -1;
+}
+
+/* The outcome of asking until somebody answers for good. */
+enum outcome { ANSWERED, REFUSED, UNKNOWN };
+
+/* UNKNOWN: it was sent, and the answer is missing; only with `once`, else it is sent again. */
+static enum outcome ask(struct connection *c, uint32_t method, const ProtobufCMessage *request,
+    const ProtobufCMessageDescriptor *type, bool once, struct err *err, ProtobufCMessage **out)
+{
+    uint64_t remote_until_ms = 0;
+    while (!c->interrupted && time_left_ms(c) > 0) {
+        size_t to = endpoint_choose(c);
+        if (to == NOBODY) {
+            run_some(c, time_left_ms(c));
+            continue;
+        }
+        struct attempt a = {.type = type};
+        attempt_run(c, to, method, request, once ? CHANGE_ATTEMPT_MS : READ_ATTEMPT_MS, &a);
+        if (a.reply) {
+            c->leader = to;
+            *out = a.reply;
+            return ANSWERED;
+        }
+        *err = a.err;
+        if (a.err.code == ERR_NOT_LEADER) {
+            redirect(c, to, a.err.message);
+            continue;
+        }
+        if (a.err.code != ERR_UNAVAILABLE && a.err.code != ERR_TIMEOUT)
+            return REFUSED;
+        snprintf(c->endpoints[to].last, sizeof c->endpoints[to].last, "%.150s", a.err.message);
+        c->leader = NOBODY;
+        c->next = to + 1;
+        if (once)
+            return UNKNOWN;
+        if (a.err.code == ERR_UNAVAILABLE && endpoint_up(c, to)) {
+            uint64_t now_ms = clock_now_ms();
+            if (remote_until_ms == 0)
+                remote_until_ms = now_ms + REMOTE_RETRY_MS;
+            if (now_ms > remote_until_ms)
+                return REFUSED;
+            connect_pause(c, RETRY_PAUSE_MS);
+        }
+    }
+    give_up(c, err);
+    return REFUSED;
+}
+
+int connect_call(struct connection *c, uint32_t method, const ProtobufCMessage *request,
+    const ProtobufCMessageDescriptor *type, struct err *err, void *out)
+{
+    c->deadline_ms = clock_now_ms() + c->timeout_ms;
+    return ask(c, method, request, type, false, err, out) == ANSWERED ? 0 : -1;
+}
+
+static int list_jobs(struct connection *c, uint32_t limit, struct err *err, Drover__JobListReply **out)
+{
+    Drover__JobListRequest request = DROVER__JOB_LIST_REQUEST__INIT;
+    ProtobufCMessage *reply;
+    request.limit = limit;
+    if (ask(c, DROVER__METHOD__JOB_LIST, &request.base, &drover__job_list_reply__descriptor, false, err, &reply) !=
+        ANSWERED)
+        return -1;
+    *out = (Drover__JobListReply *)reply;
+    return 0;
+}
+
+/* The job that a request made whose answer was lost: newer than what was there before, of that kind, on that target. */
+static int job_recover(struct connection *c, uint64_t newest, Drover__JobKind kind, const char *target, struct err *err,
+    Drover__JobReply **out)
+{
+    Drover__JobListReply *list;
+    if (list_jobs(c, 50, err, &list) < 0)
+        return -1;
+    for (size_t i = 0; i < list->n_jobs; i++) {
+        Drover__Job *job = list->jobs[i];
+        if (job->id <= newest || job->kind != kind || strcmp(job->target, target) != 0)
+            continue;
+        Drover__JobReply *reply = mem_alloc(sizeof *reply);
+        drover__job_reply__init(reply);
+        reply->job = job;
+        list->jobs[i] = list->jobs[--list->n_jobs];
+        *out = reply;
+        break;
+    }
+    drover__job_list_reply__free_unpacked(list, NULL);
+    return 0;
+}
+
+int connect_submit(struct connection *c, uint32_t method, const ProtobufCMessage *request, Drover__JobKind kind,
+    const char *target, struct err *err, Drover__JobReply **out)
+{
+    Drover__JobListReply *before;
+    c->deadline_ms = clock_now_ms() + c->timeout_ms;
+    if (list_jobs(c, 1, err, &before) < 0)
+        return -1;
+    uint64_t newest = before->n_jobs ? before->jobs[0]->id : 0;
+    drover__job_list_reply__free_unpacked(before, NULL);
+
+    for (uint64_t until_ms = clock_now_ms() + REMOTE_RETRY_MS;;) {
+        ProtobufCMessage *reply = NULL;
+        Drover__JobReply *made = NULL;
+        switch (ask(c, method, request, &drover__job_reply__descriptor, true, err, &reply)) {
+        case ANSWERED:
+            made = (Drover__JobReply *)reply;
+            break;
+        case REFUSED:
+            return -1;
+        case UNKNOWN:
+            if (err->code == ERR_UNAVAILABLE && connect_peer(c) && clock_now_ms() > until_ms)
+                return -1; /* the controller says so itself, and goes on saying it */
+            if (job_recover(c, newest, kind, target, err, &made) < 0)
+                return err_wrap(err, "it is not known whether the request was taken ('drover job list' tells)");
+            break;
+        }
+        if (made && !made->job) {
+            drover__job_reply__free_unpacked(made, NULL);
+            return err_set(err, ERR_PROTOCOL, "the controller answered without a job");
+        }
+        if (made) {
+            *out = made;
+            return 0;
+        }
+        connect_pause(c, RETRY_PAUSE_MS);
+    }
+}

@@ -180,6 +180,7 @@ static void client_welcome(struct wire_client *client, const Drover__Frame *fram
         return;
     }
     client_move(client, CLIENT_UP);
+    client->peer.arrived = client->peer.sent; /* the hello */
     client->ping_ticks = 0;
     client->peer.max_message =
         hello.max_message < client->options.max_message ? hello.max_message : client->options.max_message;
@@ -333,6 +334,8 @@ static int client_connect(struct wire_client *client, bool patient, struct err *
 int wire_client_open(struct wire *wire, const char *address, const uint8_t server_key[KEY_BYTES],
     const struct wire_options *options, struct err *err, struct wire_client **out)
 {
+    if (wire_address_check(address, 1, err) < 0)
+        return -1;
     struct wire_client *client = mem_zalloc(sizeof *client);
     client->wire = wire;
     client->options = wire_options_fill(options);

@@ -404,6 +404,8 @@ int wire_server_open(struct wire *wire, const char *address, const struct wire_o
     struct wire_server **out)
 {
     ENSURE(options->handler != NULL);
+    if (wire_address_check(address, 0, err) < 0)
+        return -1;
     struct wire_server *server = mem_zalloc(sizeof *server);
     server->wire = wire;
     server->options = wire_options_fill(options);

@@ -64,7 +64,7 @@ static void metrics_number(struct buf *out, double value)
         buf_printf(out, "NaN");
     else if (isinf(value))
         buf_printf(out, value > 0 ? "+Inf" : "-Inf");
-    else if (value == trunc(value) && fabs(value) < 9007199254740992.0) /* 2^53: every whole number below is exact */
+    else if (fabs(value) < 9007199254740992.0 && value == (double)(int64_t)value) /* below 2^53: exact */
         buf_printf(out, "%.0f", value);
     else {
         char text[32];

@@ -15,7 +15,7 @@
 #define COMMANDS_MAX   8
 
 /* Looks at a reply (lent) before the next command is sent; -1 ends the sequence. NULL: nothing to look at. */
-typedef int (*check_fn)(json_t *result, struct err *err);
+typedef int (*check_fn)(struct guest *guest, json_t *result, struct err *err);
 
 struct command {
     const char *name;
@@ -32,6 +32,9 @@ struct guest {
     size_t command_count, command_next;
     guest_fn fn;
     void *user;
+
+    char *disks[GUEST_DISKS_MAX]; /* files of writable disks */
+    size_t disk_count;
 
     struct loop_timer *resume_timer;
     uint32_t resume_tries;
@@ -64,7 +67,7 @@ static void guest_on_reply(void *user, const struct err *err, json_t *result)
         return;
     struct err why;
     check_fn check = guest->command_next > 0 ? guest->commands[guest->command_next - 1].check : NULL;
-    if (!err && check && check(result, &why) < 0)
+    if (!err && check && check(guest, result, &why) < 0)
         err = &why;
     if (err || guest->command_next == guest->command_count)
         guest_end_sequence(guest, err);
@@ -91,11 +94,12 @@ static void guest_run(struct guest *guest, const struct command *commands, size_
 }
 
 /* Devices that write guest RAM where the tracker cannot see it. */
-static int check_devices(json_t *result, struct err *err)
+static int check_devices(struct guest *guest, json_t *result, struct err *err)
 {
     static const char *const refused[] = {"vfio", "vhost", "balloon", "virtio-mem", "ivshmem"};
     size_t i;
     json_t *device;
+    (void)guest;
     json_array_foreach(result, i, device)
     {
         const char *name = json_string_value(json_object_get(device, "name"));
@@ -111,23 +115,28 @@ static int check_devices(json_t *result, struct err *err)
 }
 
 /* Direct I/O writes guest RAM past the page tables while it is under way (pinned pages: no fault, so no trace). */
-static int check_blocks(json_t *result, struct err *err)
+static int check_blocks(struct guest *guest, json_t *result, struct err *err)
 {
     size_t i;
     json_t *block;
     json_array_foreach(result, i, block)
     {
         json_t *inserted = json_object_get(block, "inserted");
+        const char *name = json_string_value(json_object_get(block, "device"));
+        const char *file = json_string_value(json_object_get(inserted, "file"));
         if (json_is_true(json_object_get(json_object_get(inserted, "cache"), "direct")))
             return err_set(err, ERR_UNSUPPORTED,
-                "disk %s uses direct I/O (cache=none), whose writes to memory cannot be tracked",
-                json_string_value(json_object_get(block, "device")));
+                "disk %s uses direct I/O (cache=none), whose writes to memory cannot be tracked", name ? name : "?");
+        if (file && file[0] == '/' && !json_is_true(json_object_get(inserted, "ro")) &&
+            guest->disk_count < GUEST_DISKS_MAX)
+            guest->disks[guest->disk_count++] = mem_strdup(file);
     }
     return 0;
 }
 
-static int check_running(json_t *result, struct err *err)
+static int check_running(struct guest *guest, json_t *result, struct err *err)
 {
+    (void)guest;
     const char *status = json_string_value(json_object_get(result, "status"));
     if (!status || strcmp(status, "running") != 0)
         return err_set(err, ERR_STATE, "the guest is not running but %s", status ? status : "in an unknown state");
@@ -162,6 +171,12 @@ void guest_prepare_source(struct guest *guest, guest_fn fn, void *user)
             json_pack("{s:I, s:I}", "max-bandwidth", (json_int_t)1 << 40, "downtime-limit", (json_int_t)2000000), NULL},
     };
     guest_run(guest, commands, sizeof commands / sizeof *commands, fn, user);
+}
+
+size_t guest_disks(const struct guest *guest, const char *const **out)
+{
+    *out = (const char *const *)guest->disks;
+    return guest->disk_count;
 }
 
 void guest_migrate(struct guest *guest, const char *path, guest_fn fn, void *user)
@@ -273,5 +288,7 @@ void guest_close(struct guest *guest)
     qmp_close(guest->qmp);
     guest_drop_sequence(guest);
     loop_timer_free(guest->resume_timer);
+    for (size_t i = 0; i < guest->disk_count; i++)
+        free(guest->disks[i]);
     free(guest);
 }

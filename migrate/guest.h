@@ -26,6 +26,10 @@ void guest_close(struct guest *guest); /* NULL is fine */
 /* Source: refuses devices whose writes nobody can see (by name), checks that the guest runs, and sets QEMU's migration
  * up so that it carries device state only and waits before the switch. */
 void guest_prepare_source(struct guest *guest, guest_fn fn, void *user);
+/* Files of the guest's writable disks, known after guest_prepare_source(). Lent; returns how many (at most
+ * GUEST_DISKS_MAX). */
+#define GUEST_DISKS_MAX 32
+size_t guest_disks(const struct guest *guest, const char *const **out);
 /* Source: starts QEMU's migration to the UNIX socket `path`; on_stopped and on_migration("pre-switchover") follow. */
 void guest_migrate(struct guest *guest, const char *path, guest_fn fn, void *user);
 /* Source, in pre-switchover: lets QEMU send the device state; on_migration("completed") follows. */

@@ -1,8 +1,11 @@
 #include "migrate/side.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/ensure.h"
 #include "base/loop.h"
 
@@ -104,6 +107,41 @@ void side_hash(struct side *side, side_hash_fn fn, void *user)
     work->fn = fn;
     work->user = user;
     ENSURE(uv_queue_work(&side->loop, &work->request, hash_work, hash_done) == 0);
+}
+
+struct flush_work {
+    uv_work_t request;
+    const char *const *files; /* lent by the guest, which outlives the loop's work */
+    size_t count;
+    void (*fn)(void *user);
+    void *user;
+};
+
+static void flush_work(uv_work_t *request)
+{
+    struct flush_work *work = (struct flush_work *)request;
+    for (size_t i = 0; i < work->count; i++) {
+        cleanup_fd int fd = open(work->files[i], O_RDONLY | O_CLOEXEC);
+        if (fd >= 0)
+            (void)fdatasync(fd);
+    }
+}
+
+static void flush_done(uv_work_t *request, int status)
+{
+    struct flush_work *work = (struct flush_work *)request;
+    if (status == 0)
+        work->fn(work->user);
+    free(work);
+}
+
+void side_flush(struct side *side, void (*fn)(void *user), void *user)
+{
+    struct flush_work *work = mem_zalloc(sizeof *work);
+    work->count = guest_disks(side->guest, &work->files);
+    work->fn = fn;
+    work->user = user;
+    ENSURE(uv_queue_work(&side->loop, &work->request, flush_work, flush_done) == 0);
 }
 
 void side_error_from(const Drover__ErrorInfo *info, struct err *err)

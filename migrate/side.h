@@ -34,6 +34,10 @@ void side_failed(struct side *side, const struct err *err);
 typedef void (*side_hash_fn)(void *user, const struct err *err, const char *hash);
 void side_hash(struct side *side, side_hash_fn fn, void *user);
 
+/* Writes what the page cache holds of the guest's disks to stable storage, on another thread. QEMU does the same with
+ * the guest stopped; what is clean by then costs no blackout. A file that cannot be opened is left to QEMU. */
+void side_flush(struct side *side, void (*fn)(void *user), void *user);
+
 /* Error of a peer's message (which may leave it out). */
 void side_error_from(const Drover__ErrorInfo *info, struct err *err);
 

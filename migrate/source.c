@@ -73,6 +73,7 @@ struct source {
     struct statepipe *pipe;
     char pipe_path[108];
     struct bitmap sending, dirty;
+    bool flushed;        /* the guest's disks have been written back for the switch */
     bool pass_under_way; /* the workers read `sending` */
     struct policy policy;
     struct report report;
@@ -88,6 +89,13 @@ static void source_move(struct source *s, enum source_phase to)
     ENSURE(phases[s->phase].successors & TO(to));
     s->phase = to;
     side_phase(&s->side, phases[to].name);
+}
+
+/* Where the blackout goes, for those who want to make it shorter: log.level = debug. */
+static void source_trace(const struct source *s, const char *what)
+{
+    log_event(LOG_DEBUG, "switch.traced", "what=%s after_us=%" PRIu64, what,
+        s->sw.stopped_ns ? (clock_now_ns() - s->sw.stopped_ns) / 1000 : 0);
 }
 
 static bool source_running(const struct source *s)
@@ -198,6 +206,7 @@ static void source_handed_over(void *user, const struct err *err, const uint8_t 
         return;
     }
     uint64_t now = clock_now_ns();
+    source_trace(s, "taken");
     Drover__EngineHandOverReply *reply = drover__engine_hand_over_reply__unpack(NULL, len, body);
     struct err why;
     if (!reply) { /* it answered, so it lives; only its words are lost */
@@ -240,6 +249,7 @@ static void source_commit(struct source *s)
         return;
     }
     source_move(s, SOURCE_HANDED_OVER);
+    source_trace(s, "handed-over");
     loop_timer_free(s->deadline);
     s->deadline = loop_timer_new(&s->side.loop, source_hand_over, s);
     s->hand_over_ns = clock_now_ns();
@@ -349,6 +359,7 @@ static void source_on_migration(void *user, const char *status)
     struct err err;
     if (s->phase != SOURCE_SWITCHING)
         return;
+    source_trace(s, status);
     if (strcmp(status, "pre-switchover") == 0) {
         guest_switch(s->side.guest, source_switched, s);
         source_last_pass(s);
@@ -367,6 +378,7 @@ static void source_on_stopped(void *user)
     struct source *s = user;
     if (s->phase == SOURCE_SWITCHING && s->sw.stopped_ns == 0)
         s->sw.stopped_ns = clock_now_ns();
+    source_trace(s, "stopped");
 }
 
 static void source_state_data(void *user, const uint8_t *data, size_t len)
@@ -386,6 +398,7 @@ static void source_state_data(void *user, const uint8_t *data, size_t len)
         Drover__EngineStateEnd end = DROVER__ENGINE_STATE_END__INIT;
         end.total_bytes = s->state_bytes;
         s->sw.sent = true;
+        source_trace(s, "state-sent");
         rc = wire_note(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_STATE_END, &end.base, &err);
     }
     if (rc < 0)
@@ -414,6 +427,20 @@ static void source_begin_switch(struct source *s)
 
 /* ---- pre-copy ---- */
 
+/* The disks are clean; what the guest wrote meanwhile goes with one more round. */
+static void source_flushed(void *user)
+{
+    struct source *s = user;
+    struct err err;
+    s->flushed = true;
+    if (s->phase != SOURCE_PRECOPY)
+        return;
+    if (tracker_scan(s->tracker, &err, &s->dirty) < 0)
+        source_fail(s, &err);
+    else
+        source_send_pass(s);
+}
+
 static void source_round_over(struct source *s, const struct sender_stats *stats)
 {
     struct err err;
@@ -432,7 +459,11 @@ static void source_round_over(struct source *s, const struct sender_stats *stats
         source_send_pass(s);
         break;
     case POLICY_SWITCH:
-        source_begin_switch(s);
+        if (s->flushed) {
+            source_begin_switch(s);
+            break;
+        }
+        side_flush(&s->side, source_flushed, s);
         break;
     case POLICY_GIVE_UP:
         err_set(&err, ERR_CONVERGENCE,
@@ -448,6 +479,7 @@ static void source_on_pass(void *user, const struct sender_stats *stats)
 {
     struct source *s = user;
     s->pass_under_way = false;
+    source_trace(s, "pass-over");
     if (s->phase == SOURCE_PRECOPY) {
         source_round_over(s, stats);
     } else if (s->phase == SOURCE_SWITCHING) {
@@ -548,6 +580,7 @@ static void source_on_note(
         wire_reply_error(request, &err);
     } else if (method == DROVER__ENGINE_METHOD__ENGINE_READY) {
         s->sw.peer_ready = true;
+        source_trace(s, "peer-ready");
         source_try_commit(s);
     } else if (method == DROVER__ENGINE_METHOD__ENGINE_ABORT) {
         Drover__EngineAbort *abort = drover__engine_abort__unpack(NULL, len, body);

@@ -5,6 +5,11 @@ struct fixture fx;
 static bool fixture_auth(void *user, const uint8_t key[KEY_BYTES], struct principal *out)
 {
     (void)user;
+    if (fx.both_known && memcmp(key, fx.stranger.public_key, KEY_BYTES) == 0) {
+        out->kind = PRINCIPAL_HOST;
+        strcpy(out->name, "stranger");
+        return true;
+    }
     if (fx.revoked || memcmp(key, fx.client_side.key.public_key, KEY_BYTES) != 0)
         return false;
     out->kind = PRINCIPAL_HOST;
@@ -239,15 +244,21 @@ static void raw_open(struct raw *raw, int type, const struct key_pair *key)
     raw->socket = zmq_socket(raw->context, type);
     int zero = 0;
     zmq_setsockopt(raw->socket, ZMQ_LINGER, &zero, sizeof zero);
+    zmq_setsockopt(raw->socket, ZMQ_RCVHWM, &(int){4}, sizeof(int));
     zmq_setsockopt(raw->socket, ZMQ_CURVE_PUBLICKEY, key->public_key, KEY_BYTES);
     zmq_setsockopt(raw->socket, ZMQ_CURVE_SECRETKEY, key->secret_key, KEY_BYTES);
 }
 
-void raw_connect(struct raw *raw, const struct key_pair *key, const char *routing_id)
+void raw_connect(struct raw *raw, const struct key_pair *key)
+{
+    raw_connect_as(raw, key, NULL, 0);
+}
+
+void raw_connect_as(struct raw *raw, const struct key_pair *key, const void *routing_id, size_t len)
 {
     raw_open(raw, ZMQ_DEALER, key);
     if (routing_id)
-        zmq_setsockopt(raw->socket, ZMQ_ROUTING_ID, routing_id, strlen(routing_id));
+        assert_int_equal(zmq_setsockopt(raw->socket, ZMQ_ROUTING_ID, routing_id, len), 0);
     zmq_setsockopt(raw->socket, ZMQ_CURVE_SERVERKEY, fx.server_side.key.public_key, KEY_BYTES);
     assert_int_equal(zmq_connect(raw->socket, fx.address), 0);
 }

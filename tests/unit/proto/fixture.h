@@ -40,7 +40,8 @@ struct fixture {
     struct loop_timer *pulse; /* makes the loop turn while a test waits */
     struct side server_side, client_side;
     struct key_pair stranger;
-    bool revoked; /* the client's key */
+    bool revoked;    /* the client's key */
+    bool both_known; /* the stranger is enrolled too, as "stranger" */
     struct wire_server *server;
     struct wire_client *client;
     char address[WIRE_ADDRESS_MAX];
@@ -81,15 +82,16 @@ void assert_answered(struct outcome *outcome, const char *text);
 void assert_failed(struct outcome *outcome, enum err_code code);
 int fixture_note(struct wire_peer *peer, const char *text, struct err *err);
 
-/* A raw socket with CURVE. `server_key` NULL: it is a ROUTER that listens, else a DEALER that connects to fx.address.
- * `routing_id` (or NULL) is what a DEALER claims to be. */
+/* A raw socket with CURVE: a DEALER that connects to fx.address, or a ROUTER that listens and lets anybody in. */
 struct raw {
     void *context, *socket;
     char address[WIRE_ADDRESS_MAX];
     uint8_t routing[16]; /* ROUTER: of the last message received */
     size_t routing_len;
 };
-void raw_connect(struct raw *raw, const struct key_pair *key, const char *routing_id);
+void raw_connect(struct raw *raw, const struct key_pair *key);
+/* One that claims to be `routing_id`. */
+void raw_connect_as(struct raw *raw, const struct key_pair *key, const void *routing_id, size_t len);
 void raw_listen(struct raw *raw, const struct key_pair *key, const char *address);
 void raw_close(struct raw *raw);
 void raw_send(struct raw *raw, const void *data, size_t len);

@@ -61,9 +61,11 @@ static void list_end(struct readindex *index, struct read_list *list, const stru
     }
 }
 
-struct readindex *readindex_new(uint32_t retry_ms, readindex_ask_fn ask, readindex_done_fn done, void *user)
+struct readindex *readindex_new(
+    uint64_t first_round, uint32_t retry_ms, readindex_ask_fn ask, readindex_done_fn done, void *user)
 {
     struct readindex *index = mem_zalloc(sizeof *index);
+    index->round = first_round;
     index->retry_ms = retry_ms;
     index->ask = ask;
     index->done = done;

@@ -32,7 +32,10 @@ typedef void (*readindex_ask_fn)(void *user, raft_id voter, uint64_t round, raft
 /* The read may go ahead, or not (`err`). */
 typedef void (*readindex_done_fn)(void *user, void *read, const struct err *err);
 
-struct readindex *readindex_new(uint32_t retry_ms, readindex_ask_fn ask, readindex_done_fn done, void *user);
+/* `first_round`: higher than any this member has ever used (its clock), so that a late answer to an earlier process of
+ * the same name is not taken for one to this. */
+struct readindex *readindex_new(
+    uint64_t first_round, uint32_t retry_ms, readindex_ask_fn ask, readindex_done_fn done, void *user);
 /* Drops what is waiting without a word: readindex_fail() first. */
 void readindex_free(struct readindex *index);
 

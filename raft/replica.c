@@ -7,6 +7,7 @@
 #include <sys/file.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/ensure.h"
 #include "base/file.h"
 #include "proto/raft.pb-c.h"
@@ -485,7 +486,8 @@ int replica_open(struct wire *wire, uv_loop_t *loop, const struct replica_option
         goto fail_disk;
     }
     replica->kick = kick_new(loop, replica_turn, replica);
-    replica->reads = readindex_new(replica->heartbeat_ms, ask_voter, read_done, replica);
+    replica->reads =
+        readindex_new((uint64_t)clock_wall_ms() << 20, replica->heartbeat_ms, ask_voter, read_done, replica);
     set_up_raft(replica, options);
     if (start_raft(replica, members, count, join, err)) {
         err_wrap(err, "the raft directory %s", options->directory);

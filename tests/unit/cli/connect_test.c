@@ -1,0 +1,211 @@
+/* Finding the leader, outliving it, and never asking for a change twice. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "tests/unit/cli/fake_controller.h"
+
+#define FAKES 3
+
+static struct fake_log jobs;
+static struct fake *fakes[FAKES];
+static struct context context;
+static struct connection *connection;
+static struct err err;
+
+static void client_open(uint32_t timeout_ms)
+{
+    assert_int_equal(connect_open(&context, timeout_ms, &err, &connection), 0);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    memset(&context, 0, sizeof context);
+    jobs.jobs = 5;
+    if (key_generate(&err, &context.key) < 0)
+        return -1;
+    for (size_t i = 0; i < FAKES; i++) {
+        fakes[i] = fake_start(&jobs, context.key.public_key);
+        fake_describe(fakes[i], &context.controllers[context.controller_count++]);
+    }
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    connect_close(connection);
+    connection = NULL;
+    for (size_t i = 0; i < FAKES; i++)
+        if (fakes[i])
+            fake_stop(fakes[i]);
+    return 0;
+}
+
+static void roles(enum fake_mode a, enum fake_mode b, enum fake_mode c, size_t leader)
+{
+    const enum fake_mode modes[] = {a, b, c};
+    for (size_t i = 0; i < FAKES; i++)
+        fake_set(fakes[i], modes[i], leader < FAKES ? fakes[leader] : NULL);
+}
+
+static int list(uint64_t *newest)
+{
+    Drover__JobListRequest request = DROVER__JOB_LIST_REQUEST__INIT;
+    Drover__JobListReply *reply;
+    if (connect_call(
+            connection, DROVER__METHOD__JOB_LIST, &request.base, &drover__job_list_reply__descriptor, &err, &reply) < 0)
+        return -1;
+    *newest = reply->n_jobs ? reply->jobs[0]->id : 0;
+    drover__job_list_reply__free_unpacked(reply, NULL);
+    return 0;
+}
+
+static int start_vm(uint64_t *job)
+{
+    Drover__VmStartRequest request = DROVER__VM_START_REQUEST__INIT;
+    Drover__JobReply *reply;
+    request.name = (char *)"web-1";
+    if (connect_submit(connection, DROVER__METHOD__VM_START, &request.base, DROVER__JOB_KIND__JOB_VM_START, "web-1",
+            &err, &reply) < 0)
+        return -1;
+    *job = reply->job->id;
+    drover__job_reply__free_unpacked(reply, NULL);
+    return 0;
+}
+
+static void follows_to_the_leader(void **state)
+{
+    (void)state;
+    uint64_t job = 0;
+    roles(FAKE_FOLLOWS, FAKE_FOLLOWS, FAKE_LEADS, 2);
+    client_open(5000);
+    assert_int_equal(list(&job), 0);
+    assert_int_equal(job, 5);
+    assert_int_equal(start_vm(&job), 0);
+    assert_int_equal(job, 6);
+    assert_int_equal(jobs.jobs, 6);
+    unsigned others = fake_requests(fakes[0]) + fake_requests(fakes[1]);
+    assert_int_equal(list(&job), 0); /* it remembers who leads */
+    assert_int_equal(fake_requests(fakes[0]) + fake_requests(fakes[1]), others);
+}
+
+static void outlives_the_leader(void **state)
+{
+    (void)state;
+    uint64_t job = 0;
+    roles(FAKE_LEADS, FAKE_FOLLOWS, FAKE_FOLLOWS, 0);
+    client_open(10000);
+    assert_int_equal(list(&job), 0);
+    uint64_t begun_ms = clock_now_ms();
+    fake_set(fakes[1], FAKE_FOLLOWS, NULL);
+    fake_set(fakes[2], FAKE_LEADS, NULL);
+    fake_stop(fakes[0]);
+    fakes[0] = NULL;
+    assert_int_equal(list(&job), 0);
+    assert_int_equal(start_vm(&job), 0);
+    assert_int_equal(job, 6);
+    assert_true(clock_now_ms() - begun_ms < 3000);
+}
+
+static void a_silent_leader_does_not_hold_it_up(void **state)
+{
+    (void)state;
+    uint64_t job = 0;
+    roles(FAKE_SILENT, FAKE_LEADS, FAKE_LEADS, 1);
+    client_open(10000);
+    uint64_t begun_ms = clock_now_ms();
+    assert_int_equal(list(&job), 0);
+    assert_true(clock_now_ms() - begun_ms < 3000);
+}
+
+static void a_change_whose_answer_was_lost_happens_once(void **state)
+{
+    (void)state;
+    uint64_t job = 0;
+    roles(FAKE_TAKES_AND_DIES, FAKE_FOLLOWS, FAKE_FOLLOWS, 0);
+    client_open(10000);
+    assert_int_equal(list(&job), 0); /* so that it asks this one first */
+    fake_set(fakes[1], FAKE_LEADS, NULL);
+    fake_set(fakes[2], FAKE_FOLLOWS, fakes[1]);
+    fake_set(fakes[0], FAKE_TAKES_AND_DIES, fakes[1]);
+    assert_int_equal(start_vm(&job), 0);
+    assert_int_equal(job, 6);
+    assert_int_equal(jobs.jobs, 6); /* not 7 */
+}
+
+static void refusals_are_final(void **state)
+{
+    (void)state;
+    uint64_t job = 0;
+    roles(FAKE_REFUSES, FAKE_REFUSES, FAKE_REFUSES, FAKES);
+    client_open(10000);
+    assert_int_equal(list(&job), -1);
+    assert_int_equal(err.code, ERR_BUSY);
+    assert_string_equal(err.message, "job 7 holds web-1");
+    assert_int_equal(fake_requests(fakes[0]) + fake_requests(fakes[1]) + fake_requests(fakes[2]), 1);
+    roles(FAKE_GARBLED, FAKE_GARBLED, FAKE_GARBLED, FAKES);
+    assert_int_equal(list(&job), -1);
+    assert_int_equal(err.code, ERR_PROTOCOL);
+}
+
+static void what_stays_unavailable_is_said(void **state)
+{
+    (void)state;
+    uint64_t job = 0, begun_ms = clock_now_ms();
+    roles(FAKE_UNAVAILABLE, FAKE_UNAVAILABLE, FAKE_UNAVAILABLE, FAKES);
+    client_open(20000);
+    assert_int_equal(list(&job), -1);
+    assert_int_equal(err.code, ERR_UNAVAILABLE);
+    assert_string_equal(err.message, "host h2 is down");
+    assert_true(clock_now_ms() - begun_ms < 8000);
+}
+
+static void without_a_leader_it_ends_in_time(void **state)
+{
+    (void)state;
+    uint64_t job = 0, begun_ms = clock_now_ms();
+    roles(FAKE_FOLLOWS, FAKE_FOLLOWS, FAKE_FOLLOWS, FAKES);
+    client_open(1000);
+    assert_int_equal(list(&job), -1);
+    assert_int_equal(err.code, ERR_UNAVAILABLE);
+    assert_non_null(strstr(err.message, "knows no leader"));
+    assert_non_null(strstr(err.message, "a majority of the controllers"));
+    assert_in_range(clock_now_ms() - begun_ms, 900, 3000);
+}
+
+static void a_stranger_gets_nothing(void **state)
+{
+    (void)state;
+    uint64_t job = 0;
+    roles(FAKE_LEADS, FAKE_LEADS, FAKE_LEADS, 0);
+    assert_int_equal(key_generate(&err, &context.key), 0);
+    client_open(1000);
+    assert_int_equal(list(&job), -1);
+    assert_int_equal(err.code, ERR_UNAVAILABLE);
+    assert_non_null(strstr(err.message, "yours is known to them"));
+    assert_int_equal(fake_requests(fakes[0]), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(follows_to_the_leader, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(outlives_the_leader, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_silent_leader_does_not_hold_it_up, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_change_whose_answer_was_lost_happens_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(refusals_are_final, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_stays_unavailable_is_said, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(without_a_leader_it_ends_in_time, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_stranger_gets_nothing, set_up, tear_down),
+    };
+    log_setup("cli_connect", LOG_ERROR);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,116 @@
+/* Values with parts of their own: disks, NICs, controllers, keys. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "cli/cmd_vm.h"
+#include "cli/keyarg.h"
+
+static struct err err;
+
+static void disks(void **state)
+{
+    (void)state;
+    Drover__Disk disk;
+    assert_int_equal(vm_disk_parse("/srv/a.img", &err, &disk), 0);
+    assert_string_equal(disk.path, "/srv/a.img");
+    assert_string_equal(disk.format, "raw");
+    assert_false(disk.read_only);
+    vm_disk_free(&disk);
+    assert_int_equal(vm_disk_parse("/srv/a,format=qcow2,read-only", &err, &disk), 0);
+    assert_string_equal(disk.path, "/srv/a");
+    assert_string_equal(disk.format, "qcow2");
+    assert_true(disk.read_only);
+    vm_disk_free(&disk);
+    static const char *const bad[] = {
+        "", ",", "a.img", "./a", "/a,", "/a,format=", "/a,format=vmdk", "/a,readonly", "/a,format=raw,,"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_int_equal(vm_disk_parse(bad[i], &err, &disk), -1);
+    char long_path[5000] = "/";
+    memset(long_path + 1, 'x', sizeof long_path - 2);
+    assert_int_equal(vm_disk_parse(long_path, &err, &disk), -1);
+}
+
+static void nics(void **state)
+{
+    (void)state;
+    Drover__Nic nic;
+    static const struct {
+        const char *text, *network, *mac;
+    } good[] = {{"", "", ""}, {"default", "", ""}, {"lan", "lan", ""},
+        {",mac=52:54:00:ab:CD:01", "", "52:54:00:ab:CD:01"}, {"lan,mac=02:00:00:00:00:01", "lan", "02:00:00:00:00:01"}};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        assert_int_equal(vm_nic_parse(good[i].text, &err, &nic), 0);
+        assert_string_equal(nic.network, good[i].network);
+        assert_string_equal(nic.mac, good[i].mac);
+        vm_nic_free(&nic);
+    }
+    static const char *const bad[] = {"lan,", "lan,mac=", "lan,mac=52:54:00:12:34", "lan,mac=52:54:00:12:34:5g",
+        "lan,mac=52:54:00:12:34:567", "lan,mac=01:00:5e:00:00:01", "lan,mac=52-54-00-12-34-56", "lan,vlan=3"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_int_equal(vm_nic_parse(bad[i], &err, &nic), -1);
+}
+
+static void controllers(void **state)
+{
+    (void)state;
+    struct key_pair key;
+    struct context_controller c;
+    char text[KEY_TEXT], line[300];
+    assert_int_equal(key_generate(&err, &key), 0);
+    key_format(key.public_key, text);
+    snprintf(line, sizeof line, "%s tcp://10.0.0.1:7400", text);
+    assert_int_equal(context_controller_parse(line, &err, &c), 0);
+    assert_string_equal(c.address, "tcp://10.0.0.1:7400");
+    assert_memory_equal(c.public_key, key.public_key, KEY_BYTES);
+    static const char *const bad[] = {
+        "", "x", "%s", "%s 10.0.0.1:7400", "%s tcp://a:1 more", "%sx tcp://a:1", "tcp://a:1 %s"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const char *at = strstr(bad[i], "%s");
+        snprintf(line, sizeof line, "%.*s%s%s", at ? (int)(at - bad[i]) : (int)strlen(bad[i]), bad[i], at ? text : "",
+            at ? at + 2 : "");
+        assert_int_equal(context_controller_parse(line, &err, &c), -1);
+    }
+}
+
+static void keys(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/drover-keys-XXXXXX", path[64], file[80], text[KEY_TEXT], out[KEY_TEXT];
+    struct key_pair key;
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/a", dir);
+    assert_int_equal(key_generate(&err, &key), 0);
+    assert_int_equal(key_save(path, &key, &err), 0);
+    key_format(key.public_key, text);
+    assert_int_equal(keyarg_read(text, &err, out), 0);
+    assert_string_equal(out, text);
+    snprintf(file, sizeof file, "%s.pub", path);
+    assert_int_equal(keyarg_read(file, &err, out), 0);
+    assert_string_equal(out, text);
+    snprintf(file, sizeof file, "%s.key", path);
+    assert_int_equal(keyarg_read(file, &err, out), -1); /* the secret one is not for others */
+    assert_non_null(strstr(err.message, "secret"));
+    assert_int_equal(keyarg_read("nonsense", &err, out), -1);
+    assert_int_equal(keyarg_read("", &err, out), -1);
+    unlink(file);
+    snprintf(file, sizeof file, "%s.pub", path);
+    unlink(file);
+    rmdir(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(disks),
+        cmocka_unit_test(nics),
+        cmocka_unit_test(controllers),
+        cmocka_unit_test(keys),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,166 @@
+#include "tests/unit/cli/fake_controller.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/ensure.h"
+#include "base/loop.h"
+
+struct fake {
+    uv_loop_t loop;
+    struct wire *wire;
+    struct wire_server *server;
+    struct key_pair key;
+    uint8_t client_key[KEY_BYTES];
+    struct fake_log *log;
+    uv_async_t stop;
+    pthread_t thread;
+    atomic_int mode;
+    _Atomic(struct fake *) leader;
+    atomic_uint requests;
+};
+
+static bool allow(void *user, const uint8_t public_key[KEY_BYTES], struct principal *out)
+{
+    struct fake *f = user;
+    if (memcmp(public_key, f->client_key, KEY_BYTES) != 0)
+        return false;
+    *out = (struct principal){.kind = PRINCIPAL_USER, .name = "anna"};
+    return true;
+}
+
+static void job_fill(Drover__Job *job, uint64_t id)
+{
+    drover__job__init(job);
+    job->id = id;
+    job->kind = DROVER__JOB_KIND__JOB_VM_START;
+    job->target = (char *)"web-1";
+    job->state = DROVER__JOB_STATE__JOB_SUCCEEDED;
+}
+
+static void answer_list(struct fake *f, struct wire_request *request, const uint8_t *body, size_t len)
+{
+    Drover__JobListRequest *asked = drover__job_list_request__unpack(NULL, len, body);
+    Drover__JobListReply reply = DROVER__JOB_LIST_REPLY__INIT;
+    Drover__Job jobs[8], *list[8];
+    uint64_t limit = asked->limit && asked->limit < 8 ? asked->limit : 8;
+    for (uint64_t id = f->log->jobs; id > 0 && reply.n_jobs < limit; id--) {
+        list[reply.n_jobs] = &jobs[reply.n_jobs];
+        job_fill(&jobs[reply.n_jobs++], id);
+    }
+    reply.jobs = list;
+    wire_reply(request, &reply.base);
+    drover__job_list_request__free_unpacked(asked, NULL);
+}
+
+static void answer(
+    struct fake *f, struct wire_request *request, uint32_t method, const uint8_t *body, size_t len, bool reply_to)
+{
+    Drover__JobReply reply = DROVER__JOB_REPLY__INIT;
+    Drover__Job job;
+    if (method == DROVER__METHOD__JOB_LIST) {
+        answer_list(f, request, body, len);
+        return;
+    }
+    job_fill(&job, ++f->log->jobs);
+    reply.job = &job;
+    if (reply_to)
+        wire_reply(request, &reply.base);
+}
+
+static void handle(
+    void *user, struct wire_request *request, struct wire_peer *peer, uint32_t method, const uint8_t *body, size_t len)
+{
+    (void)peer;
+    struct fake *f = user, *leader = f->leader;
+    struct err err;
+    Drover__ErrorInfo garbled = DROVER__ERROR_INFO__INIT;
+    f->requests++;
+    switch ((enum fake_mode)f->mode) {
+    case FAKE_LEADS:
+        answer(f, request, method, body, len, true);
+        break;
+    case FAKE_FOLLOWS:
+        err_set(&err, ERR_NOT_LEADER, "%s", leader ? wire_server_address(leader->server) : "");
+        wire_reply_error(request, &err);
+        break;
+    case FAKE_SILENT:
+        break;
+    case FAKE_TAKES_AND_DIES:
+        answer(f, request, method, body, len, method == DROVER__METHOD__JOB_LIST);
+        if (method != DROVER__METHOD__JOB_LIST)
+            f->mode = FAKE_FOLLOWS;
+        break;
+    case FAKE_UNAVAILABLE:
+        err_set(&err, ERR_UNAVAILABLE, "host h2 is down");
+        wire_reply_error(request, &err);
+        break;
+    case FAKE_REFUSES:
+        err_set(&err, ERR_BUSY, "job 7 holds web-1");
+        wire_reply_error(request, &err);
+        break;
+    case FAKE_GARBLED:
+        garbled.code = (char *)"\001\002\003"; /* field 1 as text, where a job is expected */
+        wire_reply(request, &garbled.base);
+        break;
+    }
+}
+
+static void on_stop(uv_async_t *async)
+{
+    struct fake *f = async->data;
+    wire_server_close(f->server);
+    wire_free(f->wire);
+    uv_close((uv_handle_t *)&f->stop, NULL);
+    uv_stop(&f->loop);
+}
+
+static void *fake_main(void *user)
+{
+    struct fake *f = user;
+    uv_run(&f->loop, UV_RUN_DEFAULT);
+    loop_close(&f->loop);
+    return NULL;
+}
+
+struct fake *fake_start(struct fake_log *log, const uint8_t client_key[KEY_BYTES])
+{
+    struct fake *f = mem_zalloc(sizeof *f);
+    struct err err;
+    const struct wire_options options = {.handler = handle, .user = f};
+    f->log = log;
+    memcpy(f->client_key, client_key, KEY_BYTES);
+    ENSURE(uv_loop_init(&f->loop) == 0 && uv_async_init(&f->loop, &f->stop, on_stop) == 0);
+    f->stop.data = f;
+    ENSURE(key_generate(&err, &f->key) == 0);
+    ENSURE(wire_new(&f->loop, &f->key, "fake", allow, f, &err, &f->wire) == 0);
+    ENSURE(wire_server_open(f->wire, "tcp://127.0.0.1:0", &options, &err, &f->server) == 0);
+    ENSURE(pthread_create(&f->thread, NULL, fake_main, f) == 0);
+    return f;
+}
+
+void fake_set(struct fake *f, enum fake_mode mode, struct fake *leader)
+{
+    f->leader = leader;
+    f->mode = (int)mode;
+}
+
+void fake_describe(const struct fake *f, struct context_controller *out)
+{
+    memcpy(out->public_key, f->key.public_key, KEY_BYTES);
+    snprintf(out->address, sizeof out->address, "%s", wire_server_address(f->server));
+}
+
+unsigned fake_requests(const struct fake *f)
+{
+    return f->requests;
+}
+
+void fake_stop(struct fake *f)
+{
+    uv_async_send(&f->stop);
+    pthread_join(f->thread, NULL);
+    free(f);
+}

@@ -94,8 +94,8 @@ static void source_move(struct source *s, enum source_phase to)
 /* Where the blackout goes, for those who want to make it shorter: log.level = debug. */
 static void source_trace(const struct source *s, const char *what)
 {
-    log_event(LOG_DEBUG, "switch.traced", "what=%s after_us=%" PRIu64, what,
-        s->sw.stopped_ns ? (clock_now_ns() - s->sw.stopped_ns) / 1000 : 0);
+    log_event(LOG_DEBUG, "switch.traced", "what=%s after_us=%" PRIu64 " state_bytes=%" PRIu64, what,
+        s->sw.stopped_ns ? (clock_now_ns() - s->sw.stopped_ns) / 1000 : 0, s->state_bytes);
 }
 
 static bool source_running(const struct source *s)

@@ -13,6 +13,7 @@
 
 #define ESCAPE       0x1d /* Ctrl-] as in telnet */
 #define READ_BYTES   (64u << 10)
+#define WRITE_BYTES  4096u /* what a host takes at once */
 #define READ_WAIT_MS 1000
 #define CALL_MS      5000
 
@@ -126,10 +127,11 @@ static void console_calls(struct console *c, struct wire_peer *peer)
     if (!c->writing && c->typed.len > 0) {
         Drover__ConsoleWriteRequest request = DROVER__CONSOLE_WRITE_REQUEST__INIT;
         request.vm = (char *)c->vm;
-        request.data = (ProtobufCBinaryData){c->typed.len, c->typed.data};
+        request.data.len = c->typed.len < WRITE_BYTES ? c->typed.len : WRITE_BYTES;
+        request.data.data = c->typed.data;
         c->writing = true;
         wire_call(peer, DROVER__METHOD__CONSOLE_WRITE, &request.base, CALL_MS, on_written, c);
-        buf_clear(&c->typed);
+        buf_consume(&c->typed, request.data.len);
     }
 }
 

@@ -20,6 +20,8 @@ struct fake {
     atomic_int mode;
     _Atomic(struct fake *) leader;
     atomic_uint requests;
+    struct wire_request *unanswered[64]; /* answered when nobody hears it any more, because a request must be */
+    size_t unanswered_count;
 };
 
 static bool allow(void *user, const uint8_t public_key[KEY_BYTES], struct principal *out)
@@ -55,6 +57,12 @@ static void answer_list(struct fake *f, struct wire_request *request, const uint
     drover__job_list_request__free_unpacked(asked, NULL);
 }
 
+static void leave_unanswered(struct fake *f, struct wire_request *request)
+{
+    ENSURE(f->unanswered_count < sizeof f->unanswered / sizeof *f->unanswered);
+    f->unanswered[f->unanswered_count++] = request;
+}
+
 static void answer(
     struct fake *f, struct wire_request *request, uint32_t method, const uint8_t *body, size_t len, bool reply_to)
 {
@@ -68,6 +76,8 @@ static void answer(
     reply.job = &job;
     if (reply_to)
         wire_reply(request, &reply.base);
+    else
+        leave_unanswered(f, request);
 }
 
 static void handle(
@@ -87,6 +97,7 @@ static void handle(
         wire_reply_error(request, &err);
         break;
     case FAKE_SILENT:
+        leave_unanswered(f, request);
         break;
     case FAKE_TAKES_AND_DIES:
         answer(f, request, method, body, len, method == DROVER__METHOD__JOB_LIST);
@@ -111,7 +122,11 @@ static void handle(
 static void on_stop(uv_async_t *async)
 {
     struct fake *f = async->data;
+    struct err err;
     wire_server_close(f->server);
+    err_set(&err, ERR_CANCELLED, "over");
+    for (size_t i = 0; i < f->unanswered_count; i++)
+        wire_reply_error(f->unanswered[i], &err);
     wire_free(f->wire);
     uv_close((uv_handle_t *)&f->stop, NULL);
     uv_stop(&f->loop);

@@ -1,4 +1,3 @@
-#define ERR_IMPLEMENTATION
 #include "base/err.h"
 
 #include <stdarg.h>

@@ -47,19 +47,6 @@ struct err {
     char message[ERR_MESSAGE_MAX];
 };
 
-#if defined(__clang_analyzer__) && !defined(ERR_IMPLEMENTATION)
-/* The analyzer sees one file at a time and no variadic function inside. It has to know that these three always fail. */
-void err_format(const char *fmt, ...);
-static inline int err_fail(struct err *err, enum err_code code)
-{
-    if (err)
-        *err = (struct err){code, "?"};
-    return -1;
-}
-#define err_set(err, code, ...)           (err_format(__VA_ARGS__), err_fail((err), (code)))
-#define err_errno(err, code, errnum, ...) (err_format(__VA_ARGS__, (errnum)), err_fail((err), (code)))
-#define err_wrap(err, ...)                (err_format(__VA_ARGS__), err_fail((err), ERR_INTERNAL))
-#else
 /* Fills `err` (which may be NULL) and returns -1, so that `return err_set(...)` is the usual way to fail. */
 int err_set(struct err *err, enum err_code code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* As err_set, and appends ": " and the text of the errno value `errnum`. */
@@ -67,7 +54,6 @@ int err_errno(struct err *err, enum err_code code, int errnum, const char *fmt, 
     __attribute__((format(printf, 4, 5)));
 /* Puts context in front: "context: message". Returns -1. */
 int err_wrap(struct err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-#endif
 
 /* Wire name of a code; "internal" for values out of range. */
 const char *err_name(enum err_code code);

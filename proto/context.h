@@ -22,7 +22,7 @@
 #define WIRE_REFUSED_TICKS        5  /* and one that was refused: somebody may have upgraded the server */
 #define WIRE_HEARTBEAT_MS         1000
 #define WIRE_HEARTBEAT_TIMEOUT_MS 4000
-#define WIRE_HANDSHAKE_MS         5000
+#define WIRE_HANDSHAKE_MS         3000 /* a stranger holds a socket for so long, and is not told why */
 #define WIRE_CONNECT_MS           3000
 #define WIRE_RECONNECT_MS         50
 #define WIRE_RECONNECT_MAX_MS     1000

@@ -149,7 +149,7 @@ static void test_dropped_by_name(void **state)
 }
 
 /* Who could choose an id could wait for that of another's connection to become free, and get the answers meant for it.
- * The last one looks like those that ROUTER gives. */
+ */
 static void test_chosen_routing_id(void **state)
 {
     (void)state;

@@ -1,0 +1,369 @@
+#include "hostd/agent.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "proto/api.pb-c.h"
+#include "proto/host.pb-c.h"
+
+#define HELLO_DEADLINE_MS   1000
+#define SEARCH_INTERVAL_MS  150 /* a new leader is to be found within a second of its election */
+#define OUTCOME_DEADLINE_MS 2000
+#define OUTCOME_RETRY_MS    500
+#define POKE_DELAY_MS       5 /* gathers what changes together */
+#define HEARTBEAT_MIN_MS    100
+#define HEARTBEAT_MAX_MS    10000
+
+enum agent_state { AGENT_SEARCHING, AGENT_UP };
+
+struct controller {
+    struct agent *agent;
+    struct wire_client *client;
+    char address[WIRE_ADDRESS_MAX];
+    bool hello_under_way;
+};
+
+struct agent {
+    struct agent_options options;
+    struct controller controllers[OPTIONS_CONTROLLERS_MAX];
+    size_t controller_count;
+    enum agent_state state;
+    struct controller *leader; /* of the session; NULL while searching */
+    uint64_t session;          /* counts sessions, so that answers of an earlier one are known as such */
+    uint64_t sequence;         /* of reports */
+    uint64_t lease_until_ms;
+    bool lease_lost; /* and logged */
+    uint32_t heartbeat_ms;
+    bool heartbeat_under_way, poked;
+    bool outcome_under_way;
+    char outcome_id[PATHS_ID_MAX]; /* of the one under way */
+    struct loop_timer *search, *heartbeat, *lease, *outcome;
+    bool closing;
+};
+
+/* A call under way: what it was sent for. */
+struct call {
+    struct agent *agent;
+    struct controller *controller;
+    uint64_t session, sequence, sent_ms;
+    bool doubt; /* outcomes only */
+};
+
+static void agent_search(struct agent *agent, const char *why);
+static void send_heartbeat(void *user);
+static void send_outcome(void *user);
+static void say_hello(struct controller *controller);
+
+static struct call *call_make(struct controller *controller)
+{
+    struct call *call = mem_zalloc(sizeof *call);
+    struct agent *agent = controller->agent;
+    *call = (struct call){.agent = agent,
+        .controller = controller,
+        .session = agent->session,
+        .sequence = agent->sequence,
+        .sent_ms = clock_now_ms()};
+    return call;
+}
+
+uint64_t agent_lease_left_ms(const struct agent *agent, uint64_t now_ms)
+{
+    return agent->lease_until_ms > now_ms ? agent->lease_until_ms - now_ms : 0;
+}
+
+bool agent_up(const struct agent *agent)
+{
+    return agent->state == AGENT_UP;
+}
+
+static void lease_over(void *user)
+{
+    struct agent *agent = user;
+    uint64_t left_ms = agent_lease_left_ms(agent, clock_now_ms());
+    if (left_ms > 0) {
+        loop_timer_start(agent->lease, left_ms, 0);
+        return;
+    }
+    agent->lease_lost = true;
+    log_event(LOG_WARN, "lease.lost", "consequence=%s",
+        LOG_QUOTE("the controllers no longer know that this host's partitions run"));
+}
+
+static void lease_renew(struct agent *agent, uint64_t sent_ms, uint32_t lease_ms)
+{
+    if (sent_ms + lease_ms <= agent->lease_until_ms)
+        return;
+    agent->lease_until_ms = sent_ms + lease_ms;
+    uint64_t left_ms = agent_lease_left_ms(agent, clock_now_ms());
+    if (left_ms > 0 && agent->lease_lost) {
+        agent->lease_lost = false;
+        log_event(LOG_INFO, "lease.regained", "left_ms=%" PRIu64, left_ms);
+    }
+    loop_timer_start(agent->lease, left_ms, 0);
+}
+
+static struct controller *controller_at(struct agent *agent, const char *address)
+{
+    for (size_t i = 0; i < agent->controller_count; i++)
+        if (strcmp(agent->controllers[i].address, address) == 0)
+            return &agent->controllers[i];
+    return NULL;
+}
+
+static void session_begin(struct controller *controller, const Drover__HostHelloReply *reply)
+{
+    struct agent *agent = controller->agent;
+    agent->state = AGENT_UP;
+    agent->leader = controller;
+    agent->session++;
+    agent->heartbeat_ms = reply->heartbeat_ms < HEARTBEAT_MIN_MS   ? HEARTBEAT_MIN_MS
+                          : reply->heartbeat_ms > HEARTBEAT_MAX_MS ? HEARTBEAT_MAX_MS
+                                                                   : reply->heartbeat_ms;
+    agent->heartbeat_under_way = false;
+    agent->outcome_under_way = false;
+    loop_timer_stop(agent->search);
+    partitions_set_host_name(agent->options.partitions, reply->host_name);
+    log_event(LOG_INFO, "session.begun", "controller=%s name=%s lease_ms=%" PRIu32 " heartbeat_ms=%" PRIu32,
+        controller->address, LOG_QUOTE(reply->host_name), reply->lease_ms, agent->heartbeat_ms);
+    loop_timer_start(agent->heartbeat, agent->heartbeat_ms, agent->heartbeat_ms);
+    loop_timer_start(agent->outcome, 0, 0);
+}
+
+static void hello_answered(void *user, const struct err *err, const uint8_t *body, size_t len)
+{
+    struct call *call = user;
+    struct agent *agent = call->agent;
+    struct controller *controller = call->controller;
+    controller->hello_under_way = false;
+    if (agent->closing || agent->state == AGENT_UP) {
+        free(call);
+        return;
+    }
+    if (err) {
+        struct controller *leader = err->code == ERR_NOT_LEADER ? controller_at(agent, err->message) : NULL;
+        if (err->code != ERR_NOT_LEADER && err->code != ERR_UNAVAILABLE && err->code != ERR_TIMEOUT)
+            log_event(
+                LOG_WARN, "hello.refused", "controller=%s reason=%s", controller->address, LOG_QUOTE(err->message));
+        if (leader && leader != controller)
+            say_hello(leader);
+    } else {
+        Drover__HostHelloReply *reply = drover__host_hello_reply__unpack(NULL, len, body);
+        if (reply) {
+            session_begin(controller, reply);
+            lease_renew(agent, call->sent_ms, reply->lease_ms);
+            partitions_heard(agent->options.partitions, call->sequence);
+            drover__host_hello_reply__free_unpacked(reply, NULL);
+        } else {
+            log_event(LOG_WARN, "hello.garbled", "controller=%s", controller->address);
+        }
+    }
+    free(call);
+}
+
+static void say_hello(struct controller *controller)
+{
+    struct agent *agent = controller->agent;
+    if (controller->hello_under_way || !wire_client_connected(controller->client))
+        return;
+    struct reports reports;
+    Drover__HostHelloRequest hello = DROVER__HOST_HELLO_REQUEST__INIT;
+    agent->sequence++;
+    partitions_report(agent->options.partitions, agent->sequence, &reports);
+    hello.facts = (Drover__HostFacts *)(uintptr_t)agent->options.facts;
+    hello.partitions = reports.list;
+    hello.n_partitions = reports.count;
+    controller->hello_under_way = true;
+    wire_call(wire_client_peer(controller->client), DROVER__METHOD__HOST_HELLO, &hello.base, HELLO_DEADLINE_MS,
+        hello_answered, call_make(controller));
+    reports_free(&reports);
+}
+
+static void search_due(void *user)
+{
+    struct agent *agent = user;
+    for (size_t i = 0; i < agent->controller_count; i++)
+        say_hello(&agent->controllers[i]);
+}
+
+static void agent_search(struct agent *agent, const char *why)
+{
+    if (agent->state == AGENT_UP)
+        log_event(LOG_WARN, "session.ended", "controller=%s reason=%s", agent->leader->address, LOG_QUOTE(why));
+    agent->state = AGENT_SEARCHING;
+    agent->leader = NULL;
+    loop_timer_stop(agent->heartbeat);
+    loop_timer_stop(agent->outcome);
+    loop_timer_start(agent->search, 0, SEARCH_INTERVAL_MS);
+}
+
+static void heartbeat_answered(void *user, const struct err *err, const uint8_t *body, size_t len)
+{
+    struct call *call = user;
+    struct agent *agent = call->agent;
+    if (agent->closing || agent->state != AGENT_UP || call->session != agent->session) {
+        free(call);
+        return;
+    }
+    agent->heartbeat_under_way = false;
+    Drover__HeartbeatReply *reply = err ? NULL : drover__heartbeat_reply__unpack(NULL, len, body);
+    if (!reply) {
+        agent_search(agent, err ? err->message : "its answer makes no sense");
+    } else if (reply->say_hello) {
+        agent_search(agent, "it does not know this session");
+    } else {
+        lease_renew(agent, call->sent_ms, reply->lease_ms);
+        partitions_heard(agent->options.partitions, call->sequence);
+        if (agent->poked)
+            agent_poke(agent);
+    }
+    if (reply)
+        drover__heartbeat_reply__free_unpacked(reply, NULL);
+    free(call);
+}
+
+static void send_heartbeat(void *user)
+{
+    struct agent *agent = user;
+    if (agent->state != AGENT_UP || agent->heartbeat_under_way)
+        return;
+    struct reports reports;
+    Drover__HeartbeatRequest heartbeat = DROVER__HEARTBEAT_REQUEST__INIT;
+    Drover__Load load = *stats_host(agent->options.stats);
+    heartbeat.sequence = ++agent->sequence;
+    partitions_report(agent->options.partitions, agent->sequence, &reports);
+    heartbeat.load = &load;
+    heartbeat.partitions = reports.list;
+    heartbeat.n_partitions = reports.count;
+    agent->heartbeat_under_way = true;
+    agent->poked = false;
+    wire_call(wire_client_peer(agent->leader->client), DROVER__METHOD__HOST_HEARTBEAT, &heartbeat.base,
+        agent->heartbeat_ms, heartbeat_answered, call_make(agent->leader));
+    reports_free(&reports);
+}
+
+void agent_poke(struct agent *agent)
+{
+    if (!agent || agent->closing || agent->state != AGENT_UP)
+        return;
+    agent->poked = true;
+    if (!agent->heartbeat_under_way)
+        loop_timer_start(agent->heartbeat, POKE_DELAY_MS, agent->heartbeat_ms);
+    if (!agent->outcome_under_way)
+        loop_timer_start(agent->outcome, POKE_DELAY_MS, 0);
+}
+
+static void outcome_answered(void *user, const struct err *err, const uint8_t *body, size_t len)
+{
+    struct call *call = user;
+    struct agent *agent = call->agent;
+    (void)body;
+    (void)len;
+    if (agent->closing || call->session != agent->session) {
+        free(call);
+        return;
+    }
+    agent->outcome_under_way = false;
+    if (err) {
+        log_event(LOG_WARN, "outcome.untold", "migration=%s reason=%s", agent->outcome_id, LOG_QUOTE(err->message));
+    } else if (call->doubt) {
+        partitions_doubt_told(agent->options.partitions, agent->outcome_id);
+    } else {
+        outcomes_set_told(agent->options.outcomes, agent->outcome_id);
+    }
+    if (agent->state == AGENT_UP)
+        loop_timer_start(agent->outcome, err ? OUTCOME_RETRY_MS : 0, 0);
+    free(call);
+}
+
+/* One at a time, the next as soon as one is taken note of. One that is refused steps back behind the others. */
+static void send_outcome(void *user)
+{
+    struct agent *agent = user;
+    if (agent->state != AGENT_UP || agent->outcome_under_way)
+        return;
+    Drover__MigrateOutcomeRequest doubt = DROVER__MIGRATE_OUTCOME_REQUEST__INIT;
+    const Drover__MigrateOutcomeRequest *outcome = outcomes_untold(agent->options.outcomes, agent->outcome_id);
+    if (!outcome)
+        outcome = outcomes_untold(agent->options.outcomes, NULL);
+    const struct record *record = outcome ? NULL : partitions_doubt(agent->options.partitions);
+    if (record) {
+        doubt.migration_id = (char *)(uintptr_t)record->migration.id;
+        doubt.vm_id = (char *)(uintptr_t)record->vm_id;
+        doubt.outcome = DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT;
+        outcome = &doubt;
+    }
+    if (!outcome)
+        return;
+    snprintf(agent->outcome_id, sizeof agent->outcome_id, "%s", outcome->migration_id);
+    struct call *call = call_make(agent->leader);
+    call->doubt = record != NULL;
+    agent->outcome_under_way = true;
+    wire_call(wire_client_peer(agent->leader->client), DROVER__METHOD__MIGRATE_OUTCOME, &outcome->base,
+        OUTCOME_DEADLINE_MS, outcome_answered, call);
+}
+
+static void peer_changed(void *user, struct wire_peer *peer, bool up)
+{
+    struct controller *controller = user;
+    struct agent *agent = controller->agent;
+    (void)peer;
+    if (agent->closing)
+        return;
+    log_event(LOG_DEBUG, up ? "controller.connected" : "controller.lost", "address=%s", controller->address);
+    if (up && agent->state == AGENT_SEARCHING)
+        say_hello(controller);
+    else if (!up && controller == agent->leader)
+        agent_search(agent, "connection lost");
+}
+
+static void request_arrived(
+    void *user, struct wire_request *request, struct wire_peer *peer, uint32_t method, const uint8_t *body, size_t len)
+{
+    struct controller *controller = user;
+    struct agent *agent = controller->agent;
+    agent->options.handler(agent->options.handler_user, request, peer, method, body, len);
+}
+
+int agent_open(const struct agent_options *options, struct err *err, struct agent **out)
+{
+    struct agent *agent = mem_zalloc(sizeof *agent);
+    agent->options = *options;
+    agent->search = loop_timer_new(options->loop, search_due, agent);
+    agent->heartbeat = loop_timer_new(options->loop, send_heartbeat, agent);
+    agent->lease = loop_timer_new(options->loop, lease_over, agent);
+    agent->outcome = loop_timer_new(options->loop, send_outcome, agent);
+    for (size_t i = 0; i < options->controller_count; i++) {
+        struct controller *controller = &agent->controllers[i];
+        struct wire_options wire = {.handler = request_arrived, .on_peer = peer_changed, .user = controller};
+        controller->agent = agent;
+        strcpy(controller->address, options->controllers[i].address);
+        if (wire_client_open(
+                options->wire, controller->address, options->controllers[i].key, &wire, err, &controller->client) < 0) {
+            agent_close(agent);
+            return err_wrap(err, "controller %s", options->controllers[i].address);
+        }
+        agent->controller_count++;
+    }
+    agent_search(agent, "");
+    *out = agent;
+    return 0;
+}
+
+void agent_close(struct agent *agent)
+{
+    if (!agent)
+        return;
+    agent->closing = true;
+    for (size_t i = 0; i < agent->controller_count; i++)
+        wire_client_close(agent->controllers[i].client);
+    loop_timer_free(agent->search);
+    loop_timer_free(agent->heartbeat);
+    loop_timer_free(agent->lease);
+    loop_timer_free(agent->outcome);
+    free(agent);
+}

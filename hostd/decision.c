@@ -1,0 +1,68 @@
+#include "hostd/decision.h"
+
+enum engine_verdict decide_engine_death(bool incoming, enum record_phase phase)
+{
+    switch (phase) {
+    case RECORD_NONE:
+    case RECORD_FAILED:
+        return incoming ? VERDICT_END : VERDICT_RUN;
+    case RECORD_HANDED_OVER:
+        return incoming ? VERDICT_END : VERDICT_DOUBT;
+    case RECORD_TAKEN:
+        return VERDICT_END;
+    case RECORD_OWNER:
+        return incoming ? VERDICT_RUN : VERDICT_DOUBT; /* no source writes it: trust nothing */
+    case RECORD_UNREADABLE:
+        break;
+    }
+    /* It is replaced atomically, so somebody else has been at it. The source may have handed over. */
+    return incoming ? VERDICT_END : VERDICT_DOUBT;
+}
+
+enum adoption decide_adoption(enum partition_state state, bool guest_alive, bool engine_alive, bool may_shut_down)
+{
+    switch (state) {
+    case STATE_NONE:
+        return ADOPT_END;
+    case STATE_STOPPING:
+        return guest_alive && may_shut_down ? ADOPT_WATCH : ADOPT_END;
+    case STATE_STARTING: /* nobody was told that it runs */
+        return guest_alive ? ADOPT_WATCH : ADOPT_END;
+    case STATE_RUNNING:
+        return guest_alive ? ADOPT_WATCH : ADOPT_GUEST_DEATH;
+    case STATE_IN_DOUBT:
+        return guest_alive ? ADOPT_WATCH : ADOPT_GUEST_DEATH;
+    case STATE_INCOMING:
+    case STATE_OUTGOING:
+        if (guest_alive)
+            return engine_alive ? ADOPT_WATCH_ENGINE : ADOPT_ENGINE_DEATH;
+        return engine_alive ? ADOPT_ENGINE_STOP : ADOPT_GUEST_DEATH;
+    case STATE_STOPPED:
+    case STATE_FAILED:
+        break;
+    }
+    return ADOPT_KEEP;
+}
+
+enum guest_death decide_guest_death(enum partition_state state, enum record_phase phase)
+{
+    switch (state) {
+    case STATE_OUTGOING:
+        if (phase == RECORD_TAKEN)
+            return DEATH_REMOVE;
+        return phase == RECORD_NONE || phase == RECORD_FAILED ? DEATH_REPORT : DEATH_DOUBT;
+    case STATE_INCOMING:
+        return phase == RECORD_OWNER ? DEATH_REPORT : DEATH_REMOVE;
+    case STATE_IN_DOUBT:
+        return DEATH_DOUBT;
+    case STATE_RUNNING:
+        return DEATH_REPORT;
+    case STATE_NONE:
+    case STATE_STARTING:
+    case STATE_STOPPING:
+    case STATE_STOPPED:
+    case STATE_FAILED:
+        break;
+    }
+    return DEATH_REMOVE;
+}

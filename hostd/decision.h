@@ -1,0 +1,38 @@
+/* What follows when an engine is found dead, by its record file, and what a restarted hostd does with a partition it
+ * finds: the tables of ARCHITECTURE.md ("Ownership protocol") and migrate/README.md as pure functions. They decide who
+ * runs a guest, so they are kept apart from everything that acts. */
+#ifndef HOSTD_DECISION_H
+#define HOSTD_DECISION_H
+
+#include "hostd/partition/state.h"
+#include "hostd/report.h"
+
+enum engine_verdict {
+    VERDICT_RUN,   /* the guest is this host's: see to it that it executes */
+    VERDICT_DOUBT, /* keep it stopped until the controllers say whose it is */
+    VERDICT_END,   /* it is not, and never will be, this host's: end the partition */
+};
+/* `incoming`: this host is the destination. */
+enum engine_verdict decide_engine_death(bool incoming, enum record_phase phase);
+
+enum adoption {
+    ADOPT_WATCH,        /* the guest lives: take it up again */
+    ADOPT_WATCH_ENGINE, /* likewise, and the engine with it */
+    ADOPT_ENGINE_DEATH, /* the guest lives, the engine does not: decide_engine_death() */
+    ADOPT_ENGINE_STOP,  /* the guest died under a living engine: end that, then as ADOPT_GUEST_DEATH */
+    ADOPT_GUEST_DEATH,  /* the guest died while nobody watched */
+    ADOPT_END,          /* its end was decided before, or it never came to life: remove what is left */
+    ADOPT_KEEP,         /* over: only a report is owed */
+};
+/* `may_shut_down`: a STOPPING guest has time left to end by itself. */
+enum adoption decide_adoption(enum partition_state state, bool guest_alive, bool engine_alive, bool may_shut_down);
+
+/* What a guest's death means, by its state, once a possible engine is dead too. */
+enum guest_death {
+    DEATH_REPORT, /* STOPPED or FAILED: clean up, keep the record for the controller */
+    DEATH_REMOVE, /* nobody has to hear of it but through the migration's outcome, or it was asked for */
+    DEATH_DOUBT,  /* handed over: still nobody else's to decide */
+};
+enum guest_death decide_guest_death(enum partition_state state, enum record_phase phase);
+
+#endif

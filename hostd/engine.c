@@ -1,0 +1,236 @@
+#include "hostd/engine.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/ensure.h"
+#include "base/file.h"
+#include "base/jsonline.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "hostd/child.h"
+#include "hostd/partition/paths.h"
+
+#define CONNECT_RETRY_MS 20 /* until the engine has made its socket, moments after it starts */
+#define RECORD_BYTES_MAX 4096
+
+struct engine {
+    uv_loop_t *loop;
+    struct engine_events events;
+    struct child *child;
+    struct jsonline *control;
+    struct loop_timer *retry;
+    struct report report;
+    char directory[PATH_MAX];
+    bool cancel; /* asked for; sent as soon as it can be */
+    bool dead;
+};
+
+static uint32_t downtime_of(const struct engine_config *c)
+{
+    if (c->options && c->options->max_downtime_ms)
+        return c->options->max_downtime_ms;
+    return c->spec->max_downtime_ms ? c->spec->max_downtime_ms : ENGINE_DOWNTIME_MS;
+}
+
+char *engine_config_format(const struct engine_config *c)
+{
+    static const Drover__MigrationOptions none = DROVER__MIGRATION_OPTIONS__INIT;
+    const Drover__MigrationOptions *o = c->options ? c->options : &none;
+    char path[PATH_MAX];
+    struct buf text = {0};
+    buf_printf(&text, "[migration]\nid = %s\n", c->migration_id);
+    buf_printf(&text, "[key]\nfile = %s\npeer = %s\n", c->key_file, c->peer_key);
+    buf_printf(&text, "[control]\nsocket = %s\n", paths_file(c->directory, PATH_ENGINE_CONTROL, path));
+    buf_printf(&text, "[record]\nfile = %s\n", paths_file(c->directory, PATH_ENGINE_RECORD, path));
+    buf_printf(&text, "[qemu]\nqmp = %s\npid = %d\nram_file = %s\nram_bytes = %" PRIu64 "\n",
+        paths_file(c->directory, PATH_QMP_ENGINE, path), (int)c->guest.pid, c->ram_path, c->spec->memory_bytes);
+    buf_printf(&text, "[channel]\n%s = %s\n", c->destination ? "listen" : "connect", c->address);
+    buf_printf(&text, "[limits]\nmax_downtime_ms = %" PRIu32 "\nbandwidth = %" PRIu64 "\n", downtime_of(c),
+        o->bandwidth_bytes_per_s);
+    if (o->max_rounds)
+        buf_printf(&text, "max_rounds = %" PRIu32 "\n", o->max_rounds);
+    buf_printf(&text, "[verify]\nenabled = %s\n", o->verify ? "true" : "false");
+    if (c->destination && c->spec->n_nics > 0) {
+        buf_printf(&text, "[announce]\ninterface = %s\n", c->announce_interface);
+        for (size_t i = 0; i < c->spec->n_nics; i++)
+            buf_printf(&text, "mac = %s\n", c->spec->nics[i]->mac);
+    }
+    buf_append(&text, "", 1);
+    return (char *)text.data;
+}
+
+/* Dead and everything read: nothing more will come. */
+static void engine_check_end(struct engine *engine)
+{
+    char path[PATH_MAX], why[ERR_MESSAGE_MAX];
+    if (!engine->dead || engine->control)
+        return;
+    if (engine->report.failed)
+        snprintf(why, sizeof why, "%s", engine->report.failure.message);
+    else
+        child_last_line(paths_file(engine->directory, PATH_ENGINE_LOG, path), sizeof why, why);
+    engine->events.on_ended(engine->events.user, why);
+}
+
+static void engine_exited(void *user, int status)
+{
+    struct engine *engine = user;
+    (void)status; /* the record file says more, and to a restarted hostd too */
+    engine->dead = true;
+    loop_timer_stop(engine->retry);
+    engine_check_end(engine);
+}
+
+static void control_message(void *user, json_t *message)
+{
+    struct engine *engine = user;
+    enum report_change change = report_apply(&engine->report, message);
+    if (change != REPORT_NOTHING)
+        engine->events.on_change(engine->events.user, change);
+}
+
+static void control_closed(void *user, const struct err *err)
+{
+    struct engine *engine = user;
+    (void)err;
+    jsonline_close(engine->control);
+    engine->control = NULL;
+    if (!engine->dead)
+        loop_timer_start(engine->retry, CONNECT_RETRY_MS, 0);
+    engine_check_end(engine);
+}
+
+static void send_cancel(struct engine *engine)
+{
+    jsonline_send(engine->control, json_pack("{s:s}", "command", "cancel"));
+}
+
+static void control_connect(void *user)
+{
+    struct engine *engine = user;
+    char path[PATH_MAX];
+    struct jsonline_options options = {.on_message = control_message, .on_closed = control_closed, .user = engine};
+    paths_file(engine->directory, PATH_ENGINE_CONTROL, path);
+    if (jsonline_connect(engine->loop, path, &options, NULL, &engine->control) < 0) {
+        engine->control = NULL;
+        loop_timer_start(engine->retry, CONNECT_RETRY_MS, 0);
+    } else if (engine->cancel) {
+        send_cancel(engine);
+    }
+}
+
+static struct engine *engine_make(uv_loop_t *loop, const char *directory, const struct engine_events *events)
+{
+    struct engine *engine = mem_zalloc(sizeof *engine);
+    engine->loop = loop;
+    engine->events = *events;
+    ENSURE(strlen(directory) < sizeof engine->directory);
+    strcpy(engine->directory, directory);
+    engine->retry = loop_timer_new(loop, control_connect, engine);
+    return engine;
+}
+
+int engine_start(uv_loop_t *loop, const struct engine_config *config, const struct engine_events *events,
+    struct err *err, struct engine **out)
+{
+    char config_path[PATH_MAX], log_path[PATH_MAX];
+    engine_remove_files(config->directory);
+    cleanup_free char *text = engine_config_format(config);
+    paths_file(config->directory, PATH_ENGINE_CONFIG, config_path);
+    if (file_write(config_path, text, strlen(text), 0600, err) < 0)
+        return -1;
+    struct engine *engine = engine_make(loop, config->directory, events);
+    char *argv[] = {(char *)(uintptr_t)config->program,
+        config->destination ? (char[]){"destination"} : (char[]){"source"}, (char[]){"--config"}, config_path, NULL};
+    struct child_options child = {
+        .argv = argv,
+        .log_path = paths_file(config->directory, PATH_ENGINE_LOG, log_path),
+        .cgroup_fds = config->cgroup_fds,
+        .cgroup_count = config->cgroup_count,
+    };
+    if (child_fork(loop, &child, engine_exited, engine, err, &engine->child) < 0 ||
+        events->on_created(events->user, child_id(engine->child), err) < 0 || child_release(engine->child, err) < 0) {
+        engine_free(engine);
+        return err_wrap(err, "migration engine");
+    }
+    loop_timer_start(engine->retry, CONNECT_RETRY_MS, 0);
+    *out = engine;
+    return 0;
+}
+
+int engine_adopt(uv_loop_t *loop, const char *directory, struct process_id id, const struct engine_events *events,
+    struct err *err, struct engine **out)
+{
+    struct engine *engine = engine_make(loop, directory, events);
+    if (child_adopt(loop, id, engine_exited, engine, err, &engine->child) < 0) {
+        engine_free(engine);
+        return -1;
+    }
+    control_connect(engine);
+    *out = engine;
+    return 0;
+}
+
+const struct report *engine_report(const struct engine *engine)
+{
+    return &engine->report;
+}
+
+void engine_take_report(struct engine *engine, struct report *out)
+{
+    *out = engine->report;
+    engine->report = (struct report){0};
+}
+
+void engine_cancel(struct engine *engine)
+{
+    engine->cancel = true;
+    if (engine->control)
+        send_cancel(engine);
+}
+
+void engine_kill(struct engine *engine)
+{
+    child_signal(engine->child, SIGKILL);
+}
+
+struct process_id engine_process(const struct engine *engine)
+{
+    return child_id(engine->child);
+}
+
+void engine_free(struct engine *engine)
+{
+    if (!engine)
+        return;
+    jsonline_close(engine->control);
+    child_free(engine->child);
+    loop_timer_free(engine->retry);
+    report_clear(&engine->report);
+    free(engine);
+}
+
+enum record_phase engine_record(const char *directory, const char *migration_id)
+{
+    char path[PATH_MAX];
+    cleanup_buf struct buf text = {0};
+    struct err err;
+    if (file_read(paths_file(directory, PATH_ENGINE_RECORD, path), RECORD_BYTES_MAX, &err, &text) < 0)
+        return err.code == ERR_NOT_FOUND ? RECORD_NONE : RECORD_UNREADABLE;
+    return record_phase_parse(buf_str(&text), text.len, migration_id);
+}
+
+void engine_remove_files(const char *directory)
+{
+    static const enum path_file files[] = {
+        PATH_ENGINE_CONFIG, PATH_ENGINE_CONTROL, PATH_ENGINE_RECORD, PATH_ENGINE_LOG};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char path[PATH_MAX];
+        unlink(paths_file(directory, files[i], path));
+    }
+}

@@ -1,0 +1,69 @@
+/* The migration engine's process, as hostd runs it: its configuration file, its control socket, its end. What it is
+ * told and tells is in migrate/README.md; what follows from its end is decided in decision.h.
+ *
+ *   engine_start -> on_created(identity: write it down) -> on_change(...)* -> on_ended
+ *
+ * on_ended comes once, when the process is dead and reaped and everything it said has been read: only then its record
+ * file says for good how far it came. Engines outlive hostd: engine_adopt(). Single-threaded. */
+#ifndef HOSTD_ENGINE_H
+#define HOSTD_ENGINE_H
+
+#include <uv.h>
+
+#include "base/process.h"
+#include "hostd/report.h"
+
+struct engine;
+
+struct engine_config {
+    const char *program;
+    bool destination;
+    const char *migration_id;
+    const char *key_file;
+    const char *peer_key;  /* Z85 */
+    const char *directory; /* the partition's */
+    const char *ram_path;
+    const Drover__VmSpec *spec;
+    struct process_id guest;
+    const char *address; /* destination: tcp://IP:0 to listen at; source: where to connect */
+    const Drover__MigrationOptions *options;
+    const char *announce_interface;
+    const int *cgroup_fds;
+    size_t cgroup_count;
+};
+
+struct engine_events {
+    int (*on_created)(void *user, struct process_id id, struct err *err);
+    void (*on_change)(void *user, enum report_change change);
+    /* `why`: its failure in words, or its last words. */
+    void (*on_ended)(void *user, const char *why);
+    void *user;
+};
+
+#define ENGINE_DOWNTIME_MS 30 /* of a blackout, when neither the migration nor the VM says otherwise */
+
+/* The configuration file's text. Pure. Take: free(). */
+char *engine_config_format(const struct engine_config *config);
+
+/* Take: engine_free(). */
+MUST_CHECK int engine_start(uv_loop_t *loop, const struct engine_config *config, const struct engine_events *events,
+    struct err *err, struct engine **out);
+/* ERR_NOT_FOUND: that process is gone. Take: engine_free(). */
+MUST_CHECK int engine_adopt(uv_loop_t *loop, const char *directory, struct process_id id,
+    const struct engine_events *events, struct err *err, struct engine **out);
+const struct report *engine_report(const struct engine *engine);
+/* Takes its report out of an engine that has ended. */
+void engine_take_report(struct engine *engine, struct report *out);
+/* Asks it to stop before it hands over. */
+void engine_cancel(struct engine *engine);
+void engine_kill(struct engine *engine);
+struct process_id engine_process(const struct engine *engine);
+/* Stops watching; the process goes on. NULL is fine. Allowed inside on_ended. */
+void engine_free(struct engine *engine);
+
+/* What the record file in a partition's directory says of this migration. */
+enum record_phase engine_record(const char *directory, const char *migration_id);
+/* Removes the files of the last engine in the directory; it must be dead. */
+void engine_remove_files(const char *directory);
+
+#endif

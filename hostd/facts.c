@@ -1,0 +1,39 @@
+#include "hostd/facts.h"
+
+#include <string.h>
+#include <sys/utsname.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+
+int facts_gather(
+    const struct options *options, const struct hypervisor_facts *hypervisor, struct err *err, struct facts *out)
+{
+    struct utsname system;
+    cleanup_buf struct buf text = {0};
+    if (file_read("/proc/sys/kernel/random/boot_id", 64, err, &text) < 0)
+        return -1;
+    *out = (struct facts){.message = DROVER__HOST_FACTS__INIT, .capacity = DROVER__CAPACITY__INIT};
+    snprintf(out->boot_id, sizeof out->boot_id, "%s", buf_str(&text));
+    out->boot_id[strcspn(out->boot_id, "\n")] = '\0';
+    if (uname(&system) == 0)
+        snprintf(out->kernel, sizeof out->kernel, "%s %s", system.sysname, system.release);
+    out->capacity.cpu_cores = options->cpu_cores;
+    out->capacity.memory_bytes = options->memory_bytes;
+    out->capacity.disk_iops = options->disk_iops;
+
+    Drover__HostFacts *m = &out->message;
+    static char program[] = "drover-hostd " DROVER_VERSION;
+    m->migration_address = options->migration_address;
+    m->capacity = &out->capacity;
+    m->kernel = out->kernel;
+    m->hypervisor = (char *)(uintptr_t)hypervisor->version;
+    m->accelerator = (char *)(uintptr_t)hypervisor->accelerator;
+    m->accelerator_reason = (char *)(uintptr_t)hypervisor->accelerator_reason;
+    m->machine_types = (char **)(uintptr_t)hypervisor->machines;
+    m->n_machine_types = hypervisor->machine_count;
+    m->tracker = (char *)(uintptr_t)hypervisor->tracker;
+    m->boot_id = out->boot_id;
+    m->program = program;
+    return 0;
+}

@@ -1,0 +1,112 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "hostd/hypervisor/qemu/private.h"
+
+#define DISCOVER_TIMEOUT_MS 15000
+#define DISCOVER_BYTES_MAX  65536
+
+/* Newer than the headers of Debian 12. */
+#ifndef UFFD_FEATURE_WP_UNPOPULATED
+#define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
+#endif
+#ifndef UFFD_FEATURE_WP_ASYNC
+#define UFFD_FEATURE_WP_ASYNC (1 << 15)
+#endif
+
+/* Runs the program with two arguments and gathers what it prints. Only at start, before the loop and any thread runs.
+ */
+static int discover_output(const char *program, const char *one, const char *two, struct err *err, struct buf *out)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return err_errno(err, ERR_INTERNAL, errno, "cannot make a pipe");
+    pid_t pid = fork();
+    if (pid == 0) {
+        dup2(ends[1], 1);
+        execlp(program, program, one, two, (char *)NULL);
+        _exit(127);
+    }
+    close(ends[1]);
+    uint64_t deadline = clock_now_ms() + DISCOVER_TIMEOUT_MS;
+    buf_clear(out);
+    while (pid > 0 && out->len < DISCOVER_BYTES_MAX) {
+        uint64_t now = clock_now_ms();
+        struct pollfd ready = {.fd = ends[0], .events = POLLIN};
+        if (now >= deadline || poll(&ready, 1, (int)(deadline - now)) <= 0)
+            break;
+        ssize_t n = read(ends[0], buf_reserve(out, 4096), 4096);
+        if (n <= 0)
+            break;
+        out->len += (size_t)n;
+    }
+    close(ends[0]);
+    if (pid < 0)
+        return err_errno(err, ERR_INTERNAL, errno, "cannot fork");
+    int status;
+    if (clock_now_ms() >= deadline)
+        kill(pid, SIGKILL);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        continue;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+        return err_set(err, ERR_NOT_FOUND, "%s cannot be run; install QEMU or set hypervisor.qemu", program);
+    if (status != 0)
+        return err_set(err, ERR_UNSUPPORTED, "%s %s %s failed", program, one, two);
+    return 0;
+}
+
+int discover_program(const char *program, struct err *err, struct hypervisor_facts *out)
+{
+    cleanup_buf struct buf text = {0};
+    if (discover_output(program, "-nodefaults", "-version", err, &text) < 0)
+        return -1;
+    char version[32];
+    int major, minor;
+    if (sscanf(buf_str(&text), "QEMU emulator version %31[0-9.]", version) != 1 ||
+        sscanf(version, "%d.%d", &major, &minor) != 2)
+        return err_set(err, ERR_UNSUPPORTED, "%s does not say which version of QEMU it is", program);
+    if (major < 7 || (major == 7 && minor < 2))
+        return err_set(err, ERR_UNSUPPORTED, "%s is QEMU %s; 7.2 or later is needed", program, version);
+    snprintf(out->version, sizeof out->version, "QEMU %s", version);
+    if (discover_output(program, "-machine", "help", err, &text) < 0)
+        return -1;
+    char *save = NULL;
+    for (char *line = strtok_r((char *)(uintptr_t)buf_str(&text), "\n", &save); line;
+         line = strtok_r(NULL, "\n", &save)) {
+        line[strcspn(line, " ")] = '\0';
+        if (strncmp(line, "pc-q35-", 7) == 0 && out->machine_count < HYPERVISOR_MACHINES_MAX)
+            out->machines[out->machine_count++] = mem_strdup(line);
+    }
+    return 0;
+}
+
+void discover_tracker(const char *shim, struct hypervisor_facts *out)
+{
+    out->tracker = "none";
+    if (access(shim, R_OK) < 0) {
+        snprintf(out->tracker_reason, sizeof out->tracker_reason, "%s cannot be read: %s", shim, strerror(errno));
+        return;
+    }
+    cleanup_fd int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+    struct uffdio_api api = {.api = UFFD_API};
+    uint64_t needed = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+    if (fd < 0 || ioctl(fd, UFFDIO_API, &api) < 0)
+        snprintf(out->tracker_reason, sizeof out->tracker_reason, "userfaultfd is not allowed: %s", strerror(errno));
+    else if ((api.features & needed) != needed)
+        snprintf(out->tracker_reason, sizeof out->tracker_reason,
+            "the kernel has no asynchronous write protection; Linux 6.7 or later is needed");
+    else
+        out->tracker = "wp-async";
+}

@@ -1,0 +1,224 @@
+/* drover-hostd: runs a host's partitions. See README.md. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/ensure.h"
+#include "base/exporter.h"
+#include "base/file.h"
+#include "base/loop.h"
+#include "hostd/agent.h"
+#include "hostd/console.h"
+#include "hostd/dispatch.h"
+#include "hostd/facts.h"
+#include "hostd/metrics.h"
+
+#define PROGRAM "drover-hostd " DROVER_VERSION
+
+struct hostd {
+    uv_loop_t loop;
+    struct options options;
+    struct controller_address controllers[OPTIONS_CONTROLLERS_MAX];
+    size_t controller_count;
+    int locks[2]; /* of the state and the memory directory, while we run */
+    struct facts facts;
+    struct hypervisor *hypervisor;
+    struct net *net;
+    struct cgroups *cgroups;
+    struct ledger *ledger;
+    struct outcomes *outcomes;
+    struct actions *actions;
+    struct partitions *partitions;
+    struct stats *stats;
+    struct console *console;
+    struct wire *wire;
+    struct agent *agent;
+    struct exporter *exporter;
+    struct dispatch dispatch;
+    struct hostd_metrics metrics;
+};
+
+/* Two hostds on one directory would run each other's partitions. */
+static int lock_directory(const char *directory, struct err *err, int *out)
+{
+    char path[PATH_MAX];
+    if (file_make_dirs(directory, 0700, err) < 0)
+        return -1;
+    snprintf(path, sizeof path, "%s/hostd.lock", directory);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return err_errno(err, ERR_INTERNAL, errno, "cannot open %s", path);
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        close(fd);
+        return err_set(err, ERR_BUSY, "another drover-hostd uses %s (it holds %s)", directory, path);
+    }
+    *out = fd;
+    return 0;
+}
+
+static void changed(void *user)
+{
+    struct hostd *h = user;
+    agent_poke(h->agent);
+}
+
+static int open_machine(struct hostd *h, struct err *err)
+{
+    const struct options *o = &h->options;
+    struct hypervisor_options hypervisor = {o->qemu, o->accelerator, o->shim, o->tcg_cache_mb};
+    /* Before ZeroMQ makes threads: this forks. */
+    if (lock_directory(o->directory, err, &h->locks[0]) < 0 ||
+        lock_directory(o->memory_directory, err, &h->locks[1]) < 0 ||
+        hypervisor_open(&h->loop, &hypervisor, err, &h->hypervisor) < 0 ||
+        facts_gather(o, hypervisor_facts(h->hypervisor), err, &h->facts) < 0 ||
+        net_open(o->bridge, o->uplink, err, &h->net) < 0)
+        return -1;
+    h->cgroups = cgroups_open(o->directory);
+    return 0;
+}
+
+static int open_state(struct hostd *h, struct err *err)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/ledger.json", h->options.directory);
+    if (ledger_open(path, err, &h->ledger) < 0)
+        return -1;
+    snprintf(path, sizeof path, "%s/outcomes", h->options.directory);
+    if (outcomes_open(path, err, &h->outcomes) < 0)
+        return -1;
+    h->actions = actions_open(h->ledger);
+    struct partitions_env env = {
+        .loop = &h->loop,
+        .options = &h->options,
+        .hypervisor = h->hypervisor,
+        .net = h->net,
+        .cgroups = h->cgroups,
+        .ledger = h->ledger,
+        .outcomes = h->outcomes,
+        .actions = h->actions,
+        .boot_id = h->facts.boot_id,
+        .on_change = changed,
+        .user = h,
+    };
+    if (partitions_open(&env, err, &h->partitions) < 0)
+        return -1;
+    h->stats = stats_open(&h->loop, h->partitions, h->cgroups, h->net);
+    h->console = console_open(&h->loop, h->partitions);
+    return 0;
+}
+
+static int open_session(struct hostd *h, struct err *err)
+{
+    struct key_pair key;
+    if (key_load(h->options.key, err, &key) < 0)
+        return -1;
+    int rc = wire_new(&h->loop, &key, PROGRAM, NULL, NULL, err, &h->wire);
+    key_wipe(&key, sizeof key);
+    if (rc < 0)
+        return -1;
+    h->dispatch = (struct dispatch){h->partitions, h->console};
+    struct agent_options agent = {
+        .loop = &h->loop,
+        .wire = h->wire,
+        .controllers = h->controllers,
+        .controller_count = h->controller_count,
+        .facts = &h->facts.message,
+        .partitions = h->partitions,
+        .outcomes = h->outcomes,
+        .stats = h->stats,
+        .handler = dispatch_request,
+        .handler_user = &h->dispatch,
+    };
+    if (agent_open(&agent, err, &h->agent) < 0)
+        return -1;
+    h->metrics = (struct hostd_metrics){&h->options, h->partitions, h->outcomes, h->stats, h->agent, h->wire};
+    if (h->options.metrics_listen[0])
+        return exporter_open(
+            &h->loop, h->options.metrics_listen, hostd_metrics_collect, &h->metrics, err, &h->exporter);
+    return 0;
+}
+
+/* Lets go of everything; partitions and engines go on without us. */
+static void close_all(void *user)
+{
+    struct hostd *h = user;
+    if (h->exporter)
+        exporter_close(h->exporter);
+    actions_close(h->actions);
+    console_close(h->console);
+    stats_close(h->stats);
+    partitions_close(h->partitions);
+    agent_close(h->agent);
+    if (h->wire)
+        wire_free(h->wire);
+    outcomes_close(h->outcomes);
+    ledger_close(h->ledger);
+    cgroups_close(h->cgroups);
+    net_close(h->net);
+    hypervisor_close(h->hypervisor);
+    loop_stop_listening(&h->loop);
+}
+
+static int run(struct hostd *h, struct err *err)
+{
+    ENSURE(uv_loop_init(&h->loop) == 0);
+    int rc = options_controllers(&h->options, err, h->controllers, &h->controller_count);
+    if (rc == 0)
+        rc = loop_on_stop(&h->loop, close_all, h, err);
+    if (rc == 0)
+        rc = open_machine(h, err);
+    if (rc == 0)
+        rc = open_state(h, err);
+    if (rc == 0)
+        rc = open_session(h, err);
+    if (rc == 0) {
+        log_event(
+            LOG_INFO, "program.started", "directory=%s controllers=%zu", h->options.directory, h->controller_count);
+        uv_run(&h->loop, UV_RUN_DEFAULT);
+    } else {
+        close_all(h);
+    }
+    loop_close(&h->loop);
+    return rc;
+}
+
+static int usage(FILE *out)
+{
+    fprintf(out,
+        PROGRAM ": runs the partitions of one host\n\n  drover-hostd --config FILE\n\n"
+                "Partitions go on when it stops, and are taken up again when it starts. The configuration's keys:\n\n");
+    config_print_manual(options_keys, out);
+    return out == stdout ? 0 : 2;
+}
+
+int main(int argc, char **argv)
+{
+    struct hostd h = {.locks = {-1, -1}};
+    struct err err;
+    if (argc == 2 && strcmp(argv[1], "--help") == 0)
+        return usage(stdout);
+    if (argc == 2 && strcmp(argv[1], "--version") == 0)
+        return puts(PROGRAM) < 0;
+    if (argc != 3 || strcmp(argv[1], "--config") != 0)
+        return usage(stderr);
+    log_setup("drover-hostd", LOG_INFO);
+    if (options_load(argv[2], &err, &h.options) < 0) {
+        fprintf(stderr, "drover-hostd: %s\n", err.message);
+        return err_exit_status(err.code);
+    }
+    log_setup("drover-hostd", (enum log_level)log_level_parse(h.options.log_level));
+    umask(0077);
+    int rc = run(&h, &err);
+    options_free(&h.options);
+    if (rc < 0) {
+        log_event(LOG_ERROR, "program.failed", "reason=%s", LOG_QUOTE(err.message));
+        return err_exit_status(err.code);
+    }
+    log_event(LOG_INFO, "program.stopped", "partitions=%s", "left running");
+    return 0;
+}

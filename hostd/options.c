@@ -1,0 +1,154 @@
+#include "hostd/options.h"
+
+#include <arpa/inet.h>
+#include <limits.h>
+#include <net/if.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "hostd/partition/paths.h"
+
+#ifndef DROVER_LIBDIR
+#define DROVER_LIBDIR "/usr/local/lib"
+#endif
+
+#define KEY(name, type, field, ...)                                                                                    \
+    {                                                                                                                  \
+        name, type, offsetof(struct options, field), __VA_ARGS__                                                       \
+    }
+
+const struct config_key options_keys[] = {
+    KEY("host.key", CONFIG_STRING, key, NULL, 0, 0, "this host's .key file (drover keygen makes one)"),
+    KEY("host.directory", CONFIG_STRING, directory, "/run/drover", 0, 0,
+        "state of the running partitions; on tmpfs, gone after a reboot like the partitions themselves"),
+    KEY("host.memory_directory", CONFIG_STRING, memory_directory, "/dev/shm/drover", 0, 0,
+        "the guests' RAM, one file each; must be on tmpfs"),
+    KEY("host.migration_address", CONFIG_STRING, migration_address, NULL, 0, 0, "IP other hosts reach this one by"),
+    KEY("controllers.controller", CONFIG_LIST, controllers, NULL, 0, 0,
+        "a controller: its public key and API address, e.g. KEY tcp://10.0.0.1:7420; once for each"),
+    KEY("capacity.cpu_cores", CONFIG_DOUBLE, cpu_cores, "0", 0, 0, "cores for guests; 0: all of the machine's"),
+    KEY("capacity.memory", CONFIG_UINT, memory_bytes, "0", 0, 0,
+        "memory for guests, e.g. 16G; 0: the machine's less one eighth"),
+    KEY("capacity.disk_iops", CONFIG_DOUBLE, disk_iops, "0", 0, 0, "disk operations a second; 0: not limited"),
+    KEY("network.bridge", CONFIG_STRING, bridge, "drover0", 0, 0,
+        "default virtual switch: a Linux bridge, made when it is missing"),
+    KEY("network.uplink", CONFIG_STRING, uplink, "", 0, 0, "interface put into the bridge; empty: none"),
+    KEY("metrics.listen", CONFIG_STRING, metrics_listen, "", 0, 0, "IP:PORT of /metrics; empty: off"),
+    KEY("hypervisor.qemu", CONFIG_STRING, qemu, "qemu-system-x86_64", 0, 0, "QEMU to run guests with, 7.2 or later"),
+    KEY("hypervisor.accelerator", CONFIG_STRING, accelerator, "auto", 0, 0, "auto (probe), kvm or tcg"),
+    KEY("hypervisor.engine", CONFIG_STRING, engine, "", 0, 0, "path of drover-migrate; empty: beside this program"),
+    KEY("hypervisor.shim", CONFIG_STRING, shim, "", 0, 0,
+        "path of libdrover-shim.so; empty: ../lib beside this program, else where it is installed"),
+    KEY("hypervisor.tcg_cache_mb", CONFIG_UINT, tcg_cache_mb, "64", 8, 4096,
+        "translation cache of a guest under tcg, in MiB"),
+    KEY("log.level", CONFIG_STRING, log_level, "info", 0, 0, "error, warn, info or debug"),
+    {NULL},
+};
+
+int options_controllers(const struct options *options, struct err *err, struct controller_address *out, size_t *count)
+{
+    size_t found = 0;
+    cleanup_free char *lines = mem_strdup(options->controllers);
+    char *save = NULL;
+    for (char *line = strtok_r(lines, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        char *address = strpbrk(line, " \t");
+        if (!address)
+            return err_set(err, ERR_INVALID, "controllers.controller: '%.100s' is not KEY ADDRESS", line);
+        *address++ = '\0';
+        address += strspn(address, " \t");
+        if (strncmp(address, "tcp://", 6) != 0 || strlen(address) >= WIRE_ADDRESS_MAX)
+            return err_set(err, ERR_INVALID, "controllers.controller: '%.100s' is not tcp://IP:PORT", address);
+        if (found == OPTIONS_CONTROLLERS_MAX)
+            return err_set(err, ERR_INVALID, "more than %d controllers", OPTIONS_CONTROLLERS_MAX);
+        if (key_parse(line, err, out[found].key) < 0)
+            return err_wrap(err, "controllers.controller %s", address);
+        strcpy(out[found++].address, address);
+    }
+    if (found == 0)
+        return err_set(err, ERR_INVALID, "controllers.controller names no controller");
+    *count = found;
+    return 0;
+}
+
+static void replace(char **field, char *text)
+{
+    free(*field);
+    *field = text;
+}
+
+/* Fills in the programs that belong to the same build or installation as this one. */
+static void find_programs(struct options *o)
+{
+    char self[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    self[n < 0 ? 0 : n] = '\0';
+    char *slash = strrchr(self, '/');
+    if (slash)
+        *slash = '\0';
+    if (!o->engine[0])
+        replace(&o->engine, mem_printf("%s/drover-migrate", self));
+    if (o->shim[0])
+        return;
+    replace(&o->shim, mem_printf("%s/../lib/libdrover-shim.so", self));
+    if (access(o->shim, R_OK) < 0)
+        replace(&o->shim, mem_strdup(DROVER_LIBDIR "/libdrover-shim.so"));
+}
+
+static void find_capacity(struct options *o)
+{
+    if (o->cpu_cores <= 0)
+        o->cpu_cores = (double)sysconf(_SC_NPROCESSORS_ONLN);
+    if (o->memory_bytes == 0) {
+        uint64_t all = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+        o->memory_bytes = all - all / 8;
+    }
+}
+
+static int options_check(const struct options *o, struct err *err)
+{
+    struct in6_addr address;
+    if (inet_pton(AF_INET, o->migration_address, &address) != 1 &&
+        inet_pton(AF_INET6, o->migration_address, &address) != 1)
+        return err_set(err, ERR_INVALID, "host.migration_address '%.64s' is not an IP address", o->migration_address);
+    if (o->directory[0] != '/' || strlen(o->directory) > PATHS_DIRECTORY_MAX)
+        return err_set(err, ERR_INVALID,
+            "host.directory '%.128s' must be absolute and at most %d bytes long (sockets are named below it)",
+            o->directory, PATHS_DIRECTORY_MAX);
+    if (o->memory_directory[0] != '/')
+        return err_set(err, ERR_INVALID, "host.memory_directory '%.128s' is not absolute", o->memory_directory);
+    if (!o->bridge[0] || strlen(o->bridge) >= IF_NAMESIZE || strlen(o->uplink) >= IF_NAMESIZE)
+        return err_set(
+            err, ERR_INVALID, "network.bridge and network.uplink are names of 1 to %d bytes", IF_NAMESIZE - 1);
+    if (strcmp(o->accelerator, "auto") != 0 && strcmp(o->accelerator, "kvm") != 0 && strcmp(o->accelerator, "tcg") != 0)
+        return err_set(err, ERR_INVALID, "hypervisor.accelerator '%.32s' is not auto, kvm or tcg", o->accelerator);
+    if (log_level_parse(o->log_level) < 0)
+        return err_set(err, ERR_INVALID, "log.level '%.32s' is not error, warn, info or debug", o->log_level);
+    if (o->cpu_cores < 0 || o->disk_iops < 0)
+        return err_set(err, ERR_INVALID, "a capacity is negative");
+    return 0;
+}
+
+int options_load(const char *path, struct err *err, struct options *out)
+{
+    struct options o = {0};
+    if (config_load(path, options_keys, err, &o) < 0)
+        return -1;
+    struct controller_address controllers[OPTIONS_CONTROLLERS_MAX];
+    size_t count;
+    if (options_check(&o, err) < 0 || options_controllers(&o, err, controllers, &count) < 0) {
+        config_free(options_keys, &o);
+        return err_wrap(err, "%s", path);
+    }
+    find_programs(&o);
+    find_capacity(&o);
+    *out = o;
+    return 0;
+}
+
+void options_free(struct options *options)
+{
+    config_free(options_keys, options);
+}

@@ -1,0 +1,47 @@
+/* The configuration of drover-hostd: the struct, the table of its keys (which is the manual) and the checks that one
+ * key alone cannot do. Pure, but for the look at the machine that fills in capacities left at `auto`. */
+#ifndef HOSTD_OPTIONS_H
+#define HOSTD_OPTIONS_H
+
+#include "base/config.h"
+#include "proto/keys.h"
+#include "proto/wire.h"
+
+#define OPTIONS_CONTROLLERS_MAX 9
+
+struct options {
+    char *key;
+    char *directory;
+    char *memory_directory;
+    char *migration_address;
+    char *controllers; /* one "KEY ADDRESS" a line */
+    double cpu_cores;
+    uint64_t memory_bytes;
+    double disk_iops;
+    char *bridge;
+    char *uplink;
+    char *metrics_listen;
+    char *qemu;
+    char *accelerator;
+    char *engine;
+    char *shim;
+    uint64_t tcg_cache_mb;
+    char *log_level;
+};
+
+struct controller_address {
+    uint8_t key[KEY_BYTES];
+    char address[WIRE_ADDRESS_MAX];
+};
+
+extern const struct config_key options_keys[];
+
+/* Loads and checks `path`, and replaces what was left to us (capacities, program paths) by what the machine says.
+ * Take: options_free(). */
+MUST_CHECK int options_load(const char *path, struct err *err, struct options *out);
+void options_free(struct options *options);
+/* Reads the list of controllers; `out` has room for OPTIONS_CONTROLLERS_MAX. */
+MUST_CHECK int options_controllers(
+    const struct options *options, struct err *err, struct controller_address *out, size_t *count);
+
+#endif

@@ -1,0 +1,150 @@
+/* Finding again what an earlier hostd left. */
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "hostd/partition/private.h"
+
+/* Processes of another boot are gone, whatever their numbers say. */
+static bool alive(const struct partition *p, struct process_id id)
+{
+    return strcmp(p->record.boot_id, p->all->env.boot_id) == 0 && process_alive(id);
+}
+
+/* Takes the guest up again; false: it died this very moment. */
+static bool adopt_guest(struct partition *p)
+{
+    struct err err;
+    struct guest_events events = partition_guest_events;
+    events.user = p;
+    if (guest_adopt(p->all->env.hypervisor, p->directory, p->record.guest, &events, &err, &p->guest) < 0)
+        return false;
+    if (p->record.state == STATE_STOPPING)
+        partition_await_stop(p);
+    return true;
+}
+
+static bool adopt_engine(struct partition *p)
+{
+    struct err err;
+    struct engine_events events = migration_engine_events;
+    events.user = p;
+    return engine_adopt(p->all->env.loop, p->directory, p->record.migration.engine, &events, &err, &p->engine) == 0;
+}
+
+/* A guest or engine that hostd will not take up, but that may live: it must be dead before what it uses is removed. */
+static void end_process(struct process_id id)
+{
+    struct err err;
+    if (process_signal(id, SIGKILL, &err) == 0)
+        while (process_alive(id))
+            poll(NULL, 0, 5); /* at start, before anything else runs; a killed process is gone within moments */
+}
+
+static void adopt_one(struct partition *p)
+{
+    struct record *r = &p->record;
+    static const char unseen[] = "it ended while drover-hostd was not running";
+    bool guest_alive = alive(p, r->guest), engine_alive = alive(p, r->migration.engine);
+    enum adoption what = decide_adoption(r->state, guest_alive, engine_alive, r->stop_by_ms > clock_now_ms());
+    log_event(LOG_INFO, "partition.adopted", "vm=%s name=%s generation=%" PRIu64 " state=%s guest=%d engine=%d",
+        r->vm_id, r->spec->name, r->generation, state_name(r->state), guest_alive ? (int)r->guest.pid : 0,
+        engine_alive ? (int)r->migration.engine.pid : 0);
+    switch (what) {
+    case ADOPT_WATCH_ENGINE:
+        if (adopt_guest(p) && adopt_engine(p))
+            return;
+        end_process(r->migration.engine);
+        migration_decide(p, unseen);
+        return;
+    case ADOPT_ENGINE_DEATH:
+        if (!adopt_guest(p))
+            log_event(LOG_WARN, "guest.lost", "vm=%s", r->vm_id);
+        migration_decide(p, unseen);
+        return;
+    case ADOPT_ENGINE_STOP:
+        end_process(r->migration.engine);
+        migration_decide(p, unseen);
+        return;
+    case ADOPT_WATCH:
+        if (adopt_guest(p))
+            return;
+        partition_guest_dead(p, false, unseen);
+        return;
+    case ADOPT_GUEST_DEATH:
+        if (r->state == STATE_INCOMING || r->state == STATE_OUTGOING)
+            migration_decide(p, unseen);
+        else
+            partition_guest_dead(p, false, unseen);
+        return;
+    case ADOPT_END:
+        if (guest_alive)
+            end_process(r->guest);
+        partition_remove(p);
+        return;
+    case ADOPT_KEEP:
+        partition_release(p);
+        return;
+    }
+}
+
+static void load_one(struct partitions *ps, const char *vm_id)
+{
+    char directory[PATH_MAX], path[PATH_MAX];
+    struct record record;
+    struct err err;
+    paths_directory(ps->env.options->directory, vm_id, directory);
+    if (record_load(paths_file(directory, PATH_RECORD, path), &err, &record) == 0) {
+        if (strcmp(record.vm_id, vm_id) == 0) {
+            adopt_one(partition_adopt_record(ps, directory, &record));
+            return;
+        }
+        err_set(&err, ERR_CORRUPT, "%s is of VM %s", path, record.vm_id);
+        record_clear(&record);
+    }
+    if (err.code == ERR_NOT_FOUND) {
+        /* The record is written before anything runs and removed after everything ended. */
+        partition_sweep(ps, vm_id);
+        if (file_remove_tree(directory, &err) == 0)
+            return;
+    }
+    log_event(LOG_ERROR, "partition.unreadable", "vm=%s reason=%s consequence=%s", vm_id, LOG_QUOTE(err.message),
+        LOG_QUOTE("left alone; this VM cannot start here until its directory is seen to by hand"));
+}
+
+int partitions_open(const struct partitions_env *env, struct err *err, struct partitions **out)
+{
+    char path[PATH_MAX];
+    struct dirent **names;
+    snprintf(path, sizeof path, "%s/partitions", env->options->directory);
+    if (file_make_dirs(path, 0700, err) < 0 || file_make_dirs(env->options->memory_directory, 0700, err) < 0)
+        return -1;
+    int count = scandir(path, &names, NULL, alphasort);
+    if (count < 0)
+        return err_errno(err, ERR_INTERNAL, errno, "cannot read %s", path);
+    struct partitions *ps = mem_zalloc(sizeof *ps);
+    ps->env = *env;
+    *out = ps; /* before adoption, whose events may come back to the owner */
+    for (int i = 0; i < count; i++) {
+        if (paths_vm_id_ok(names[i]->d_name))
+            load_one(ps, names[i]->d_name);
+        free(names[i]);
+    }
+    free(names);
+    return 0;
+}
+
+void partitions_close(struct partitions *ps)
+{
+    if (!ps)
+        return;
+    while (ps->list)
+        partition_free(ps->list);
+    free(ps);
+}

@@ -1,0 +1,279 @@
+/* Migrations, both ends: the requests of the controllers, and what follows when an engine ends. hostd does not move a
+ * byte; it starts engines, and acts on their record files (migrate/README.md, hostd/decision.h). */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "base/clock.h"
+#include "base/ensure.h"
+#include "hostd/partition/private.h"
+#include "hostd/text.h"
+#include "proto/api.pb-c.h"
+
+/* Keeps how the migration ended. -1: not written down; nothing may be done that follows from it. */
+static int keep_outcome(
+    struct partition *p, Drover__MigrationOutcome how, const struct err *why, bool told, struct err *err)
+{
+    Drover__MigrateOutcomeRequest outcome = DROVER__MIGRATE_OUTCOME_REQUEST__INIT;
+    Drover__ErrorInfo error = DROVER__ERROR_INFO__INIT;
+    Drover__MigrationRecord empty = DROVER__MIGRATION_RECORD__INIT, record;
+    const struct record_migration *m = &p->record.migration;
+    record = p->last.record ? *p->last.record : empty;
+    record.migration_id = (char *)(uintptr_t)m->id;
+    record.to_host = m->incoming ? p->all->host_name : (char *)(uintptr_t)m->to_host;
+    if (!m->incoming)
+        record.from_host = p->all->host_name;
+    outcome.migration_id = (char *)(uintptr_t)m->id;
+    outcome.vm_id = p->record.vm_id;
+    outcome.outcome = how;
+    outcome.record = &record;
+    if (why) {
+        error.code = (char *)(uintptr_t)err_name(why->code);
+        error.message = (char *)(uintptr_t)why->message;
+        outcome.error = &error;
+    }
+    if (outcomes_add(p->all->env.outcomes, &outcome, told, err) < 0) {
+        log_event(LOG_ERROR, "outcome.unsaved", "migration=%s reason=%s", m->id, LOG_QUOTE(err->message));
+        return -1;
+    }
+    log_event(LOG_INFO, "migration.ended",
+        "migration=%s vm=%s name=%s side=%s outcome=%s blackout_us=%" PRIu64 " reason=%s", m->id, p->record.vm_id,
+        p->record.spec->name, m->incoming ? "destination" : "source",
+        how == DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN     ? "taken"
+        : how == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED ? "aborted"
+                                                              : "doubt",
+        record.blackout_us, LOG_QUOTE(why ? why->message : ""));
+    return 0;
+}
+
+static void answer_queries(struct partition *p)
+{
+    const Drover__MigrateOutcomeRequest *kept = outcomes_find(p->all->env.outcomes, p->record.migration.id);
+    Drover__MigrateQueryReply reply = DROVER__MIGRATE_QUERY_REPLY__INIT;
+    if (!kept)
+        return;
+    reply.outcome = kept->outcome;
+    reply.error = kept->error;
+    reply.record = kept->record;
+    for (struct query *q; (q = p->queries);) {
+        p->queries = q->next;
+        wire_reply(q->request, &reply.base);
+        free(q);
+    }
+}
+
+/* The guest is this host's from here on, as if nobody had ever spoken of moving it. */
+static void settle(struct partition *p, const char *detail)
+{
+    answer_queries(p);
+    report_clear(&p->last);
+    p->record.migration = (struct record_migration){0};
+    partition_note(p, STATE_RUNNING, detail);
+    engine_remove_files(p->directory);
+}
+
+/* Why it did not move, by what the engine said or by its last words. */
+static struct err failure_of(const struct partition *p, const char *why)
+{
+    struct err failure;
+    if (p->last.failed)
+        failure = p->last.failure;
+    else
+        err_set(&failure, ERR_UNAVAILABLE, "it ended before the guest had moved%s%s", why[0] ? ": " : "", why);
+    return failure;
+}
+
+static void source_resumed(void *user, const struct err *err)
+{
+    struct partition *p = user;
+    struct err failure = failure_of(p, p->end_detail), unsaved;
+    p->end_detail[0] = '\0';
+    p->resuming = false;
+    if (!p->guest)
+        return; /* its death is being told */
+    if (err) {
+        log_event(LOG_ERROR, "guest.not_resumed", "vm=%s reason=%s", p->record.vm_id, LOG_QUOTE(err->message));
+        guest_kill(p->guest); /* stopped for good and ours: its death is told as a failure */
+        return;
+    }
+    /* Should the outcome be lost, the state says the same: running here under the old generation. */
+    (void)keep_outcome(p, DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED, &failure, false, &unsaved);
+    settle(p, failure.message);
+}
+
+static void destination_resumed(void *user, const struct err *err)
+{
+    struct partition *p = user;
+    struct err unsaved;
+    p->resuming = false;
+    if (!p->guest)
+        return;
+    if (err) {
+        log_event(LOG_ERROR, "guest.not_resumed", "vm=%s reason=%s", p->record.vm_id, LOG_QUOTE(err->message));
+        guest_kill(p->guest);
+        return;
+    }
+    (void)keep_outcome(p, DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN, NULL, false, &unsaved);
+    settle(p, "");
+}
+
+static void resolve_resumed(void *user, const struct err *err)
+{
+    struct partition *p = user;
+    struct err failure, unsaved;
+    p->resuming = false;
+    if (!p->guest)
+        return;
+    if (err) {
+        wire_reply_error(p->resolving, err);
+        p->resolving = NULL;
+        guest_kill(p->guest);
+        return;
+    }
+    err_set(&failure, ERR_UNAVAILABLE, "handed over, but the destination never took it; resumed here");
+    (void)keep_outcome(p, DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED, &failure, true, &unsaved);
+    settle(p, failure.message);
+    Drover__MigrateResolveReply reply = DROVER__MIGRATE_RESOLVE_REPLY__INIT;
+    wire_reply(p->resolving, &reply.base);
+    p->resolving = NULL;
+}
+
+/* VERDICT_RUN: the guest is ours, dead or alive. */
+static void verdict_run(struct partition *p, const char *why)
+{
+    struct err err, failure = failure_of(p, why);
+    bool incoming = p->record.migration.incoming;
+    if (p->guest) {
+        text_print(p->end_detail, sizeof p->end_detail, why);
+        p->resuming = true;
+        guest_resume(p->guest, incoming ? destination_resumed : source_resumed, p);
+        return;
+    }
+    if (keep_outcome(p,
+            incoming ? DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN : DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED,
+            incoming ? NULL : &failure, false, &err) < 0)
+        return; /* asked again when hostd starts the next time */
+    answer_queries(p);
+    char detail[RECORD_TEXT_MAX];
+    snprintf(detail, sizeof detail, "%s", p->record.detail[0] ? p->record.detail : why);
+    partition_guest_dead(p, p->shut_down, detail);
+}
+
+/* VERDICT_END: written down first, because from here on it can only end. */
+static void verdict_end(struct partition *p, enum record_phase phase, const char *why)
+{
+    struct err err, failure = failure_of(p, why);
+    bool incoming = p->record.migration.incoming;
+    Drover__MigrationOutcome how = DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN;
+    if (incoming)
+        how = phase == RECORD_UNREADABLE ? DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT
+                                         : DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED;
+    /* Whoever asked for the preparation hears of its failure from the answer. */
+    if (keep_outcome(p, how, incoming ? &failure : NULL, p->starting != NULL, &err) < 0)
+        return;
+    answer_queries(p);
+    if (p->starting)
+        p->start_failure = failure;
+    partition_end(p, incoming ? failure.message : "moved away", true);
+}
+
+static void verdict_doubt(struct partition *p)
+{
+    static const char detail[] = "handed over, and the destination's answer is missing";
+    if (p->record.state != STATE_IN_DOUBT)
+        partition_note(p, STATE_IN_DOUBT, detail);
+}
+
+void migration_decide(struct partition *p, const char *why)
+{
+    enum record_phase phase = engine_record(p->directory, p->record.migration.id);
+    switch (decide_engine_death(p->record.migration.incoming, phase)) {
+    case VERDICT_RUN:
+        verdict_run(p, why);
+        return;
+    case VERDICT_DOUBT:
+        verdict_doubt(p);
+        return;
+    case VERDICT_END:
+        verdict_end(p, phase, why);
+        return;
+    }
+}
+
+static void engine_ended(void *user, const char *why)
+{
+    struct partition *p = user;
+    char last_words[RECORD_TEXT_MAX];
+    text_print(last_words, sizeof last_words, why);
+    report_clear(&p->last);
+    engine_take_report(p->engine, &p->last);
+    engine_free(p->engine);
+    p->engine = NULL;
+    migration_decide(p, last_words);
+}
+
+void migration_prepare_failed(struct partition *p, const struct err *err)
+{
+    struct err unsaved;
+    (void)keep_outcome(p, DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED, err, true, &unsaved);
+    answer_queries(p);
+    partition_start_failed(p, err);
+}
+
+void migration_resolve(struct partition *p, bool resume, uint64_t generation, struct wire_request *request)
+{
+    struct err err;
+    uint64_t handed_over = p->record.generation;
+    p->record.generation = resume ? generation : handed_over;
+    if (resume ? partition_save(p, &err) < 0
+               : keep_outcome(p, DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN, NULL, true, &err) < 0) {
+        p->record.generation = handed_over;
+        wire_reply_error(request, &err);
+        return;
+    }
+    if (resume && p->guest) {
+        p->resolving = request;
+        p->resuming = true;
+        guest_resume(p->guest, resolve_resumed, p);
+        return;
+    }
+    Drover__MigrateResolveReply reply = DROVER__MIGRATE_RESOLVE_REPLY__INIT;
+    wire_reply(request, &reply.base); /* whose it is is settled, and what is left of it here cannot run again */
+    if (resume) {
+        ledger_end(p->all->env.ledger, p->record.vm_id, generation);
+        partition_release(p);
+        partition_note(p, STATE_FAILED, "the guest died while it was in doubt");
+    } else {
+        partition_end(p, "moved away", true);
+    }
+}
+
+static int engine_created(void *user, struct process_id id, struct err *err)
+{
+    struct partition *p = user;
+    p->record.migration.engine = id;
+    return partition_save(p, err);
+}
+
+static void engine_changed(void *user, enum report_change change)
+{
+    struct partition *p = user;
+    struct err err;
+    const struct report *report = engine_report(p->engine);
+    if (change == REPORT_LISTENING && !p->record.migration.address[0]) {
+        strcpy(p->record.migration.address, report->address);
+        if (partition_save(p, &err) < 0)
+            log_event(LOG_WARN, "partition.unsaved", "vm=%s reason=%s", p->record.vm_id, LOG_QUOTE(err.message));
+    }
+    if (change == REPORT_LISTENING && p->starting) {
+        action_done(p->starting, report->address);
+        p->starting = NULL;
+    }
+    if (change == REPORT_ROUND)
+        log_event(LOG_DEBUG, "migration.round", "migration=%s round=%" PRIu32 " remaining_bytes=%" PRIu64,
+            p->record.migration.id, report->round, report->remaining_bytes);
+    p->all->env.on_change(p->all->env.user);
+}
+
+const struct engine_events migration_engine_events = {engine_created, engine_changed, engine_ended, NULL};

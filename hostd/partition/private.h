@@ -1,0 +1,98 @@
+/* What the files of hostd/partition/ share: the partition itself and the moves that all of them make. */
+#ifndef HOSTD_PARTITION_PRIVATE_H
+#define HOSTD_PARTITION_PRIVATE_H
+
+#include "base/loop.h"
+#include "hostd/decision.h"
+#include "hostd/engine.h"
+#include "hostd/partition/partition.h"
+#include "hostd/partition/spec.h"
+
+struct query {
+    struct query *next;
+    struct wire_request *request;
+};
+
+struct partition {
+    struct partition *prev, *next;
+    struct partitions *all;
+    struct record record;
+    char directory[PATH_MAX];
+    char taps[SPEC_NICS_MAX][IF_NAMESIZE];
+    struct guest *guest;            /* NULL: no process */
+    struct engine *engine;          /* NULL: no migration process */
+    struct action *starting;        /* PARTITION_START or MIGRATE_PREPARE under way */
+    struct action *stopping;        /* PARTITION_STOP, a list over `also` */
+    struct query *queries;          /* MIGRATE_QUERY with fence, waiting for the decision */
+    struct wire_request *resolving; /* MIGRATE_RESOLVE under way */
+    struct loop_timer *timer;       /* of the state's deadline */
+    uint64_t migrating_from_ms;     /* for progress */
+    char peer_key[KEY_TEXT];        /* INCOMING, until its engine is started */
+    Drover__MigrationOptions options;
+    char end_detail[RECORD_TEXT_MAX]; /* for those who asked for the end */
+    struct err start_failure;         /* for `starting`, told when nothing is left */
+    bool forced;                      /* its end is not waited for */
+    bool shut_down;                   /* by the guest itself, while an engine was at work */
+    bool resuming;                    /* guest_resume() under way */
+    struct report last;               /* what the engine that ended had told */
+    bool doubt_told;
+    uint64_t reported_in; /* sequence of the first report of its end; 0: not yet */
+    struct usage *usage;
+    Drover__Load load;
+};
+
+struct partitions {
+    struct partitions_env env;
+    struct partition *list;
+    char host_name[WIRE_PRINCIPAL_MAX];
+};
+
+/* partition.c: making, moving, removing. */
+
+/* Makes directory and record in `state`; -1 leaves nothing behind. Copies everything. */
+MUST_CHECK int partition_make(struct partitions *ps, const char *vm_id, uint64_t generation, const Drover__VmSpec *spec,
+    enum partition_state state, const struct record_migration *migration, struct err *err, struct partition **out);
+/* A partition of a loaded record, taken. */
+struct partition *partition_adopt_record(struct partitions *ps, const char *directory, struct record *record);
+/* The only way to another state: checked against the table, traced, written down first. -1: not written, nothing
+ * changed. */
+MUST_CHECK int partition_move(struct partition *p, enum partition_state to, const char *detail, struct err *err);
+/* For what has happened already, whether it can be written down or not. */
+void partition_note(struct partition *p, enum partition_state to, const char *detail);
+MUST_CHECK int partition_save(struct partition *p, struct err *err);
+/* Frees what a guest uses: process handle, taps, cgroup, RAM file. The record stays. Its processes must be dead. */
+void partition_release(struct partition *p);
+/* Releases, removes the directory, answers whoever waits, and frees it. Its processes must be dead. */
+void partition_remove(struct partition *p);
+/* Removes what belongs to a VM id without a record. */
+void partition_sweep(struct partitions *ps, const char *vm_id);
+void partition_free(struct partition *p);
+
+/* life.c: starting and ending. */
+
+/* Makes taps, cgroup and RAM and starts the guest's process. */
+MUST_CHECK int partition_spawn(struct partition *p, bool incoming, struct err *err);
+extern const struct guest_events partition_guest_events; /* `user` to be set to the partition */
+/* Decides its end (STOPPING, written down) and brings it about; `hard`: the guest's images are not ours to close any
+ * more. */
+void partition_end(struct partition *p, const char *detail, bool hard);
+/* Waits until `stop_by_ms` for the guest to shut down. */
+void partition_await_stop(struct partition *p);
+/* The start under way has failed: ends the partition, then answers. */
+void partition_start_failed(struct partition *p, const struct err *err);
+/* What a guest's death means once no engine is left. */
+void partition_guest_dead(struct partition *p, bool by_guest, const char *why);
+
+/* migration.c */
+
+/* migrate_prepare()'s partition cannot be made. */
+void migration_prepare_failed(struct partition *p, const struct err *err);
+/* The incoming guest answers: start its engine. */
+void migration_guest_ready(struct partition *p);
+/* No engine is left, whenever and however it went: decides by its record file. */
+void migration_decide(struct partition *p, const char *why);
+/* IN_DOUBT: the controllers have said whose the guest is. Takes the request. */
+void migration_resolve(struct partition *p, bool resume, uint64_t generation, struct wire_request *request);
+extern const struct engine_events migration_engine_events; /* `user` to be set to the partition */
+
+#endif

@@ -1,0 +1,333 @@
+/* The controllers' requests about migrations. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "hostd/partition/private.h"
+#include "hostd/text.h"
+#include "proto/api.pb-c.h"
+
+#define DOWNTIME_MAX_MS 60000
+#define ROUNDS_MAX      1000
+
+static struct partition *find_migration(struct partitions *ps, const char *migration_id)
+{
+    struct partition *p;
+    DL_FOREACH(ps->list, p)
+    {
+        if (p->record.migration.id[0] && strcmp(p->record.migration.id, migration_id) == 0)
+            return p;
+    }
+    return NULL;
+}
+
+static int check_ids(const char *migration_id, const char *vm_id, uint64_t generation, struct err *err)
+{
+    if (!paths_migration_id_ok(migration_id) || !paths_vm_id_ok(vm_id) || generation == 0 || generation > INT64_MAX)
+        return err_set(err, ERR_INVALID, "migration_id, vm_id or generation is missing or malformed");
+    return 0;
+}
+
+static int check_options(const Drover__MigrationOptions *o, struct err *err)
+{
+    if (o && (o->max_downtime_ms > DOWNTIME_MAX_MS || o->max_rounds > ROUNDS_MAX))
+        return err_set(
+            err, ERR_INVALID, "at most %d ms of downtime and %d rounds are possible", DOWNTIME_MAX_MS, ROUNDS_MAX);
+    return 0;
+}
+
+static int check_key(const char *key, struct err *err)
+{
+    uint8_t bytes[KEY_BYTES];
+    return key_parse(key, err, bytes) < 0 ? err_wrap(err, "the other host's key") : 0;
+}
+
+/* Starts the engine of a partition whose record names the migration. */
+static int engine_launch(struct partition *p, const char *peer_key, const char *address,
+    const Drover__MigrationOptions *options, struct err *err)
+{
+    struct partitions_env *env = &p->all->env;
+    char ram[PATH_MAX];
+    struct engine_config config = {
+        .program = env->options->engine,
+        .destination = p->record.migration.incoming,
+        .migration_id = p->record.migration.id,
+        .key_file = env->options->key,
+        .peer_key = peer_key,
+        .directory = p->directory,
+        .ram_path = paths_ram(env->options->memory_directory, p->record.vm_id, ram),
+        .spec = p->record.spec,
+        .guest = p->record.guest,
+        .address = address,
+        .options = options,
+        .announce_interface = env->options->uplink[0] ? env->options->uplink : env->options->bridge,
+    };
+    struct engine_events events = migration_engine_events;
+    events.user = p;
+    p->migrating_from_ms = clock_now_ms();
+    return engine_start(env->loop, &config, &events, err, &p->engine);
+}
+
+void migration_guest_ready(struct partition *p)
+{
+    struct err err;
+    char listen[WIRE_ADDRESS_MAX];
+    const char *ip = p->all->env.options->migration_address;
+    snprintf(listen, sizeof listen, strchr(ip, ':') ? "tcp://[%s]:0" : "tcp://%s:0", ip);
+    if (engine_launch(p, p->peer_key, listen, &p->options, &err) < 0)
+        migration_prepare_failed(p, &err);
+}
+
+/* 1: make it; 0: answered or waits with an earlier request; -1: refused. */
+static int prepare_check(
+    struct partitions *ps, const Drover__MigratePrepareRequest *m, struct action *action, struct err *err)
+{
+    if (check_ids(m->migration_id, m->vm_id, m->generation, err) < 0 || check_options(m->options, err) < 0 ||
+        check_key(m->source_key, err) < 0)
+        return -1;
+    if (!m->spec)
+        return err_set(err, ERR_INVALID, "spec is missing");
+    if (spec_check(m->spec, err) < 0)
+        return -1;
+    if (outcomes_find(ps->env.outcomes, m->migration_id))
+        return err_set(err, ERR_CANCELLED, "migration %s is over on this host, or was fenced", m->migration_id);
+    uint64_t ended = ledger_ended(ps->env.ledger, m->vm_id);
+    if (m->generation <= ended)
+        return err_set(err, ERR_STATE, "generation %" PRIu64 " is over on this host (up to %" PRIu64 " ended here)",
+            m->generation, ended);
+    struct partition *p = partition_find(ps, m->vm_id);
+    if (!p)
+        return 1;
+    if (p->record.state == STATE_STOPPED || p->record.state == STATE_FAILED) {
+        partition_remove(p);
+        return 1;
+    }
+    if (p->record.state != STATE_INCOMING || strcmp(p->record.migration.id, m->migration_id) != 0)
+        return err_set(err, ERR_STATE, "a partition of this VM is here already: generation %" PRIu64 ", %s",
+            p->record.generation, state_name(p->record.state));
+    if (p->record.migration.address[0])
+        action_done(action, p->record.migration.address);
+    else if (!p->starting)
+        p->starting = action; /* hostd was restarted in between */
+    else
+        return err_set(err, ERR_BUSY, "it is being prepared already");
+    return 0;
+}
+
+void migrate_prepare(struct partitions *ps, const Drover__MigratePrepareRequest *m, struct wire_request *request)
+{
+    struct err err;
+    struct partition *p;
+    struct action *action = action_begin(ps->env.actions, DROVER__METHOD__MIGRATE_PREPARE, m->key, request);
+    if (!action)
+        return;
+    int go = prepare_check(ps, m, action, &err);
+    if (go > 0) {
+        struct record_migration migration = {.incoming = true, .generation = m->generation};
+        strcpy(migration.id, m->migration_id);
+        snprintf(migration.to_host, sizeof migration.to_host, "%s", ps->host_name);
+        go = partition_make(ps, m->vm_id, m->generation, m->spec, STATE_INCOMING, &migration, &err, &p) < 0 ? -1 : 1;
+    }
+    if (go < 0)
+        action_fail(action, &err);
+    if (go <= 0)
+        return;
+    p->starting = action;
+    p->record.uptime_base_ms = m->uptime_ms;
+    snprintf(p->peer_key, sizeof p->peer_key, "%s", m->source_key);
+    p->options = m->options ? *m->options : (Drover__MigrationOptions)DROVER__MIGRATION_OPTIONS__INIT;
+    if (partition_spawn(p, true, &err) < 0)
+        migration_prepare_failed(p, &err);
+}
+
+static int start_check(struct partitions *ps, const Drover__MigrateStartRequest *m, struct err *err)
+{
+    const struct hypervisor_facts *facts = hypervisor_facts(ps->env.hypervisor);
+    if (check_ids(m->migration_id, m->vm_id, m->generation, err) < 0 || check_options(m->options, err) < 0 ||
+        check_key(m->destination_key, err) < 0)
+        return -1;
+    if (!m->hand_over || m->hand_over->generation <= m->generation || m->hand_over->generation > INT64_MAX ||
+        strcmp(m->hand_over->migration_id, m->migration_id) != 0)
+        return err_set(err, ERR_INVALID, "the leave to hand over is missing or of another migration");
+    if (strncmp(m->address, "tcp://", 6) != 0 || strlen(m->address) >= WIRE_ADDRESS_MAX ||
+        strpbrk(m->address, " \t\r\n;"))
+        return err_set(err, ERR_INVALID, "'%.64s' is not where an engine listens", m->address);
+    if (strcmp(facts->tracker, "none") == 0)
+        return err_set(err, ERR_UNSUPPORTED, "this host cannot track a guest's writes: %s", facts->tracker_reason);
+    return 0;
+}
+
+/* 1: start it; 0: started before; -1: refused. */
+static int start_state(struct partitions *ps, const Drover__MigrateStartRequest *m, struct err *err)
+{
+    if (outcomes_find(ps->env.outcomes, m->migration_id))
+        return 0;
+    struct partition *p = partition_find(ps, m->vm_id);
+    if (!p)
+        return err_set(err, ERR_NOT_FOUND, "no partition of VM %s is on this host", m->vm_id);
+    if (strcmp(p->record.migration.id, m->migration_id) == 0)
+        return 0;
+    if (p->record.generation != m->generation)
+        return err_set(
+            err, ERR_STATE, "generation %" PRIu64 " runs here, not %" PRIu64, p->record.generation, m->generation);
+    if (p->record.state != STATE_RUNNING || !p->guest)
+        return err_set(err, ERR_STATE, "the partition is %s, not running", state_name(p->record.state));
+    return 1;
+}
+
+void migrate_start(struct partitions *ps, const Drover__MigrateStartRequest *m, struct wire_request *request)
+{
+    struct err err;
+    struct action *action = action_begin(ps->env.actions, DROVER__METHOD__MIGRATE_START, m->key, request);
+    if (!action)
+        return;
+    int go = start_check(ps, m, &err);
+    if (go == 0)
+        go = start_state(ps, m, &err);
+    if (go > 0) {
+        struct partition *p = partition_find(ps, m->vm_id);
+        struct record_migration *migration = &p->record.migration;
+        engine_remove_files(p->directory);
+        *migration = (struct record_migration){.generation = m->hand_over->generation};
+        strcpy(migration->id, m->migration_id);
+        text_print(migration->to_host, sizeof migration->to_host, m->hand_over->to_host);
+        snprintf(migration->address, sizeof migration->address, "%s", m->address);
+        if (partition_move(p, STATE_OUTGOING, "", &err) < 0) {
+            *migration = (struct record_migration){0};
+            go = -1;
+        } else if (engine_launch(p, m->destination_key, m->address, m->options, &err) < 0) {
+            *migration = (struct record_migration){0};
+            partition_note(p, STATE_RUNNING, err.message);
+            go = -1;
+        }
+    }
+    if (go < 0)
+        action_fail(action, &err);
+    else
+        action_done(action, "");
+}
+
+static void answer(struct wire_request *request, Drover__MigrationOutcome outcome, Drover__ErrorInfo *error,
+    Drover__MigrationRecord *record)
+{
+    Drover__MigrateQueryReply reply = DROVER__MIGRATE_QUERY_REPLY__INIT;
+    reply.outcome = outcome;
+    reply.error = error;
+    reply.record = record;
+    wire_reply(request, &reply.base);
+}
+
+/* True: answered from what is over. */
+static bool answer_kept(struct partitions *ps, const char *migration_id, struct wire_request *request)
+{
+    const Drover__MigrateOutcomeRequest *kept = outcomes_find(ps->env.outcomes, migration_id);
+    if (kept)
+        answer(request, kept->outcome, kept->error, kept->record);
+    return kept != NULL;
+}
+
+static void answer_so_far(const struct partition *p, struct wire_request *request)
+{
+    bool doubt = p->record.state == STATE_IN_DOUBT;
+    answer(request, doubt ? DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT : DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY,
+        NULL, p->engine ? engine_report(p->engine)->record : NULL);
+}
+
+void migrate_cancel(struct partitions *ps, const Drover__MigrateCancelRequest *m, struct wire_request *request)
+{
+    if (answer_kept(ps, m->migration_id, request))
+        return;
+    struct partition *p = find_migration(ps, m->migration_id);
+    if (!p) {
+        answer(request, DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN, NULL, NULL);
+        return;
+    }
+    if (p->engine && !p->record.migration.incoming)
+        engine_cancel(p->engine);
+    answer_so_far(p, request);
+}
+
+/* Nothing of the migration is known here. Its preparation may still be on its way, and must find the door shut. Whether
+ * it ran here before this host lost its memory, nobody can say: so the answer stays "unknown". */
+static void fence_unknown(struct partitions *ps, const char *migration_id, struct wire_request *request)
+{
+    struct err err;
+    Drover__MigrateOutcomeRequest never = DROVER__MIGRATE_OUTCOME_REQUEST__INIT;
+    never.migration_id = (char *)(uintptr_t)migration_id;
+    never.outcome = DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN;
+    if (outcomes_add(ps->env.outcomes, &never, true, &err) < 0)
+        wire_reply_error(request, &err);
+    else
+        answer(request, DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN, NULL, NULL);
+}
+
+/* Decides for good: with the engine dead, its record file cannot change any more. */
+static void fence(struct partition *p, struct wire_request *request)
+{
+    struct query *query = mem_zalloc(sizeof *query);
+    query->request = request;
+    LL_PREPEND(p->queries, query);
+    if (p->engine)
+        engine_kill(p->engine);
+    else if (!p->resuming)
+        migration_decide(p, "fenced by the controller");
+}
+
+void migrate_query(struct partitions *ps, const Drover__MigrateQueryRequest *m, struct wire_request *request)
+{
+    struct err err;
+    if (!paths_migration_id_ok(m->migration_id)) {
+        err_set(&err, ERR_INVALID, "migration_id is missing or malformed");
+        wire_reply_error(request, &err);
+        return;
+    }
+    if (answer_kept(ps, m->migration_id, request))
+        return;
+    struct partition *p = find_migration(ps, m->migration_id);
+    if (p && m->fence && p->record.state == STATE_INCOMING)
+        fence(p, request);
+    else if (p)
+        answer_so_far(p, request);
+    else if (m->fence)
+        fence_unknown(ps, m->migration_id, request);
+    else
+        answer(request, DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN, NULL, NULL);
+}
+
+static int resolve_check(struct partition *p, const Drover__MigrateResolveRequest *m, struct err *err)
+{
+    if (p->record.state != STATE_IN_DOUBT || strcmp(p->record.migration.id, m->migration_id) != 0)
+        return err_set(err, p->record.state == STATE_OUTGOING ? ERR_BUSY : ERR_STATE,
+            "the partition is %s under generation %" PRIu64 ", not in doubt over migration %s",
+            state_name(p->record.state), p->record.generation, m->migration_id);
+    if (p->resolving)
+        return err_set(err, ERR_BUSY, "it is being resumed already");
+    if (m->resume && m->generation < p->record.generation)
+        return err_set(err, ERR_INVALID, "generation %" PRIu64 " is older than %" PRIu64 ", which was handed over",
+            m->generation, p->record.generation);
+    return 0;
+}
+
+void migrate_resolve(struct partitions *ps, const Drover__MigrateResolveRequest *m, struct wire_request *request)
+{
+    struct err err;
+    Drover__MigrateResolveReply reply = DROVER__MIGRATE_RESOLVE_REPLY__INIT;
+    struct partition *p = partition_find(ps, m->vm_id);
+    bool done = p ? m->resume && p->record.state == STATE_RUNNING && p->record.generation == m->generation : !m->resume;
+    if (done) {
+        wire_reply(request, &reply.base);
+        return;
+    }
+    if (!p)
+        err_set(&err, ERR_NOT_FOUND, "no partition of VM %s is on this host", m->vm_id);
+    if (!p || check_ids(m->migration_id, m->vm_id, m->generation ? m->generation : 1, &err) < 0 ||
+        resolve_check(p, m, &err) < 0) {
+        wire_reply_error(request, &err);
+        return;
+    }
+    migration_resolve(p, m->resume, m->generation, request);
+}

@@ -1,0 +1,164 @@
+#include "hostd/report.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "hostd/text.h"
+
+static uint64_t number_of(const json_t *object, const char *key)
+{
+    json_int_t value = json_integer_value(json_object_get(object, key));
+    return value < 0 ? 0 : (uint64_t)value;
+}
+
+static const char *text_of(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text ? text : "";
+}
+
+/* Protobuf-c frees strings that are not the empty default. */
+static void set_text(char **field, const char *text)
+{
+    char printable[256];
+    if (*field && **field)
+        free(*field);
+    *field = (char *)(uintptr_t)protobuf_c_empty_string;
+    if (text[0])
+        *field = mem_strdup(text_print(printable, sizeof printable, text));
+}
+
+static Drover__MigrationRecord *record_of(struct report *r)
+{
+    if (!r->record) {
+        r->record = mem_alloc(sizeof *r->record);
+        drover__migration_record__init(r->record);
+    }
+    return r->record;
+}
+
+static void add_round(Drover__MigrationRecord *record, const json_t *event)
+{
+    if (record->n_rounds >= REPORT_ROUNDS_MAX)
+        return;
+    Drover__MigrationRound *round = mem_alloc(sizeof *round);
+    drover__migration_round__init(round);
+    round->number = (uint32_t)number_of(event, "number");
+    round->pages = number_of(event, "pages");
+    round->zero_pages = number_of(event, "zero_pages");
+    round->raw_bytes = number_of(event, "raw_bytes");
+    round->wire_bytes = number_of(event, "wire_bytes");
+    round->duration_us = number_of(event, "duration_us");
+    record->rounds = mem_realloc(record->rounds, (record->n_rounds + 1) * sizeof *record->rounds);
+    record->rounds[record->n_rounds++] = round;
+}
+
+static void drop_rounds(Drover__MigrationRecord *record)
+{
+    for (size_t i = 0; i < record->n_rounds; i++)
+        drover__migration_round__free_unpacked(record->rounds[i], NULL);
+    free(record->rounds);
+    record->rounds = NULL;
+    record->n_rounds = 0;
+}
+
+static enum report_change apply_round(struct report *r, const json_t *event)
+{
+    r->round = (uint32_t)number_of(event, "number");
+    r->remaining_bytes = number_of(event, "remaining_bytes");
+    r->bandwidth_bytes_per_s = number_of(event, "bandwidth_bytes_per_s");
+    r->dirty_pages_per_s = number_of(event, "dirty_pages_per_s");
+    r->raw_bytes += number_of(event, "raw_bytes");
+    r->wire_bytes += number_of(event, "wire_bytes");
+    add_round(record_of(r), event);
+    return REPORT_ROUND;
+}
+
+static enum report_change apply_done(struct report *r, const json_t *event)
+{
+    const json_t *from = json_object_get(event, "record");
+    Drover__MigrationRecord *record = record_of(r);
+    record->total_us = number_of(from, "total_us");
+    record->blackout_us = number_of(from, "blackout_us");
+    record->raw_bytes = number_of(from, "raw_bytes");
+    record->wire_bytes = number_of(from, "wire_bytes");
+    record->state_bytes = number_of(from, "state_bytes");
+    set_text(&record->mode, text_of(from, "mode"));
+    set_text(&record->tracker, text_of(from, "tracker"));
+    set_text(&record->source_hash, text_of(from, "source_hash"));
+    set_text(&record->destination_hash, text_of(from, "destination_hash"));
+    const json_t *rounds = json_object_get(from, "rounds"), *round;
+    if (json_array_size(rounds) > 0) {
+        size_t i;
+        drop_rounds(record);
+        json_array_foreach(rounds, i, round)
+        {
+            add_round(record, round);
+        }
+    }
+    r->done = true;
+    return REPORT_DONE;
+}
+
+enum report_change report_apply(struct report *r, const json_t *event)
+{
+    const char *name = text_of(event, "event");
+    if (strcmp(name, "phase") == 0) {
+        text_print(r->phase, sizeof r->phase, text_of(event, "phase"));
+        return REPORT_PHASE;
+    }
+    if (strcmp(name, "listening") == 0) {
+        text_print(r->address, sizeof r->address, text_of(event, "address"));
+        return r->address[0] ? REPORT_LISTENING : REPORT_NOTHING;
+    }
+    if (strcmp(name, "round") == 0)
+        return apply_round(r, event);
+    if (strcmp(name, "done") == 0)
+        return apply_done(r, event);
+    if (strcmp(name, "failed") == 0) {
+        char message[ERR_MESSAGE_MAX];
+        err_set(&r->failure, err_from_name(text_of(event, "code")), "%s",
+            text_print(message, sizeof message, text_of(event, "message")));
+        r->failed = true;
+        return REPORT_FAILED;
+    }
+    return REPORT_NOTHING;
+}
+
+void report_progress(const struct report *r, uint64_t elapsed_ms, Drover__MigrationProgress *out)
+{
+    drover__migration_progress__init(out);
+    out->phase = (char *)(uintptr_t)r->phase;
+    out->round = r->round;
+    out->remaining_bytes = r->remaining_bytes;
+    out->raw_bytes = r->raw_bytes;
+    out->wire_bytes = r->wire_bytes;
+    out->bandwidth_bytes_per_s = r->bandwidth_bytes_per_s;
+    out->dirty_pages_per_s = r->dirty_pages_per_s;
+    out->elapsed_ms = elapsed_ms;
+}
+
+void report_clear(struct report *r)
+{
+    if (r->record)
+        drover__migration_record__free_unpacked(r->record, NULL);
+    *r = (struct report){0};
+}
+
+enum record_phase record_phase_parse(const char *text, size_t len, const char *migration_id)
+{
+    static const struct {
+        const char *name;
+        enum record_phase phase;
+    } phases[] = {{"failed", RECORD_FAILED}, {"handed-over", RECORD_HANDED_OVER}, {"taken", RECORD_TAKEN},
+        {"owner", RECORD_OWNER}};
+    json_t *json = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
+    enum record_phase found = RECORD_UNREADABLE;
+    if (strcmp(text_of(json, "migration"), migration_id) == 0)
+        for (size_t i = 0; i < sizeof phases / sizeof *phases; i++)
+            if (strcmp(text_of(json, "phase"), phases[i].name) == 0)
+                found = phases[i].phase;
+    json_decref(json);
+    return found;
+}

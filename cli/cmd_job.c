@@ -108,7 +108,7 @@ static void summary_print(const Drover__Job *job)
 static int watch_run(struct cli *cli, const struct args *args, struct err *err)
 {
     Drover__JobListReply *last;
-    uint64_t id;
+    uint64_t id = 0;
     if (id_parse(args->words[0], err, &id) < 0 || cli_connect(cli, err) < 0 ||
         wait_for_job(cli, id, cli->format == OUTPUT_TABLE, err, &last) < 0)
         return -1;

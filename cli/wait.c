@@ -38,10 +38,11 @@ static void draw(struct progress *progress, const Drover__Job *job, bool termina
 static int fetch(struct cli *cli, uint64_t id, struct err *err, Drover__JobListReply **out)
 {
     Drover__JobListRequest request = DROVER__JOB_LIST_REQUEST__INIT;
-    Drover__JobListReply *reply;
+    Drover__JobListReply *reply = NULL;
     request.id = id;
     if (cli_call(cli, DROVER__METHOD__JOB_LIST, &request.base, &drover__job_list_reply__descriptor, err, &reply) < 0)
         return -1;
+    ENSURE(reply);
     if (reply->n_jobs != 1) {
         drover__job_list_reply__free_unpacked(reply, NULL);
         return err_set(err, ERR_NOT_FOUND, "job %" PRIu64 ": there is none; 'drover job list' shows the jobs", id);

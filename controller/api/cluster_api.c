@@ -1,0 +1,263 @@
+/* The cluster, its hosts and its members. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "controller/api/call.h"
+#include "controller/api/validate.h"
+
+#define LIST_MAX 1000u
+
+static void member_message(const struct controller *c, const struct replica_member *member, const char *leader,
+    Drover__ClusterStatusReply *reply)
+{
+    struct state_member known;
+    static const char *const roles[] = {"spare", "standby", "voter"};
+    Drover__Member *m = pb_new(&drover__member__descriptor);
+    pb_string(&m->name, member->name);
+    pb_string(&m->raft_address, member->address);
+    if (state_member(c->state, member->name, &known))
+        pb_string(&m->api_address, known.api_address);
+    pb_string(&m->role, roles[member->role]);
+    m->leader = strcmp(member->name, leader) == 0;
+    PB_ADD(reply, members, m);
+}
+
+static void fleet_sum(const struct controller *c, Drover__ClusterStatusReply *reply)
+{
+    struct load load = {0};
+    uint64_t now_ms = clock_now_ms();
+    reply->capacity = pb_new(&drover__capacity__descriptor);
+    reply->load = pb_new(&drover__load__descriptor);
+    for (size_t i = 0; i < fleet_count(c->fleet); i++) {
+        const struct fleet_host *host = fleet_at(c->fleet, i);
+        for (size_t k = 0; k < host->partition_count; k++)
+            reply->vms_running += host->partitions[k].state == DROVER__PARTITION_STATE__PARTITION_RUNNING ||
+                                  host->partitions[k].state == DROVER__PARTITION_STATE__PARTITION_OUTGOING;
+        if (!fleet_up(c->fleet, host, now_ms))
+            continue;
+        reply->hosts_up++;
+        load = load_add(&load, &host->load);
+        const Drover__Capacity *capacity = host->facts ? host->facts->capacity : NULL;
+        if (!capacity)
+            continue;
+        reply->capacity->cpu_cores += capacity->cpu_cores;
+        reply->capacity->memory_bytes += capacity->memory_bytes;
+        reply->capacity->disk_iops += capacity->disk_iops;
+    }
+    load_write(&load, reply->load);
+}
+
+static void cluster_status(struct api_call *call)
+{
+    struct controller *c = call->c;
+    struct replica_status status;
+    struct state_counts counts;
+    struct replica_member members[OPTIONS_MEMBERS_MAX];
+    cleanup_pb Drover__ClusterStatusReply *reply = pb_new(&drover__cluster_status_reply__descriptor);
+    replica_status(c->replica, &status);
+    state_counts(c->state, &counts);
+    pb_string(&reply->answered_by, c->options.name);
+    pb_string(&reply->leader, status.leader_name);
+    reply->term = status.term;
+    reply->commit_index = status.commit_index;
+    reply->applied_index = status.applied_index;
+    size_t count = replica_members(c->replica, members, OPTIONS_MEMBERS_MAX);
+    for (size_t i = 0; i < count && i < OPTIONS_MEMBERS_MAX; i++)
+        member_message(c, &members[i], status.leader_name, reply);
+    reply->hosts = counts.hosts;
+    reply->vms = counts.vms;
+    reply->jobs_active = counts.jobs_active;
+    reply->optimizer_automatic = placement_automatic(c->placement);
+    fleet_sum(c, reply);
+    api_reply(call, reply);
+}
+
+static void record_job(struct api_call *call, Drover__JobKind kind, const char *target, Drover__Effect *effect)
+{
+    Drover__JobCreate *create = api_job_new(kind, target);
+    PB_ADD(create->data, effects, effect);
+    job_add_steps(create, false);
+    api_job(call, create);
+}
+
+static int new_key(const struct api_call *call, const char *text, struct err *err, uint8_t out[KEY_BYTES])
+{
+    struct principal holder;
+    const struct options *options = &call->c->options;
+    if (key_parse(text, err, out) < 0)
+        return -1;
+    bool taken = state_principal(call->c->state, out, &holder);
+    for (size_t i = 0; i < options->admin_count && !taken; i++)
+        if (memcmp(options->admins[i].public_key, out, KEY_BYTES) == 0) {
+            taken = true;
+            snprintf(holder.name, sizeof holder.name, "%s", options->admins[i].name);
+        }
+    if (taken)
+        return err_set(
+            err, ERR_EXISTS, "this public key belongs to %s already; make another with `drover keygen`", holder.name);
+    return 0;
+}
+
+static void host_add(struct api_call *call)
+{
+    const Drover__HostAddRequest *request = (const void *)call->message;
+    struct err err;
+    struct state_host host;
+    uint8_t key[KEY_BYTES];
+    int rc = validate_name("host", request->name, &err);
+    if (rc == 0 && state_host(call->c->state, request->name, &host))
+        rc = err_set(
+            &err, ERR_EXISTS, "host %s exists already; `drover host remove %s` takes it out", host.name, host.name);
+    if (rc == 0 && new_key(call, request->public_key, &err, key) < 0)
+        rc = err_wrap(&err, "host %s", request->name);
+    if (rc < 0)
+        api_fail(call, &err);
+    else
+        record_job(call, DROVER__JOB_KIND__JOB_HOST_ADD, request->name, effect_host_insert(request->name, key));
+}
+
+static void host_remove(struct api_call *call)
+{
+    const Drover__HostRemoveRequest *request = (const void *)call->message;
+    struct err err;
+    struct state_host host;
+    int rc = validate_name("host", request->name, &err);
+    if (rc == 0 && !state_host(call->c->state, request->name, &host))
+        rc = err_set(&err, ERR_NOT_FOUND, "host %s does not exist; `drover host list` shows all", request->name);
+    if (rc == 0 && host.vms)
+        rc = err_set(&err, ERR_STATE, "host %s has %u VM%s; migrate or stop %s first", host.name, host.vms,
+            host.vms == 1 ? "" : "s", host.vms == 1 ? "it" : "them");
+    if (rc < 0)
+        api_fail(call, &err);
+    else
+        record_job(call, DROVER__JOB_KIND__JOB_HOST_REMOVE, request->name, effect_host_delete(request->name));
+}
+
+static Drover__Host *host_message(struct controller *c, const struct state_host *host)
+{
+    Drover__Host *m = pb_new(&drover__host__descriptor);
+    char key[KEY_TEXT];
+    uint64_t now_ms = clock_now_ms();
+    key_format(host->public_key, key);
+    pb_string(&m->name, host->name);
+    pb_string(&m->public_key, key);
+    m->facts = state_host_facts(c->state, host->name);
+    m->vms = host->vms;
+    m->added_ms = host->added_ms;
+    const struct fleet_host *session = fleet_find(c->fleet, host->name);
+    bool up = session && fleet_up(c->fleet, session, now_ms);
+    m->state = up           ? DROVER__HOST_STATE__HOST_UP
+               : host->seen ? DROVER__HOST_STATE__HOST_UNREACHABLE
+                            : DROVER__HOST_STATE__HOST_NEW;
+    if (!session)
+        return m;
+    struct load peak = samples_peak(&session->samples);
+    m->load = pb_new(&drover__load__descriptor);
+    m->peak = pb_new(&drover__load__descriptor);
+    load_write(&session->load, m->load);
+    load_write(&peak, m->peak);
+    m->lease_left_ms = fleet_lease_left_ms(c->fleet, session, now_ms);
+    pb_free(m->facts);
+    m->facts = pb_copy(session->facts);
+    return m;
+}
+
+static void host_list(struct api_call *call)
+{
+    const Drover__HostListRequest *request = (const void *)call->message;
+    struct err err;
+    struct state_host one, *hosts = NULL;
+    cleanup_pb Drover__HostListReply *reply = pb_new(&drover__host_list_reply__descriptor);
+    if (request->name[0]) {
+        if (api_host(call, request->name, &err) < 0) {
+            api_fail(call, &err);
+            return;
+        }
+        if (state_host(call->c->state, request->name, &one))
+            PB_ADD(reply, hosts, host_message(call->c, &one));
+    } else {
+        uint32_t limit = api_limit(request->limit, LIST_MAX);
+        size_t count = state_hosts(call->c->state, request->after, limit + 1, &hosts);
+        reply->more = count > limit;
+        for (size_t i = 0; i < count && i < limit; i++)
+            PB_ADD(reply, hosts, host_message(call->c, &hosts[i]));
+        free(hosts);
+    }
+    api_reply(call, reply);
+}
+
+/* --- members
+ * ---------------------------------------------------------------------------------------------------------- */
+
+static Drover__MemberPut *member_put(
+    const char *name, const uint8_t key[KEY_BYTES], const char *raft_address, const char *api_address)
+{
+    Drover__MemberPut *m = pb_new(&drover__member_put__descriptor);
+    pb_string(&m->name, name);
+    pb_bytes(&m->public_key, key, KEY_BYTES);
+    pb_string(&m->raft_address, raft_address);
+    pb_string(&m->api_address, api_address);
+    return m;
+}
+
+static void member_add(struct api_call *call)
+{
+    const Drover__MemberAddRequest *request = (const void *)call->message;
+    struct err err;
+    struct state_member member;
+    struct state_counts counts;
+    uint8_t key[KEY_BYTES];
+    state_counts(call->c->state, &counts);
+    int rc = validate_name("member", request->name, &err);
+    if (rc == 0 && state_member(call->c->state, request->name, &member))
+        rc = err_set(&err, ERR_EXISTS, "member %s exists already; `drover cluster status` shows all", member.name);
+    if (rc == 0 && counts.members >= OPTIONS_MEMBERS_MAX)
+        rc = err_set(&err, ERR_CAPACITY, "a cluster has at most %d members", OPTIONS_MEMBERS_MAX);
+    if (rc == 0 &&
+        (validate_address(request->raft_address, &err) < 0 || validate_address(request->api_address, &err) < 0 ||
+            new_key(call, request->public_key, &err, key) < 0))
+        rc = err_wrap(&err, "member %s", request->name);
+    if (rc < 0) {
+        api_fail(call, &err);
+        return;
+    }
+    Drover__JobCreate *create = api_job_new(DROVER__JOB_KIND__JOB_MEMBER_ADD, request->name);
+    create->data->member = member_put(request->name, key, request->raft_address, request->api_address);
+    PB_ADD(create->data, effects, effect_member_put(request->name, key, request->raft_address, request->api_address));
+    job_add_steps(create, false);
+    api_job(call, create);
+}
+
+static void member_remove(struct api_call *call)
+{
+    const Drover__MemberRemoveRequest *request = (const void *)call->message;
+    struct err err;
+    struct state_member member;
+    struct state_counts counts;
+    state_counts(call->c->state, &counts);
+    int rc = validate_name("member", request->name, &err);
+    if (rc == 0 && !state_member(call->c->state, request->name, &member))
+        rc = err_set(&err, ERR_NOT_FOUND, "member %s does not exist; `drover cluster status` shows all", request->name);
+    if (rc == 0 && counts.members < 2)
+        rc = err_set(&err, ERR_STATE, "member %s is the only one left", request->name);
+    if (rc < 0) {
+        api_fail(call, &err);
+        return;
+    }
+    Drover__JobCreate *create = api_job_new(DROVER__JOB_KIND__JOB_MEMBER_REMOVE, member.name);
+    create->data->member = member_put(member.name, member.public_key, member.raft_address, member.api_address);
+    PB_ADD(create->data, effects, effect_member_delete(member.name));
+    job_add_steps(create, false);
+    api_job(call, create);
+}
+
+const struct api_method api_cluster_methods[] = {
+    {DROVER__METHOD__CLUSTER_STATUS, API_READ, &drover__cluster_status_request__descriptor, cluster_status},
+    {DROVER__METHOD__HOST_ADD, API_CHANGE, &drover__host_add_request__descriptor, host_add},
+    {DROVER__METHOD__HOST_REMOVE, API_CHANGE, &drover__host_remove_request__descriptor, host_remove},
+    {DROVER__METHOD__HOST_LIST, API_READ, &drover__host_list_request__descriptor, host_list},
+    {DROVER__METHOD__MEMBER_ADD, API_CHANGE, &drover__member_add_request__descriptor, member_add},
+    {DROVER__METHOD__MEMBER_REMOVE, API_CHANGE, &drover__member_remove_request__descriptor, member_remove},
+    {0},
+};

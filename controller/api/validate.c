@@ -1,0 +1,221 @@
+#include "controller/api/validate.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "controller/state/state.h"
+
+#define PATH_BYTES_MAX 1024
+#define MIB            (1u << 20)
+#define MEMORY_MIN     (16ull << 20)
+#define MEMORY_MAX     (4ull << 40)
+#define VCPUS_MAX      128
+#define DOWNTIME_MAX   600000u
+
+int validate_name(const char *what, const char *name, struct err *err)
+{
+    size_t len = strlen(name);
+    if (len == 0)
+        return err_set(err, ERR_INVALID, "%s: a name is needed", what);
+    if (len >= STATE_NAME_MAX)
+        return err_set(err, ERR_INVALID, "%s: the name '%.32s...' has %zu characters; up to %d are allowed", what, name,
+            len, STATE_NAME_MAX - 1);
+    for (const char *c = name; *c; c++)
+        if (!((*c >= 'a' && *c <= 'z') || (*c >= '0' && *c <= '9') || (*c == '-' && c != name))) {
+            if (validate_text(what, name, STATE_NAME_MAX, err) < 0)
+                return -1;
+            return err_set(err, ERR_INVALID,
+                "%s: the name '%s' may hold a-z, 0-9 and '-' only and must begin with a letter or digit", what, name);
+        }
+    return 0;
+}
+
+int validate_address(const char *address, struct err *err)
+{
+    char host[WIRE_ADDRESS_MAX];
+    uint8_t ip[16];
+    static const char scheme[] = "tcp://";
+    const char *colon = strrchr(address, ':');
+    size_t len = strlen(address);
+    if (len >= WIRE_ADDRESS_MAX || strncmp(address, scheme, sizeof scheme - 1) != 0 || !colon ||
+        colon < address + sizeof scheme)
+        goto bad;
+    snprintf(
+        host, sizeof host, "%.*s", (int)(colon - address - (long)(sizeof scheme - 1)), address + sizeof scheme - 1);
+    if (host[0] == '[' && host[strlen(host) - 1] == ']') {
+        host[strlen(host) - 1] = '\0';
+        if (inet_pton(AF_INET6, host + 1, ip) != 1)
+            goto bad;
+    } else if (inet_pton(AF_INET, host, ip) != 1) {
+        goto bad;
+    }
+    char *end;
+    unsigned long port = strtoul(colon + 1, &end, 10);
+    if (!isdigit((unsigned char)colon[1]) || *end || port > 65535)
+        goto bad;
+    return 0;
+bad:
+    return err_set(err, ERR_INVALID, "address '%.100s' is not of the form tcp://IP:PORT", address);
+}
+
+/* Length of the UTF-8 sequence at `s`; 0 when it is none (overlong forms and surrogates included). */
+static size_t utf8_length(const unsigned char *s)
+{
+    if (s[0] < 0x80)
+        return 1;
+    size_t len = s[0] >= 0xf0 && s[0] <= 0xf4 ? 4 : s[0] >= 0xe0 ? 3 : s[0] >= 0xc2 ? 2 : 0;
+    if (s[0] > 0xf4)
+        return 0;
+    for (size_t i = 1; i < len; i++)
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
+        (s[0] == 0xf4 && s[1] > 0x8f))
+        return 0;
+    return len;
+}
+
+int validate_text(const char *what, const char *text, size_t max, struct err *err)
+{
+    size_t len = strlen(text);
+    if (len > max)
+        return err_set(err, ERR_INVALID, "%s: %zu bytes are too many; up to %zu are allowed", what, len, max);
+    for (const unsigned char *s = (const unsigned char *)text; *s;) {
+        size_t step = utf8_length(s);
+        if (step == 0)
+            return err_set(err, ERR_INVALID, "%s: not valid UTF-8", what);
+        if (*s < 0x20 || *s == 0x7f || (*s == 0xc2 && s[1] < 0xa0))
+            return err_set(err, ERR_INVALID, "%s: control characters are not allowed", what);
+        s += step;
+    }
+    return 0;
+}
+
+static int validate_path(const char *what, const char *path, struct err *err)
+{
+    if (validate_text(what, path, PATH_BYTES_MAX, err) < 0)
+        return -1;
+    if (path[0] != '/')
+        return err_set(err, ERR_INVALID, "%s: '%.200s' is not an absolute path", what, path);
+    for (const char *part = path; part; part = strchr(part + 1, '/')) {
+        size_t len = strcspn(part + 1, "/");
+        if (len == 2 && strncmp(part + 1, "..", 2) == 0)
+            return err_set(err, ERR_INVALID, "%s: '%.200s' must not have '..' in it", what, path);
+    }
+    return 0;
+}
+
+static int validate_mac(const char *mac, struct err *err)
+{
+    bool good = strlen(mac) == 17;
+    for (int i = 0; good && i < 17; i++)
+        good = i % 3 == 2 ? mac[i] == ':' : isxdigit((unsigned char)mac[i]) != 0;
+    if (!good)
+        return err_set(err, ERR_INVALID, "NIC: MAC address '%.32s' is not of the form 52:54:00:12:34:56", mac);
+    char first[3] = {mac[0], mac[1], '\0'};
+    if (strtoul(first, NULL, 16) & 1)
+        return err_set(
+            err, ERR_INVALID, "NIC: MAC address '%s' is a multicast address; its first byte must be even", mac);
+    if (strcmp(mac, "00:00:00:00:00:00") == 0)
+        return err_set(err, ERR_INVALID, "NIC: MAC address '%s' is not an address", mac);
+    return 0;
+}
+
+/* What becomes part of QEMU's command line as a word: nothing that could be more than a word. */
+static int validate_word(const char *what, const char *text, struct err *err)
+{
+    if (strlen(text) >= STATE_NAME_MAX)
+        return err_set(err, ERR_INVALID, "%s: '%.32s...' is too long; up to %d characters are allowed", what, text,
+            STATE_NAME_MAX - 1);
+    for (const char *c = text; *c; c++)
+        if (!isalnum((unsigned char)*c) && !strchr("-_.,+=", *c)) {
+            if (validate_text(what, text, STATE_NAME_MAX, err) < 0)
+                return -1;
+            return err_set(err, ERR_INVALID, "%s: '%s' may hold letters, digits and - _ . , + = only", what, text);
+        }
+    return 0;
+}
+
+static int validate_disks(const Drover__VmSpec *spec, struct err *err)
+{
+    if (spec->n_disks > VALIDATE_DISKS_MAX)
+        return err_set(err, ERR_INVALID, "VM %s: %zu disks are too many; up to %d are allowed", spec->name,
+            spec->n_disks, VALIDATE_DISKS_MAX);
+    for (size_t i = 0; i < spec->n_disks; i++) {
+        const Drover__Disk *disk = spec->disks[i];
+        if (validate_path("disk", disk->path, err) < 0)
+            return -1;
+        if (disk->format[0] && strcmp(disk->format, "raw") != 0 && strcmp(disk->format, "qcow2") != 0)
+            return err_set(
+                err, ERR_INVALID, "disk %.200s: format '%.32s' is not raw or qcow2", disk->path, disk->format);
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(spec->disks[k]->path, disk->path) == 0)
+                return err_set(err, ERR_INVALID, "disk %.200s is there twice", disk->path);
+    }
+    return 0;
+}
+
+static int validate_nics(const Drover__VmSpec *spec, struct err *err)
+{
+    if (spec->n_nics > VALIDATE_NICS_MAX)
+        return err_set(err, ERR_INVALID, "VM %s: %zu NICs are too many; up to %d are allowed", spec->name, spec->n_nics,
+            VALIDATE_NICS_MAX);
+    for (size_t i = 0; i < spec->n_nics; i++) {
+        if (spec->nics[i]->network[0] && validate_name("network", spec->nics[i]->network, err) < 0)
+            return -1;
+        if (spec->nics[i]->mac[0] && validate_mac(spec->nics[i]->mac, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int validate_boot(const Drover__VmSpec *spec, struct err *err)
+{
+    if (!spec->kernel[0] && spec->n_disks == 0)
+        return err_set(err, ERR_INVALID, "VM %s has nothing to boot from; give it a disk or a kernel", spec->name);
+    if (!spec->kernel[0] && (spec->initrd[0] || spec->cmdline[0]))
+        return err_set(err, ERR_INVALID, "VM %s: an initrd or a command line needs a kernel", spec->name);
+    if ((spec->kernel[0] && validate_path("kernel", spec->kernel, err) < 0) ||
+        (spec->initrd[0] && validate_path("initrd", spec->initrd, err) < 0))
+        return -1;
+    return validate_text("kernel command line", spec->cmdline, VALIDATE_CMDLINE_MAX, err);
+}
+
+int validate_vm_spec(const Drover__VmSpec *spec, struct err *err)
+{
+    if (!spec)
+        return err_set(err, ERR_INVALID, "VM: what it should be is missing");
+    if (validate_name("VM", spec->name, err) < 0)
+        return -1;
+    if (spec->vcpus < 1 || spec->vcpus > VCPUS_MAX)
+        return err_set(err, ERR_INVALID, "VM %s: %u vCPUs; 1 to %d are allowed", spec->name, spec->vcpus, VCPUS_MAX);
+    if (spec->memory_bytes < MEMORY_MIN || spec->memory_bytes > MEMORY_MAX || spec->memory_bytes % MIB)
+        return err_set(err, ERR_INVALID,
+            "VM %s: %" PRIu64 " bytes of memory; whole MiB from 16 MiB to 4 TiB are allowed", spec->name,
+            spec->memory_bytes);
+    if (spec->max_downtime_ms > DOWNTIME_MAX)
+        return err_set(err, ERR_INVALID, "VM %s: a downtime of %u ms; up to %u are allowed", spec->name,
+            spec->max_downtime_ms, DOWNTIME_MAX);
+    if (validate_disks(spec, err) < 0 || validate_nics(spec, err) < 0 || validate_boot(spec, err) < 0)
+        return -1;
+    return validate_word("CPU model", spec->cpu_model, err);
+}
+
+int validate_migration_options(const Drover__MigrationOptions *o, struct err *err)
+{
+    if (!o)
+        return 0;
+    if (o->max_downtime_ms > DOWNTIME_MAX)
+        return err_set(
+            err, ERR_INVALID, "migration: a downtime of %u ms; up to %u are allowed", o->max_downtime_ms, DOWNTIME_MAX);
+    if (o->bandwidth_bytes_per_s && o->bandwidth_bytes_per_s < MIB)
+        return err_set(err, ERR_INVALID,
+            "migration: a bandwidth of %" PRIu64 " bytes/s; at least 1 MiB/s, or 0 for no limit",
+            o->bandwidth_bytes_per_s);
+    if (o->max_rounds > 1000)
+        return err_set(err, ERR_INVALID, "migration: %u rounds; up to 1000 are allowed", o->max_rounds);
+    return 0;
+}

@@ -1,0 +1,63 @@
+#include "controller/fleet/reconcile.h"
+
+#include <string.h>
+
+static struct reconcile_decision decide(enum reconcile_act act, const char *why)
+{
+    return (struct reconcile_decision){act, why};
+}
+
+static bool has_ended(Drover__PartitionState state)
+{
+    return state == DROVER__PARTITION_STATE__PARTITION_STOPPED || state == DROVER__PARTITION_STATE__PARTITION_FAILED;
+}
+
+static struct reconcile_decision owner_reports(const struct fleet_partition *p, const struct state_vm *vm)
+{
+    if (p->state == DROVER__PARTITION_STATE__PARTITION_IN_DOUBT && p->generation < vm->generation)
+        return decide(RECONCILE_RESUME, "its hand-over was taken back");
+    if (p->generation == vm->generation) {
+        if (p->state == DROVER__PARTITION_STATE__PARTITION_IN_DOUBT)
+            return decide(RECONCILE_RENEW, "its hand-over was taken back");
+        if (has_ended(p->state))
+            return decide(RECONCILE_RELEASE, "its partition has ended");
+        return decide(RECONCILE_NOTHING, "as it should be");
+    }
+    /* The owner under another generation than the log's: maybe the only instance. */
+    if (has_ended(p->state) && p->generation < vm->generation)
+        return decide(RECONCILE_END, "what is left of an old generation");
+    return decide(RECONCILE_WARN, "its owner runs another generation");
+}
+
+static struct reconcile_decision stranger_reports(const struct fleet_partition *p, const struct state_vm *vm)
+{
+    if (p->generation < vm->generation)
+        return decide(RECONCILE_END, "an old generation on a host that does not own it");
+    if (p->state == DROVER__PARTITION_STATE__PARTITION_INCOMING || has_ended(p->state))
+        return decide(RECONCILE_END, "left over from a migration that is over");
+    return decide(RECONCILE_WARN, "a host that does not own it runs the present generation");
+}
+
+struct reconcile_decision reconcile_partition(
+    const char *host, const struct fleet_partition *p, const struct state_vm *vm, uint64_t now_ms)
+{
+    if (!vm) {
+        if (now_ms - p->first_ms < RECONCILE_UNKNOWN_MS && !has_ended(p->state))
+            return decide(RECONCILE_NOTHING, "unknown, but maybe not for long");
+        return decide(RECONCILE_END, "no such VM");
+    }
+    if (vm->job_id)
+        return decide(RECONCILE_NOTHING, "a job has it");
+    if (vm->hand_over_id[0])
+        return decide(RECONCILE_NOTHING, "it may be handed over");
+    if (p->state == DROVER__PARTITION_STATE__PARTITION_NONE || p->state == DROVER__PARTITION_STATE__PARTITION_STOPPING)
+        return decide(RECONCILE_NOTHING, "about to end");
+    return strcmp(vm->owner, host) == 0 ? owner_reports(p, vm) : stranger_reports(p, vm);
+}
+
+struct reconcile_decision reconcile_missing(const struct state_vm *vm, uint32_t reports)
+{
+    if (vm->job_id || vm->hand_over_id[0] || reports < RECONCILE_MISSING)
+        return decide(RECONCILE_NOTHING, "too early to say");
+    return decide(RECONCILE_RELEASE, "its owner has no partition of it");
+}

@@ -1,0 +1,334 @@
+#include "controller/jobs/job.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "controller/jobs/step.h"
+
+/* The kinds and the names of their steps. Steps of an optimizer.apply are named by its moves. */
+static const struct {
+    Drover__JobKind kind;
+    const char *name;
+    const char *steps[6];
+} kinds[] = {
+    {DROVER__JOB_KIND__JOB_VM_CREATE, "vm create", {"record"}},
+    {DROVER__JOB_KIND__JOB_VM_START, "vm start", {"place", "start"}},
+    {DROVER__JOB_KIND__JOB_VM_STOP, "vm stop", {"stop"}},
+    {DROVER__JOB_KIND__JOB_VM_DELETE, "vm delete", {"delete"}},
+    {DROVER__JOB_KIND__JOB_VM_MIGRATE, "vm migrate", {"preflight", "prepare", "allow", "move", "finish"}},
+    {DROVER__JOB_KIND__JOB_HOST_ADD, "host add", {"record"}},
+    {DROVER__JOB_KIND__JOB_HOST_REMOVE, "host remove", {"record"}},
+    {DROVER__JOB_KIND__JOB_OPTIMIZER_APPLY, "optimizer apply", {NULL}},
+    {DROVER__JOB_KIND__JOB_OPTIMIZER_SET, "optimizer set", {"record"}},
+    {DROVER__JOB_KIND__JOB_MEMBER_ADD, "member add", {"record", "join"}},
+    {DROVER__JOB_KIND__JOB_MEMBER_REMOVE, "member remove", {"leave", "forget"}},
+};
+
+const char *job_kind_name(Drover__JobKind kind)
+{
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (kinds[i].kind == kind)
+            return kinds[i].name;
+    return "job";
+}
+
+void job_add_steps(Drover__JobCreate *create, bool start)
+{
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        for (size_t n = 0; kinds[i].kind == create->kind && kinds[i].steps[n]; n++)
+            PB_ADD(create, steps, mem_strdup(kinds[i].steps[n]));
+    if (!start)
+        return;
+    PB_ADD(create, steps, mem_strdup("place"));
+    PB_ADD(create, steps, mem_strdup("start"));
+}
+
+static const struct job_step_kind *step_kind(const struct job *job)
+{
+    static const struct job_step_kind *const tables[] = {vm_steps, migrate_steps, cluster_steps};
+    ENSURE(job->log.step < job->log.job->n_steps);
+    const char *name = job->log.job->steps[job->log.step]->name;
+    for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
+        for (const struct job_step_kind *k = tables[t]; k->run; k++)
+            if (k->kind == job->log.job->kind && (!k->name || strcmp(k->name, name) == 0))
+                return k;
+    return NULL;
+}
+
+static void note_outcome(struct job *job, const struct job_event *event)
+{
+    bool source = strcmp(event->host, job->log.data->from_host) == 0;
+    if (!source && strcmp(event->host, job->log.data->host) != 0)
+        return;
+    struct job_side *side = source ? &job->source : &job->destination;
+    side->heard = true;
+    side->outcome = event->outcome->outcome;
+    if (event->outcome->error)
+        pb_error_get(event->outcome->error, &side->error);
+    if (event->outcome->record && (source || !job->record)) {
+        pb_free(job->record);
+        job->record = pb_copy(event->outcome->record);
+        job_record_bound(job->record);
+    }
+}
+
+#define RECORD_ROUNDS_MAX 200
+#define RECORD_TEXT_MAX   128
+
+void job_record_bound(Drover__MigrationRecord *record)
+{
+    char **texts[] = {&record->migration_id, &record->from_host, &record->to_host, &record->mode, &record->tracker,
+        &record->source_hash, &record->destination_hash};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (strlen(*texts[i]) > RECORD_TEXT_MAX)
+            (*texts[i])[RECORD_TEXT_MAX] = '\0';
+    while (record->n_rounds > RECORD_ROUNDS_MAX)
+        pb_free(record->rounds[--record->n_rounds]);
+}
+
+void job_step(struct job *job, const struct job_env *env, const struct job_event *event, struct job_action *out)
+{
+    struct job_ctx ctx = {job, env, event, out};
+    *out = (struct job_action){.act = ACT_KEEP};
+    Drover__JobState state = job->log.job->state;
+    if (event->type == JOB_OUTCOME)
+        note_outcome(job, event);
+    if (event->type == JOB_OUTCOME && (job->committing || state != DROVER__JOB_STATE__JOB_RUNNING))
+        return;
+    if (state != DROVER__JOB_STATE__JOB_RUNNING && state != DROVER__JOB_STATE__JOB_CANCELLING)
+        return;
+    if (event->type == JOB_ENTER) {
+        job->phase = 0;
+        job->attempts = 0;
+        job->since_ms = event->now_ms;
+        job->waiting[0] = '\0';
+    }
+    const struct job_step_kind *kind = step_kind(job);
+    struct err unknown;
+    if (!kind) {
+        err_set(
+            &unknown, ERR_UNSUPPORTED, "step %s is unknown to this version", job->log.job->steps[job->log.step]->name);
+        job_fail(&ctx, &unknown);
+    } else if (event->type == JOB_REFUSED && state == DROVER__JOB_STATE__JOB_RUNNING) {
+        job_fail(&ctx, event->err);
+    } else if (event->type == JOB_REFUSED) {
+        job_wait(&ctx, 1000, "%.200s", event->err->message);
+    } else if (state == DROVER__JOB_STATE__JOB_RUNNING) {
+        kind->run(&ctx);
+    } else if (kind->undo) {
+        kind->undo(&ctx);
+    } else {
+        job_undone(&ctx, "nothing had been done");
+    }
+    ENSURE(out->act != ACT_KEEP || event->type == JOB_OUTCOME);
+}
+
+void job_action_clear(struct job_action *action)
+{
+    pb_free(action->update);
+    pb_free(action->request);
+    *action = (struct job_action){0};
+}
+
+void job_clear(struct job *job)
+{
+    state_job_clear(&job->log);
+    pb_free(job->record);
+    *job = (struct job){0};
+}
+
+/* --- what steps say --------------------------------------------------------------------------------------------------
+ */
+
+static Drover__JobUpdate *update_new(struct job_ctx *ctx, Drover__JobState state, uint32_t step)
+{
+    Drover__JobUpdate *update = pb_new(&drover__job_update__descriptor);
+    update->job_id = ctx->job->log.job->id;
+    update->revision = ctx->job->log.revision;
+    update->state = state;
+    update->step = step;
+    ctx->out->act = ACT_COMMIT;
+    ctx->out->update = update;
+    ctx->job->waiting[0] = '\0';
+    return update;
+}
+
+void job_update_step(Drover__JobUpdate *update, uint32_t number, Drover__StepState state, const char *detail)
+{
+    Drover__StepUpdate *step = pb_new(&drover__step_update__descriptor);
+    step->number = number;
+    step->state = state;
+    pb_string(&step->detail, detail);
+    PB_ADD(update, steps, step);
+}
+
+Drover__JobUpdate *job_done(struct job_ctx *ctx, const char *fmt, ...)
+{
+    char detail[512];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(detail, sizeof detail, fmt, args);
+    va_end(args);
+    uint32_t step = ctx->job->log.step;
+    bool last = step + 1 == ctx->job->log.job->n_steps;
+    Drover__JobUpdate *update = last ? update_new(ctx, DROVER__JOB_STATE__JOB_SUCCEEDED, step)
+                                     : update_new(ctx, DROVER__JOB_STATE__JOB_RUNNING, step + 1);
+    job_update_step(update, step, DROVER__STEP_STATE__STEP_DONE, detail);
+    if (!last)
+        job_update_step(update, step + 1, DROVER__STEP_STATE__STEP_RUNNING, "");
+    return update;
+}
+
+static void skip_rest(struct job_ctx *ctx, Drover__JobUpdate *update)
+{
+    for (uint32_t i = ctx->job->log.step + 1; i < ctx->job->log.job->n_steps; i++)
+        job_update_step(update, i, DROVER__STEP_STATE__STEP_SKIPPED, "");
+}
+
+void job_fail(struct job_ctx *ctx, const struct err *err)
+{
+    const struct job_step_kind *kind = step_kind(ctx->job);
+    bool undo = kind && kind->undo;
+    uint32_t step = ctx->job->log.step;
+    Drover__JobUpdate *update =
+        update_new(ctx, undo ? DROVER__JOB_STATE__JOB_CANCELLING : DROVER__JOB_STATE__JOB_FAILED, step);
+    job_update_step(update, step, DROVER__STEP_STATE__STEP_FAILED, err->message);
+    if (!undo)
+        skip_rest(ctx, update);
+    update->error = pb_error(err);
+}
+
+Drover__JobUpdate *job_undone(struct job_ctx *ctx, const char *fmt, ...)
+{
+    char detail[512];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(detail, sizeof detail, fmt, args);
+    va_end(args);
+    const Drover__Job *job = ctx->job->log.job;
+    bool cancelled = job->error && err_from_name(job->error->code) == ERR_CANCELLED;
+    uint32_t step = ctx->job->log.step;
+    Drover__JobUpdate *update =
+        update_new(ctx, cancelled ? DROVER__JOB_STATE__JOB_CANCELLED : DROVER__JOB_STATE__JOB_FAILED, step);
+    if (job->steps[step]->state == DROVER__STEP_STATE__STEP_RUNNING)
+        job_update_step(update, step, DROVER__STEP_STATE__STEP_UNDONE, detail);
+    skip_rest(ctx, update);
+    return update;
+}
+
+Drover__JobUpdate *job_resume(struct job_ctx *ctx, uint32_t step)
+{
+    Drover__JobUpdate *update = update_new(ctx, DROVER__JOB_STATE__JOB_RUNNING, step);
+    struct err none = {.code = ERR_NONE};
+    update->error = pb_error(&none);
+    job_update_step(update, step, DROVER__STEP_STATE__STEP_RUNNING, "");
+    return update;
+}
+
+Drover__JobData *job_update_data(struct job_ctx *ctx, Drover__JobUpdate *update)
+{
+    if (!update->data)
+        update->data = pb_copy(ctx->job->log.data);
+    return update->data;
+}
+
+void job_call(struct job_ctx *ctx, const char *host, uint32_t method, void *request, uint32_t deadline_ms)
+{
+    ctx->out->act = ACT_CALL;
+    snprintf(ctx->out->host, sizeof ctx->out->host, "%s", host);
+    ctx->out->method = method;
+    ctx->out->request = request;
+    ctx->out->deadline_ms = deadline_ms;
+}
+
+static void wait_for(struct job_ctx *ctx, uint32_t ms, const char *fmt, va_list args)
+{
+    ctx->out->act = ACT_WAIT;
+    ctx->out->timer_ms = ms;
+    vsnprintf(ctx->job->waiting, sizeof ctx->job->waiting, fmt, args);
+}
+
+void job_wait(struct job_ctx *ctx, uint32_t ms, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    wait_for(ctx, ms, fmt, args);
+    va_end(args);
+}
+
+void job_back_off(struct job_ctx *ctx, const char *fmt, ...)
+{
+    uint32_t shift = ctx->job->attempts < 5 ? ctx->job->attempts : 5;
+    ctx->job->attempts++;
+    va_list args;
+    va_start(args, fmt);
+    wait_for(ctx, 150u << shift, fmt, args);
+    va_end(args);
+}
+
+bool job_within(const struct job_ctx *ctx, uint32_t ms)
+{
+    return ctx->event->now_ms - ctx->job->since_ms < ms;
+}
+
+/* --- what several steps need
+ * ------------------------------------------------------------------------------------------ */
+
+Drover__ActionKey *job_key(const struct job_ctx *ctx)
+{
+    Drover__ActionKey *key = pb_new(&drover__action_key__descriptor);
+    key->job_id = ctx->job->log.job->id;
+    key->step = ctx->job->log.step;
+    return key;
+}
+
+bool job_vm(const struct job_ctx *ctx, struct state_vm *out)
+{
+    return state_vm(ctx->env->state, job_data(ctx)->vm_id, out);
+}
+
+bool job_host_ready(struct job_ctx *ctx, const char *name, struct job_host *out)
+{
+    struct err err;
+    struct job_host host;
+    if (!ctx->env->host(ctx->env->user, name, &host)) {
+        err_set(&err, ERR_NOT_FOUND, "host %s does not exist; `drover host list` shows all", name);
+        job_fail(ctx, &err);
+        return false;
+    }
+    if (host.up && host.facts) {
+        *out = host;
+        return true;
+    }
+    if (job_within(ctx, JOB_SETTLE_MS)) {
+        job_wait(ctx, 300, "waiting for host %s", name);
+        return false;
+    }
+    err_set(&err, ERR_UNAVAILABLE, "host %s is not reachable; see `drover host list`", name);
+    job_fail(ctx, &err);
+    return false;
+}
+
+int job_host_fits(const struct job_ctx *ctx, const char *name, const struct job_host *host, const struct state_vm *vm,
+    struct err *err)
+{
+    uint64_t capacity = host->facts->capacity ? host->facts->capacity->memory_bytes : 0;
+    uint64_t promised = state_memory_promised(ctx->env->state, name);
+    if (capacity && (promised > capacity || vm->memory_bytes > capacity - promised))
+        return err_set(err, ERR_CAPACITY,
+            "host %s has %" PRIu64 " MiB of memory left, VM %s needs %" PRIu64 "; choose another host", name,
+            (promised > capacity ? 0 : capacity - promised) >> 20, vm->name, vm->memory_bytes >> 20);
+    return 0;
+}
+
+void job_call_end_partition(struct job_ctx *ctx, const char *host, uint64_t generation)
+{
+    Drover__PartitionStopRequest *request = pb_new(&drover__partition_stop_request__descriptor);
+    request->key = job_key(ctx);
+    pb_string(&request->vm_id, job_data(ctx)->vm_id);
+    request->generation = generation;
+    request->force = true;
+    job_call(ctx, host, DROVER__METHOD__PARTITION_STOP, request, JOB_CALL_MS);
+}

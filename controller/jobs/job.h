@@ -1,0 +1,118 @@
+/* Jobs, decided: every change of the cluster as a row of named steps, driven by one pure function.
+ *
+ *   event -> job_step(job, env, event) -> one action       the runner (runner.h) does the action and brings the next
+ * event
+ *
+ * What must survive a leader is in the log (struct state_job: state, step, data); what the function remembers besides
+ * may be lost at any time. Each commit ends a step and begins the next in one command, so a step's intent is in the log
+ * before it acts. JOB_ENTER tells that the durable part is new: the present step begins, or begins again under a new
+ * leader, or has been cancelled. Whatever a step asks of a host is idempotent and keyed by (job, step).
+ *
+ *   RUNNING --step failed, or cancelled--> CANCELLING (undoing) --undone--> FAILED or CANCELLED
+ *      '--last step done--> SUCCEEDED          '--too late to undo--> RUNNING
+ *
+ * No I/O and no clock: the time comes with the event. Reads the applied state (in memory) and the fleet through `env`.
+ */
+#ifndef CONTROLLER_JOBS_JOB_H
+#define CONTROLLER_JOBS_JOB_H
+
+#include "controller/state/state.h"
+#include "proto/host.pb-c.h"
+
+/* What a job may know of a host. */
+struct job_host {
+    bool up;
+    const Drover__HostFacts *facts; /* lent until the next event; NULL: never told */
+};
+
+struct job_partition {
+    Drover__PartitionState state;
+    uint64_t generation;
+    uint64_t uptime_ms;
+};
+
+struct job_env {
+    struct state *state;
+    void *user;
+    /* False: no such host. */
+    bool (*host)(void *user, const char *name, struct job_host *out);
+    /* The host's last report of a VM's partition; false: none. */
+    bool (*partition)(void *user, const char *host, const char *vm_id, struct job_partition *out);
+    /* Where the VM should go, not to `exclude` (may be empty), and why. ERR_UNAVAILABLE: no host is up. */
+    int (*place)(void *user, const char *vm_id, const char *exclude, struct err *err, char host[STATE_NAME_MAX],
+        char reason[256]);
+};
+
+/* What one side of a migration has said of it. */
+struct job_side {
+    bool heard;
+    Drover__MigrationOutcome outcome;
+    struct err error;
+};
+
+struct job {
+    struct state_job log; /* as of the last commit that was seen; owned */
+    /* The rest is this leader's own and starts at zero. */
+    int phase;         /* within the step; 0 when it is entered */
+    uint64_t since_ms; /* when the step was entered */
+    uint32_t attempts; /* in vain, since the last success */
+    bool committing;   /* an update is on its way into the log; kept by the runner */
+    bool started;      /* migrations: the source engine has taken the order */
+    struct job_side source, destination;
+    Drover__MigrationRecord *record; /* owned; merged of what both sides told */
+    char waiting[256];               /* what it waits for, for people; empty: nothing */
+};
+
+enum job_event_type {
+    JOB_ENTER,   /* the durable part is new */
+    JOB_REFUSED, /* the last commit's premise did not hold: err */
+    JOB_REPLY,   /* to the last call: err, or body */
+    JOB_TIMER,   /* the last wait is over */
+    JOB_OUTCOME, /* a host told how a migration ended, unasked */
+};
+
+struct job_event {
+    enum job_event_type type;
+    uint64_t now_ms;
+    const struct err *err; /* NULL: none */
+    const uint8_t *body;
+    size_t len;
+    const char *host;                             /* OUTCOME: who says so */
+    const Drover__MigrateOutcomeRequest *outcome; /* OUTCOME */
+};
+
+enum job_act {
+    ACT_KEEP,          /* nothing new: go on waiting for what is under way */
+    ACT_WAIT,          /* for timer_ms */
+    ACT_COMMIT,        /* update */
+    ACT_CALL,          /* host, method, request, deadline_ms */
+    ACT_MEMBER_ADD,    /* member */
+    ACT_MEMBER_REMOVE, /* member's name */
+};
+
+struct job_action {
+    enum job_act act;
+    uint32_t timer_ms;
+    Drover__JobUpdate *update;
+    char host[STATE_NAME_MAX];
+    uint32_t method;
+    void *request;
+    uint32_t deadline_ms;
+    const Drover__MemberPut *member; /* lent: of the job's data */
+};
+
+/* Cuts what a host wrote into a record to sizes that fit the log. */
+void job_record_bound(Drover__MigrationRecord *record);
+
+/* Decides. What the action holds is the caller's: job_action_clear(). */
+void job_step(struct job *job, const struct job_env *env, const struct job_event *event, struct job_action *out);
+void job_action_clear(struct job_action *action);
+/* Frees what the job owns. */
+void job_clear(struct job *job);
+/* "vm migrate". Lent. */
+const char *job_kind_name(Drover__JobKind kind);
+
+/* The names of a kind's steps, for JobCreate; `start` is for a VM that is started right after it was made. */
+void job_add_steps(Drover__JobCreate *create, bool start);
+
+#endif

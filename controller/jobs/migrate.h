@@ -1,0 +1,28 @@
+/* Private to jobs/: what the steps of a migration and their undoing share. */
+#ifndef CONTROLLER_JOBS_MIGRATE_H
+#define CONTROLLER_JOBS_MIGRATE_H
+
+#include "controller/jobs/step.h"
+
+#define MIGRATE_POLL_MS     2000u
+#define MIGRATE_CALL_MS     10000u
+#define MIGRATE_LOST_MS     120000u /* without a word from the source, the destination is made to decide */
+#define MIGRATE_FAREWELL_MS 10000u  /* how long the end of a job waits for a host whose part no longer matters */
+
+/* MIGRATE_QUERY to the job's source or destination host. */
+void migrate_ask_source(struct job_ctx *ctx);
+void migrate_ask_destination(struct job_ctx *ctx, bool fence);
+/* Takes in the answer to a query or a cancel of `side`; false when there is none, or nonsense (`err` says). */
+bool migrate_note_reply(struct job_ctx *ctx, struct job_side *side, struct err *err);
+/* The destination owns the VM, or the source knows it from the destination. */
+bool migrate_taken(const struct job *job);
+/* Commits that the destination owns the VM: `move` is done, `finish` begins. */
+void migrate_commit_taken(struct job_ctx *ctx);
+/* Puts the record, as far as it is known, into the update. */
+void migrate_update_record(struct job_ctx *ctx, Drover__JobUpdate *update);
+
+void migrate_undo(struct job_ctx *ctx);
+/* Cancelled in `finish`: the VM has moved, so go on. */
+void migrate_undo_finish(struct job_ctx *ctx);
+
+#endif

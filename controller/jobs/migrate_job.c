@@ -1,0 +1,410 @@
+/* vm migrate: preflight -> prepare -> allow -> move -> finish. The ownership protocol of ARCHITECTURE.md as steps; what
+ * to do about each way it can break off is in migrate_undo.c.
+ *
+ * From `move` on the two hosts finish without the controllers. The controllers only listen (outcomes), ask (queries),
+ * and put into the log what the hosts have decided among themselves. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "controller/jobs/migrate.h"
+
+#define SETTLE_WAIT_MS 300u
+#define DOWNTIME_MS    30u /* the cluster's default promise */
+
+static int preflight_hosts(
+    const char *from, const struct job_host *a, const char *to, const struct job_host *b, struct err *err)
+{
+    const Drover__HostFacts *fa = a->facts, *fb = b->facts;
+    if (strcmp(fa->accelerator, fb->accelerator) != 0)
+        return err_set(err, ERR_UNSUPPORTED,
+            "host %s uses %s and host %s uses %s; choose a host with the same accelerator", from, fa->accelerator, to,
+            fb->accelerator);
+    if (strcmp(fa->tracker, "none") == 0 || !fa->tracker[0])
+        return err_set(err, ERR_UNSUPPORTED, "host %s cannot track dirty pages (Linux 6.7 or later is needed)", from);
+    bool machine = fa->n_machine_types == 0 || fb->n_machine_types == 0;
+    for (size_t i = 0; i < fb->n_machine_types && !machine; i++)
+        machine = strcmp(fb->machine_types[i], fa->machine_types[0]) == 0;
+    if (!machine)
+        return err_set(err, ERR_UNSUPPORTED,
+            "host %s has no machine type %s, which host %s uses; install the same QEMU on both", to,
+            fa->machine_types[0], from);
+    return 0;
+}
+
+/* Where to: what was asked for, or what placement says. False: the job waits or has failed. */
+static bool preflight_target(struct job_ctx *ctx, const struct state_vm *vm, char to[STATE_NAME_MAX], char reason[256])
+{
+    struct err err;
+    snprintf(to, STATE_NAME_MAX, "%s", job_data(ctx)->host);
+    snprintf(reason, 256, "as asked");
+    if (to[0])
+        return true;
+    if (ctx->env->place(ctx->env->user, vm->id, vm->owner, &err, to, reason) == 0)
+        return true;
+    if (err.code == ERR_UNAVAILABLE && job_within(ctx, JOB_SETTLE_MS))
+        job_wait(ctx, SETTLE_WAIT_MS, "%s", err.message);
+    else
+        job_fail(ctx, &err);
+    return false;
+}
+
+static void preflight_done(struct job_ctx *ctx, const struct state_vm *vm, const char *to, const char *reason)
+{
+    struct state_host host;
+    struct err err;
+    if (!state_host(ctx->env->state, to, &host)) {
+        err_set(&err, ERR_NOT_FOUND, "host %s does not exist; `drover host list` shows all", to);
+        job_fail(ctx, &err);
+        return;
+    }
+    Drover__JobUpdate *update = job_done(ctx, "from host %s to host %s: %s", vm->owner, to, reason);
+    Drover__JobData *data = job_update_data(ctx, update);
+    pb_string(&data->from_host, vm->owner);
+    pb_string(&data->host, to);
+    data->generation = vm->generation;
+    char key[KEY_TEXT];
+    key_format(host.public_key, key);
+    pb_string(&data->destination_key, key);
+    cleanup_pb Drover__VmSpec *spec = state_vm_spec(ctx->env->state, vm->id);
+    if (!data->options)
+        data->options = pb_new(&drover__migration_options__descriptor);
+    if (data->options->max_downtime_ms == 0)
+        data->options->max_downtime_ms = spec && spec->max_downtime_ms ? spec->max_downtime_ms : DOWNTIME_MS;
+}
+
+static void run_preflight(struct job_ctx *ctx)
+{
+    struct err err;
+    struct state_vm vm;
+    struct job_host from, to;
+    char target[STATE_NAME_MAX], reason[256];
+    struct job_partition partition;
+    if (ctx->event->type == JOB_OUTCOME)
+        return;
+    if (!job_vm(ctx, &vm) || !vm.owner[0]) {
+        err_set(&err, ERR_STATE, "VM %s does not run; start it first: `drover vm start %s`", ctx->job->log.job->target,
+            ctx->job->log.job->target);
+        job_fail(ctx, &err);
+        return;
+    }
+    if (!job_host_ready(ctx, vm.owner, &from) || !preflight_target(ctx, &vm, target, reason) ||
+        !job_host_ready(ctx, target, &to))
+        return;
+    bool reported = ctx->env->partition(ctx->env->user, vm.owner, vm.id, &partition);
+    bool runs = reported && partition.state == DROVER__PARTITION_STATE__PARTITION_RUNNING &&
+                partition.generation == vm.generation;
+    if (!runs && job_within(ctx, JOB_SETTLE_MS)) {
+        job_wait(ctx, SETTLE_WAIT_MS, "waiting until host %s reports VM %s as running", vm.owner, vm.name);
+        return;
+    }
+    int rc = 0;
+    if (!runs)
+        rc = err_set(&err, ERR_STATE, "VM %s is not reported as running by host %s; see `drover vm show %s`", vm.name,
+            vm.owner, vm.name);
+    else if (strcmp(vm.owner, target) == 0)
+        rc = err_set(&err, ERR_INVALID, "VM %s is on host %s already; choose another host", vm.name, target);
+    else if (preflight_hosts(vm.owner, &from, target, &to, &err) < 0 || job_host_fits(ctx, target, &to, &vm, &err) < 0)
+        rc = -1;
+    if (rc < 0)
+        job_fail(ctx, &err);
+    else
+        preflight_done(ctx, &vm, target, reason);
+}
+
+static void call_prepare(struct job_ctx *ctx)
+{
+    struct err err;
+    struct state_host from;
+    const Drover__JobData *data = job_data(ctx);
+    Drover__VmSpec *spec = state_vm_spec(ctx->env->state, data->vm_id);
+    if (!spec || !state_host(ctx->env->state, data->from_host, &from)) {
+        pb_free(spec);
+        err_set(&err, ERR_NOT_FOUND, "VM %s or host %s does not exist any more", ctx->job->log.job->target,
+            data->from_host);
+        job_fail(ctx, &err);
+        return;
+    }
+    Drover__MigratePrepareRequest *request = pb_new(&drover__migrate_prepare_request__descriptor);
+    request->key = job_key(ctx);
+    request->spec = spec;
+    pb_string(&request->migration_id, data->migration_id);
+    pb_string(&request->vm_id, data->vm_id);
+    request->generation = data->generation + 1;
+    char key[KEY_TEXT];
+    key_format(from.public_key, key);
+    pb_string(&request->source_key, key);
+    request->options = pb_copy(data->options);
+    struct job_partition partition;
+    if (ctx->env->partition(ctx->env->user, data->from_host, data->vm_id, &partition))
+        request->uptime_ms = partition.uptime_ms;
+    job_call(ctx, data->host, DROVER__METHOD__MIGRATE_PREPARE, request, JOB_CALL_MS);
+}
+
+/* The leave to hand over goes into the log only once the destination listens, and before the source hears of it. */
+static void run_prepare(struct job_ctx *ctx)
+{
+    const struct job_event *event = ctx->event;
+    const Drover__JobData *data = job_data(ctx);
+    if (event->type == JOB_OUTCOME)
+        return;
+    if (event->type != JOB_REPLY) {
+        call_prepare(ctx);
+        return;
+    }
+    if (event->err && err_retryable(event->err->code) && job_within(ctx, JOB_UNREACHABLE_MS)) {
+        job_back_off(ctx, "waiting for host %s: %.150s", data->host, event->err->message);
+        return;
+    }
+    if (event->err) {
+        job_fail(ctx, event->err);
+        return;
+    }
+    struct err err;
+    cleanup_pb Drover__MigratePrepareReply *reply =
+        pb_unpack(&drover__migrate_prepare_reply__descriptor, event->body, event->len);
+    if (!reply || !reply->address[0] || strlen(reply->address) >= WIRE_ADDRESS_MAX) {
+        err_set(&err, ERR_PROTOCOL, "host %s did not say where it listens", data->host);
+        job_fail(ctx, &err);
+        return;
+    }
+    Drover__JobUpdate *update = job_done(ctx, "host %s listens at %s", data->host, reply->address);
+    pb_string(&job_update_data(ctx, update)->address, reply->address);
+}
+
+static void run_allow(struct job_ctx *ctx)
+{
+    const Drover__JobData *data = job_data(ctx);
+    if (ctx->event->type == JOB_OUTCOME)
+        return;
+    Drover__JobUpdate *update = job_done(ctx, "host %s may hand over to host %s as generation %" PRIu64,
+        data->from_host, data->host, data->generation + 1);
+    PB_ADD(update, effects,
+        effect_hand_over_allow(data->vm_id, data->from_host, data->generation, data->migration_id, data->host));
+}
+
+/* --- move
+ * --------------------------------------------------------------------------------------------------------------- */
+
+enum move_phase {
+    MOVE_ASK,             /* ask the source how it stands: it may know more than a new leader */
+    MOVE_START,           /* it has been told to start */
+    MOVE_WATCH,           /* under way; outcomes come by themselves, polls see to it that none is missed */
+    MOVE_ASK_DESTINATION, /* the source is silent: maybe the other side knows */
+    MOVE_FENCE,           /* the destination is made to decide: taken, or never */
+};
+
+static void move_call_start(struct job_ctx *ctx)
+{
+    const Drover__JobData *data = job_data(ctx);
+    Drover__MigrateStartRequest *request = pb_new(&drover__migrate_start_request__descriptor);
+    request->key = job_key(ctx);
+    pb_string(&request->migration_id, data->migration_id);
+    pb_string(&request->vm_id, data->vm_id);
+    request->generation = data->generation;
+    request->hand_over = pb_new(&drover__hand_over__descriptor);
+    pb_string(&request->hand_over->migration_id, data->migration_id);
+    pb_string(&request->hand_over->to_host, data->host);
+    request->hand_over->generation = data->generation + 1;
+    pb_string(&request->address, data->address);
+    pb_string(&request->destination_key, data->destination_key);
+    request->options = pb_copy(data->options);
+    ctx->job->phase = MOVE_START;
+    job_call(ctx, data->from_host, DROVER__METHOD__MIGRATE_START, request, JOB_CALL_MS);
+}
+
+static void move_fail(struct job_ctx *ctx, const char *what)
+{
+    struct job *job = ctx->job;
+    struct err err;
+    const struct err *why = job->source.error.code != ERR_NONE ? &job->source.error : &job->destination.error;
+    if (why->code != ERR_NONE)
+        err = *why;
+    else
+        err_set(&err, ERR_JOB_FAILED, "migration of VM %s: %s", job->log.job->target, what);
+    job_fail(ctx, &err);
+}
+
+/* Goes by what is known of both sides. */
+static void move_decide(struct job_ctx *ctx)
+{
+    struct job *job = ctx->job;
+    Drover__MigrationOutcome source =
+        job->source.heard ? job->source.outcome : DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
+    if (migrate_taken(job)) {
+        migrate_commit_taken(ctx);
+    } else if (source == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED) {
+        move_fail(ctx, "the source gave up");
+    } else if (source == DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN && !job->started) {
+        move_call_start(ctx);
+    } else if (source == DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY) {
+        bool destination_gone =
+            job->destination.heard && job->destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED;
+        job->phase = MOVE_WATCH;
+        job_wait(ctx, destination_gone ? SETTLE_WAIT_MS : MIGRATE_POLL_MS, "%s", "");
+    } else if (job->destination.heard && job->phase == MOVE_FENCE &&
+               job->destination.outcome != DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY) {
+        move_fail(ctx, "host lost during the migration");
+    } else if (job->phase == MOVE_FENCE && ctx->event->type == JOB_REPLY) {
+        job_back_off(ctx, "waiting for host %s to decide", job_data(ctx)->host);
+    } else { /* in doubt, or the source has lost all knowledge of it */
+        job->phase = MOVE_FENCE;
+        migrate_ask_destination(ctx, true);
+    }
+}
+
+/* Nobody answers: keep asking both sides; the engines may well go on by themselves. */
+static void move_unanswered(struct job_ctx *ctx, const struct err *err)
+{
+    struct job *job = ctx->job;
+    if (job->phase == MOVE_ASK && !job_within(ctx, MIGRATE_LOST_MS)) {
+        job->phase = MOVE_FENCE;
+        migrate_ask_destination(ctx, true);
+    } else if (job->phase == MOVE_ASK && job->attempts % 2 == 1) {
+        job->attempts++;
+        job->phase = MOVE_ASK_DESTINATION;
+        migrate_ask_destination(ctx, false);
+    } else {
+        const char *host = job->phase == MOVE_FENCE || job->phase == MOVE_ASK_DESTINATION ? job_data(ctx)->host
+                                                                                          : job_data(ctx)->from_host;
+        if (job->phase != MOVE_FENCE)
+            job->phase = MOVE_ASK;
+        job_back_off(ctx, "waiting for host %s: %.150s", host, err->message);
+    }
+}
+
+static void move_reply(struct job_ctx *ctx)
+{
+    struct job *job = ctx->job;
+    struct err err;
+    bool to_source = job->phase == MOVE_ASK || job->phase == MOVE_WATCH;
+    if (job->phase == MOVE_START) {
+        if (ctx->event->err && !err_retryable(ctx->event->err->code)) {
+            job_fail(ctx, ctx->event->err);
+        } else if (ctx->event->err) {
+            move_unanswered(ctx, ctx->event->err);
+        } else {
+            job->started = true;
+            job->attempts = 0;
+            job->phase = MOVE_WATCH;
+            job_wait(ctx, MIGRATE_POLL_MS, "%s", "");
+        }
+        return;
+    }
+    if (!migrate_note_reply(ctx, to_source ? &job->source : &job->destination, &err)) {
+        move_unanswered(ctx, &err);
+        return;
+    }
+    if (to_source) {
+        job->attempts = 0;
+        job->since_ms = ctx->event->now_ms;
+    }
+    if (job->phase == MOVE_ASK_DESTINATION && !migrate_taken(job)) {
+        job->phase = MOVE_ASK;
+        job_back_off(ctx, "waiting for host %s", job_data(ctx)->from_host);
+        return;
+    }
+    move_decide(ctx);
+}
+
+static void run_move(struct job_ctx *ctx)
+{
+    struct job *job = ctx->job;
+    switch (ctx->event->type) {
+    case JOB_ENTER:
+    case JOB_TIMER:
+        if (job->phase == MOVE_FENCE) {
+            migrate_ask_destination(ctx, true);
+        } else {
+            job->phase = MOVE_ASK;
+            migrate_ask_source(ctx);
+        }
+        return;
+    case JOB_REPLY:
+        move_reply(ctx);
+        return;
+    case JOB_OUTCOME:
+        /* Only what decides interrupts a call under way. */
+        if (migrate_taken(job) ||
+            (job->source.heard && job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED))
+            move_decide(ctx);
+        return;
+    case JOB_REFUSED:
+        return;
+    }
+}
+
+/* --- finish
+ * -------------------------------------------------------------------------------------------------------------- */
+
+enum finish_phase {
+    FINISH_RECORD, /* the source has the record of the rounds; it may still be closing */
+    FINISH_END,    /* what is left on the source is ended */
+};
+
+static void finish_end_source(struct job_ctx *ctx)
+{
+    const Drover__JobData *data = job_data(ctx);
+    bool doubt = ctx->job->source.heard && ctx->job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT;
+    ctx->job->phase = FINISH_END;
+    if (!doubt) {
+        job_call_end_partition(ctx, data->from_host, data->generation);
+        return;
+    }
+    Drover__MigrateResolveRequest *request = pb_new(&drover__migrate_resolve_request__descriptor);
+    pb_string(&request->migration_id, data->migration_id);
+    pb_string(&request->vm_id, data->vm_id);
+    request->generation = data->generation;
+    job_call(ctx, data->from_host, DROVER__METHOD__MIGRATE_RESOLVE, request, MIGRATE_CALL_MS);
+}
+
+static void finish_done(struct job_ctx *ctx, const char *note)
+{
+    Drover__JobUpdate *update = job_done(ctx, "runs on host %s%s", job_data(ctx)->host, note);
+    migrate_update_record(ctx, update);
+}
+
+static void run_finish(struct job_ctx *ctx)
+{
+    struct job *job = ctx->job;
+    struct err err;
+    if (ctx->event->type == JOB_OUTCOME)
+        return;
+    if (ctx->event->type != JOB_REPLY) {
+        if (job->phase == FINISH_END)
+            finish_end_source(ctx);
+        else if (job->source.heard && job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN && job->record)
+            finish_end_source(ctx);
+        else
+            migrate_ask_source(ctx);
+        return;
+    }
+    if (job->phase == FINISH_END) {
+        if (!ctx->event->err) {
+            finish_done(ctx, "");
+        } else if (job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT &&
+                   !err_retryable(ctx->event->err->code)) {
+            job->source.outcome = DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN; /* it has learned so by itself */
+            finish_end_source(ctx);
+        } else if (job_within(ctx, MIGRATE_FAREWELL_MS)) {
+            job_back_off(ctx, "waiting for host %s: %.150s", job_data(ctx)->from_host, ctx->event->err->message);
+        } else {
+            finish_done(ctx, "; the source host will be told when it is back");
+        }
+        return;
+    }
+    bool heard = migrate_note_reply(ctx, &job->source, &err);
+    bool closing = !heard || job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
+    if (closing && job_within(ctx, MIGRATE_FAREWELL_MS / 2))
+        job_back_off(ctx, "waiting for the record of host %s", job_data(ctx)->from_host);
+    else
+        finish_end_source(ctx);
+}
+
+const struct job_step_kind migrate_steps[] = {
+    {DROVER__JOB_KIND__JOB_VM_MIGRATE, "preflight", run_preflight, NULL},
+    {DROVER__JOB_KIND__JOB_VM_MIGRATE, "prepare", run_prepare, migrate_undo},
+    {DROVER__JOB_KIND__JOB_VM_MIGRATE, "allow", run_allow, migrate_undo},
+    {DROVER__JOB_KIND__JOB_VM_MIGRATE, "move", run_move, migrate_undo},
+    {DROVER__JOB_KIND__JOB_VM_MIGRATE, "finish", run_finish, migrate_undo_finish},
+    {0},
+};

@@ -1,0 +1,237 @@
+/* A migration that failed or was cancelled, undone; and what both ways share.
+ *
+ * The destination's fence is what counts: asked with `fence` it decides for good. So the leave in the log is taken back
+ * only after the destination has answered, however long that takes; until then nobody else may run the VM.
+ *
+ *   source \ destination | taken           | aborted                              | unknown (it has lost all knowledge)
+ *   ---------------------+-----------------+--------------------------------------+-------------------------------------
+ *   aborted, unknown     | moved: finish   | leave taken back, source runs on     | the same
+ *   in doubt             | moved: finish   | renewed as g+2, source told to resume | nobody may run it: stopped
+ *   silent               | moved: finish   | leave taken back; told when it is back | wait for the source
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "controller/jobs/migrate.h"
+
+static void ask(struct job_ctx *ctx, const char *host, bool fence)
+{
+    Drover__MigrateQueryRequest *request = pb_new(&drover__migrate_query_request__descriptor);
+    pb_string(&request->migration_id, job_data(ctx)->migration_id);
+    request->fence = fence;
+    job_call(ctx, host, DROVER__METHOD__MIGRATE_QUERY, request, MIGRATE_CALL_MS);
+}
+
+void migrate_ask_source(struct job_ctx *ctx)
+{
+    ask(ctx, job_data(ctx)->from_host, false);
+}
+
+void migrate_ask_destination(struct job_ctx *ctx, bool fence)
+{
+    ask(ctx, job_data(ctx)->host, fence);
+}
+
+bool migrate_note_reply(struct job_ctx *ctx, struct job_side *side, struct err *err)
+{
+    struct job *job = ctx->job;
+    if (ctx->event->err) {
+        *err = *ctx->event->err;
+        return false;
+    }
+    cleanup_pb Drover__MigrateQueryReply *reply =
+        pb_unpack(&drover__migrate_query_reply__descriptor, ctx->event->body, ctx->event->len);
+    if (!reply) {
+        err_set(err, ERR_PROTOCOL, "not an answer to a query");
+        return false;
+    }
+    side->heard = true;
+    side->outcome = reply->outcome;
+    if (reply->error)
+        pb_error_get(reply->error, &side->error);
+    if (reply->record && (side == &job->source || !job->record)) {
+        pb_free(job->record);
+        job->record = reply->record;
+        reply->record = NULL;
+        job_record_bound(job->record);
+    }
+    return true;
+}
+
+bool migrate_taken(const struct job *job)
+{
+    return (job->destination.heard && job->destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN) ||
+           (job->source.heard && job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN);
+}
+
+void migrate_update_record(struct job_ctx *ctx, Drover__JobUpdate *update)
+{
+    if (!ctx->job->record)
+        return;
+    update->migration = pb_copy(ctx->job->record);
+    pb_string(&update->migration->migration_id, job_data(ctx)->migration_id);
+    pb_string(&update->migration->from_host, job_data(ctx)->from_host);
+    pb_string(&update->migration->to_host, job_data(ctx)->host);
+}
+
+void migrate_commit_taken(struct job_ctx *ctx)
+{
+    const Drover__JobData *data = job_data(ctx);
+    uint32_t move = ctx->job->log.step;
+    Drover__JobUpdate *update = job_resume(ctx, move + 1);
+    char detail[128];
+    snprintf(detail, sizeof detail, "host %s owns it as generation %" PRIu64, data->host, data->generation + 1);
+    job_update_step(update, move, DROVER__STEP_STATE__STEP_DONE, detail);
+    PB_ADD(update, effects, effect_hand_over_taken(data->vm_id, data->migration_id));
+    migrate_update_record(ctx, update);
+}
+
+enum undo_phase {
+    UNDO_SOURCE, /* tell it to stop; its answer is how it stands */
+    UNDO_FENCE,  /* the destination decides: taken, or never */
+    UNDO_LISTEN, /* the destination knows nothing: the source's word is needed */
+    UNDO_RESUME, /* the source in doubt is told to run on */
+};
+
+static bool step_is_move(const struct job_ctx *ctx)
+{
+    return strcmp(ctx->job->log.job->steps[ctx->job->log.step]->name, "move") == 0;
+}
+
+static void undo_call(struct job_ctx *ctx, int phase)
+{
+    const Drover__JobData *data = job_data(ctx);
+    ctx->job->phase = phase;
+    if (phase == UNDO_SOURCE) {
+        Drover__MigrateCancelRequest *cancel = pb_new(&drover__migrate_cancel_request__descriptor);
+        pb_string(&cancel->migration_id, data->migration_id);
+        job_call(ctx, data->from_host, DROVER__METHOD__MIGRATE_CANCEL, cancel, MIGRATE_CALL_MS);
+    } else if (phase == UNDO_FENCE) {
+        migrate_ask_destination(ctx, true);
+    } else if (phase == UNDO_LISTEN) {
+        migrate_ask_source(ctx);
+    } else {
+        Drover__MigrateResolveRequest *resolve = pb_new(&drover__migrate_resolve_request__descriptor);
+        pb_string(&resolve->migration_id, data->migration_id);
+        pb_string(&resolve->vm_id, data->vm_id);
+        resolve->generation = data->generation;
+        resolve->resume = true;
+        job_call(ctx, data->from_host, DROVER__METHOD__MIGRATE_RESOLVE, resolve, MIGRATE_CALL_MS);
+    }
+}
+
+static void undo_clear(struct job_ctx *ctx)
+{
+    const Drover__JobData *data = job_data(ctx);
+    Drover__JobUpdate *update = job_undone(ctx, "VM %s runs on on host %s", ctx->job->log.job->target, data->from_host);
+    PB_ADD(update, effects, effect_hand_over_clear(data->vm_id, data->migration_id));
+    migrate_update_record(ctx, update);
+}
+
+/* The destination never ran it and never will: the VM stays with the source, under a generation nobody has been
+ * offered. */
+static void undo_renew(struct job_ctx *ctx)
+{
+    const Drover__JobData *data = job_data(ctx);
+    Drover__JobUpdate *update = job_resume(ctx, ctx->job->log.step);
+    update->state = DROVER__JOB_STATE__JOB_CANCELLING;
+    pb_free(update->error);
+    update->error = NULL;
+    uint64_t generation = data->generation + 2;
+    PB_ADD(update, effects, effect_vm_renew(data->vm_id, data->from_host, generation, data->migration_id));
+    Drover__JobData *changed = job_update_data(ctx, update);
+    changed->generation = generation;
+    changed->resume = true;
+}
+
+/* The destination may have run it and lost it. Resuming the source's older memory on a disk that has moved on would
+ * corrupt it, so the VM ends as stopped; the source's paused partition is ended once the fleet sees that nobody owns
+ * it. */
+static void undo_stop(struct job_ctx *ctx)
+{
+    const Drover__JobData *data = job_data(ctx);
+    Drover__JobUpdate *update =
+        job_undone(ctx, "host %s had taken nothing it still knows of: VM %s is stopped; start it again", data->host,
+            ctx->job->log.job->target);
+    PB_ADD(update, effects, effect_vm_release(data->vm_id, data->from_host, data->generation, data->migration_id));
+    migrate_update_record(ctx, update);
+}
+
+/* After the destination's answer. */
+static void undo_decide(struct job_ctx *ctx)
+{
+    struct job *job = ctx->job;
+    bool doubt = job->source.heard && job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT;
+    bool settled = job->source.heard && (job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED ||
+                                            job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN);
+    if (job->destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED) {
+        if (doubt)
+            undo_renew(ctx);
+        else
+            undo_clear(ctx);
+    } else if (!step_is_move(ctx) || settled) { /* unknown to the destination */
+        undo_clear(ctx);
+    } else if (doubt) {
+        undo_stop(ctx);
+    } else if (ctx->event->type == JOB_REPLY && job->phase == UNDO_LISTEN) {
+        job_back_off(ctx, "waiting for host %s: VM %s is in doubt", job_data(ctx)->from_host, job->log.job->target);
+    } else {
+        undo_call(ctx, UNDO_LISTEN);
+    }
+}
+
+static void undo_reply(struct job_ctx *ctx)
+{
+    struct job *job = ctx->job;
+    const Drover__JobData *data = job_data(ctx);
+    struct err err;
+    if (job->phase == UNDO_RESUME) {
+        if (ctx->event->err && job_within(ctx, MIGRATE_FAREWELL_MS))
+            job_back_off(ctx, "waiting for host %s: %.150s", data->from_host, ctx->event->err->message);
+        else
+            undo_clear(ctx);
+        return;
+    }
+    bool heard = migrate_note_reply(ctx, job->phase == UNDO_FENCE ? &job->destination : &job->source, &err);
+    if (migrate_taken(job)) {
+        migrate_commit_taken(ctx);
+    } else if (job->phase == UNDO_SOURCE) {
+        bool closing = !heard || job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
+        if (closing && job_within(ctx, MIGRATE_FAREWELL_MS))
+            job_back_off(ctx, "waiting until host %s has stopped sending", data->from_host);
+        else
+            undo_call(ctx, UNDO_FENCE);
+    } else if (job->phase == UNDO_FENCE &&
+               (!heard || job->destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY)) {
+        job_back_off(ctx, "waiting for host %s to give up VM %s", data->host, job->log.job->target);
+    } else {
+        undo_decide(ctx);
+    }
+}
+
+void migrate_undo(struct job_ctx *ctx)
+{
+    struct job *job = ctx->job;
+    switch (ctx->event->type) {
+    case JOB_ENTER:
+        if (job_data(ctx)->resume)
+            undo_call(ctx, UNDO_RESUME);
+        else
+            undo_call(ctx, step_is_move(ctx) ? UNDO_SOURCE : UNDO_FENCE);
+        return;
+    case JOB_TIMER:
+        undo_call(ctx, job->phase);
+        return;
+    case JOB_REPLY:
+        undo_reply(ctx);
+        return;
+    case JOB_OUTCOME:
+    case JOB_REFUSED:
+        return;
+    }
+}
+
+void migrate_undo_finish(struct job_ctx *ctx)
+{
+    job_resume(ctx, ctx->job->log.step);
+}

@@ -1,0 +1,283 @@
+#include "controller/jobs/runner.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/ensure.h"
+#include "base/loop.h"
+#include "controller/pb.h"
+#include "proto/pbjson.h"
+
+#define COMMIT_RETRY_MS 200
+
+struct run {
+    struct runner *runner;
+    struct job job;
+    uint64_t token; /* names the action under way; answers to earlier ones are ignored */
+    struct loop_timer *timer;
+    bool enter_again; /* the timer brings JOB_ENTER: a commit did not get through */
+    struct run *next;
+};
+
+struct runner {
+    struct runner_options options;
+    struct run *runs;
+    bool leader;
+    uint64_t last_token;
+    struct loop_timer *sync;
+};
+
+/* An answer on its way back to a run that may be gone by then. */
+struct pending {
+    struct runner *runner;
+    uint64_t job_id, token;
+};
+
+static void run_event(struct run *run, struct job_event *event);
+
+static struct run *run_find(const struct runner *runner, uint64_t id)
+{
+    struct run *run = runner->runs;
+    while (run && run->job.log.job->id != id)
+        run = run->next;
+    return run;
+}
+
+static struct pending *pending_new(struct run *run)
+{
+    struct pending *pending = mem_zalloc(sizeof *pending);
+    *pending = (struct pending){run->runner, run->job.log.job->id, run->token};
+    return pending;
+}
+
+/* Frees it; the run if it still waits for this answer. */
+static struct run *pending_end(struct pending *pending)
+{
+    struct run *run = run_find(pending->runner, pending->job_id);
+    if (run && run->token != pending->token)
+        run = NULL;
+    free(pending);
+    return run;
+}
+
+static void run_timer_fired(void *user)
+{
+    struct run *run = user;
+    struct job_event event = {.type = run->enter_again ? JOB_ENTER : JOB_TIMER};
+    run->enter_again = false;
+    run_event(run, &event);
+}
+
+static void call_replied(void *user, const struct err *err, const uint8_t *body, size_t len)
+{
+    struct run *run = pending_end(user);
+    struct job_event event = {.type = JOB_REPLY, .err = err, .body = body, .len = len};
+    if (run)
+        run_event(run, &event);
+}
+
+/* What was applied is noticed by runner_sync(); here only failures count. */
+static void commit_done(void *user, const struct err *err, const Drover__CommandResult *result)
+{
+    struct run *run = pending_end(user);
+    struct state_job now;
+    if (!run || (!err && !result->error))
+        return;
+    run->job.committing = false;
+    if (err) {
+        run->enter_again = true;
+        loop_timer_start(run->timer, COMMIT_RETRY_MS, 0);
+        return;
+    }
+    if (!state_job(run->runner->options.env.state, run->job.log.job->id, &now))
+        return;
+    bool moved_on = now.revision != run->job.log.revision;
+    state_job_clear(&now);
+    if (moved_on) /* somebody else's change came first, e.g. a cancel; runner_sync() brings it */
+        return;
+    struct err refused;
+    pb_error_get(result->error, &refused);
+    struct job_event event = {.type = JOB_REFUSED, .err = &refused};
+    run_event(run, &event);
+}
+
+static void run_act(struct run *run, struct job_action *action)
+{
+    const struct runner_options *o = &run->runner->options;
+    if (action->act == ACT_KEEP)
+        return;
+    run->token = ++run->runner->last_token;
+    run->enter_again = false;
+    loop_timer_stop(run->timer);
+    switch (action->act) {
+    case ACT_KEEP:
+        break;
+    case ACT_WAIT:
+        loop_timer_start(run->timer, action->timer_ms, 0);
+        break;
+    case ACT_COMMIT: {
+        Drover__Command *command = proposer_command();
+        command->body_case = DROVER__COMMAND__BODY_JOB_UPDATE;
+        command->job_update = action->update;
+        action->update = NULL;
+        run->job.committing = true;
+        o->submit(o->user, command, commit_done, pending_new(run));
+        break;
+    }
+    case ACT_CALL:
+        o->call(o->user, action->host, action->method, action->request, action->deadline_ms, call_replied,
+            pending_new(run));
+        break;
+    case ACT_MEMBER_ADD:
+        o->member_add(o->user, action->member, call_replied, pending_new(run));
+        break;
+    case ACT_MEMBER_REMOVE:
+        o->member_remove(o->user, action->member->name, call_replied, pending_new(run));
+        break;
+    }
+}
+
+static void run_event(struct run *run, struct job_event *event)
+{
+    struct job_action action;
+    event->now_ms = clock_now_ms();
+    if (event->type == JOB_ENTER)
+        run->job.committing = false;
+    job_step(&run->job, &run->runner->options.env, event, &action);
+    run_act(run, &action);
+    job_action_clear(&action);
+}
+
+static void run_free(struct run *run)
+{
+    loop_timer_free(run->timer);
+    job_clear(&run->job);
+    free(run);
+}
+
+static void job_log(const struct state_job *job)
+{
+    const Drover__Job *j = job->job;
+    log_event(j->error ? LOG_WARN : LOG_INFO, "job.ended",
+        "job=%" PRIu64 " kind=%s target=%s state=%s ms=%" PRId64 " error=%s", j->id, LOG_QUOTE(job_kind_name(j->kind)),
+        j->target, pbjson_enum(&drover__job_state__descriptor, (int)j->state, (char[64]){0}),
+        j->finished_ms - j->created_ms, j->error ? LOG_QUOTE(j->error->message) : "none");
+}
+
+/* Runs whose job has ended, or is gone, leave the list. */
+static void drop_ended(struct runner *runner, const struct state_job_ref *active, size_t count)
+{
+    for (struct run **at = &runner->runs; *at;) {
+        struct run *run = *at;
+        bool found = false;
+        for (size_t i = 0; i < count && !found; i++)
+            found = active[i].id == run->job.log.job->id;
+        if (found) {
+            at = &run->next;
+            continue;
+        }
+        *at = run->next;
+        struct state_job ended;
+        if (state_job(runner->options.env.state, run->job.log.job->id, &ended)) {
+            job_log(&ended);
+            runner->options.finished(runner->options.user, &ended);
+            state_job_clear(&ended);
+        }
+        run_free(run);
+    }
+}
+
+static struct run *run_new(struct runner *runner)
+{
+    struct run *run = mem_zalloc(sizeof *run);
+    run->runner = runner;
+    run->timer = loop_timer_new(runner->options.loop, run_timer_fired, run);
+    return run;
+}
+
+/* The present durable part; what is known besides stays. */
+static void run_load(struct run *run, uint64_t id)
+{
+    state_job_clear(&run->job.log);
+    ENSURE(state_job(run->runner->options.env.state, id, &run->job.log));
+}
+
+static void sync_now(void *user)
+{
+    struct runner *runner = user;
+    struct state_job_ref *active;
+    if (!runner->leader)
+        return;
+    size_t count = state_jobs_active(runner->options.env.state, &active);
+    drop_ended(runner, active, count);
+    for (size_t i = 0; i < count; i++) {
+        struct run *run = run_find(runner, active[i].id);
+        if (run && run->job.log.revision == active[i].revision)
+            continue;
+        bool fresh = !run;
+        if (fresh)
+            run = run_new(runner);
+        run_load(run, active[i].id);
+        if (fresh) {
+            run->next = runner->runs;
+            runner->runs = run;
+            log_event(LOG_INFO, "job.taken-up", "job=%" PRIu64 " kind=%s target=%s step=%u", active[i].id,
+                LOG_QUOTE(job_kind_name(active[i].kind)), run->job.log.job->target, run->job.log.step);
+        }
+        struct job_event event = {.type = JOB_ENTER};
+        run_event(run, &event);
+    }
+    free(active);
+}
+
+void runner_sync(struct runner *runner)
+{
+    if (runner->leader)
+        loop_timer_start(runner->sync, 0, 0);
+}
+
+void runner_lead(struct runner *runner, bool leader)
+{
+    runner->leader = leader;
+    while (runner->runs) {
+        struct run *run = runner->runs;
+        runner->runs = run->next;
+        run_free(run);
+    }
+    runner_sync(runner);
+}
+
+bool runner_outcome(struct runner *runner, const char *host, const Drover__MigrateOutcomeRequest *outcome)
+{
+    uint64_t id = state_job_of_migration(runner->options.env.state, outcome->migration_id);
+    struct run *run = id ? run_find(runner, id) : NULL;
+    struct job_event event = {.type = JOB_OUTCOME, .host = host, .outcome = outcome};
+    if (run)
+        run_event(run, &event);
+    return id != 0;
+}
+
+const struct job *runner_job(const struct runner *runner, uint64_t id)
+{
+    const struct run *run = run_find(runner, id);
+    return run ? &run->job : NULL;
+}
+
+struct runner *runner_new(const struct runner_options *options)
+{
+    struct runner *runner = mem_zalloc(sizeof *runner);
+    runner->options = *options;
+    runner->sync = loop_timer_new(options->loop, sync_now, runner);
+    return runner;
+}
+
+void runner_free(struct runner *runner)
+{
+    if (!runner)
+        return;
+    runner_lead(runner, false);
+    loop_timer_free(runner->sync);
+    free(runner);
+}

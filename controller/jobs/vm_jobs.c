@@ -1,0 +1,194 @@
+/* Steps of vm create, start, stop and delete. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "controller/jobs/step.h"
+
+static void fail_vm_gone(struct job_ctx *ctx)
+{
+    struct err err;
+    err_set(&err, ERR_NOT_FOUND, "VM %s does not exist any more", ctx->job->log.job->target);
+    job_fail(ctx, &err);
+}
+
+/* vm create: the VM came into the log with the job itself, so that a taken name is refused at once. */
+static void run_create_record(struct job_ctx *ctx)
+{
+    struct state_vm vm;
+    if (job_vm(ctx, &vm))
+        job_done(ctx, "VM %s is recorded as %s", vm.name, vm.id);
+    else
+        fail_vm_gone(ctx);
+}
+
+static void undo_create_record(struct job_ctx *ctx)
+{
+    struct state_vm vm;
+    Drover__JobUpdate *update = job_undone(ctx, "VM %s is not kept", ctx->job->log.job->target);
+    if (job_vm(ctx, &vm))
+        PB_ADD(update, effects, effect_vm_delete(vm.id));
+}
+
+/* Chooses the host; the grant goes into the log together with the choice. */
+static void run_place(struct job_ctx *ctx)
+{
+    struct err err;
+    struct state_vm vm;
+    struct job_host host;
+    char name[STATE_NAME_MAX], reason[256] = "as asked";
+    if (!job_vm(ctx, &vm)) {
+        fail_vm_gone(ctx);
+        return;
+    }
+    if (vm.owner[0]) {
+        err_set(&err, ERR_STATE, "VM %s runs on host %s already", vm.name, vm.owner);
+        job_fail(ctx, &err);
+        return;
+    }
+    const char *asked = job_data(ctx)->host[0] ? job_data(ctx)->host : vm.generation == 0 ? vm.preferred_host : "";
+    snprintf(name, sizeof name, "%s", asked);
+    if (name[0]) {
+        if (!job_host_ready(ctx, name, &host))
+            return;
+        if (job_host_fits(ctx, name, &host, &vm, &err) < 0) {
+            job_fail(ctx, &err);
+            return;
+        }
+    } else if (ctx->env->place(ctx->env->user, vm.id, "", &err, name, reason) < 0) {
+        if (err.code == ERR_UNAVAILABLE && job_within(ctx, JOB_SETTLE_MS))
+            job_wait(ctx, 300, "%s", err.message);
+        else
+            job_fail(ctx, &err);
+        return;
+    }
+    Drover__JobUpdate *update = job_done(ctx, "host %s: %s", name, reason);
+    Drover__JobData *data = job_update_data(ctx, update);
+    pb_string(&data->host, name);
+    data->generation = vm.generation + 1;
+    PB_ADD(update, effects, effect_vm_grant(vm.id, name, data->generation));
+}
+
+static void run_start(struct job_ctx *ctx)
+{
+    const struct job_event *event = ctx->event;
+    const Drover__JobData *data = job_data(ctx);
+    if (event->type == JOB_REPLY && !event->err) {
+        job_done(ctx, "runs on host %s", data->host);
+        return;
+    }
+    if (event->type == JOB_REPLY && (!err_retryable(event->err->code) || !job_within(ctx, JOB_UNREACHABLE_MS))) {
+        job_fail(ctx, event->err);
+        return;
+    }
+    if (event->type == JOB_REPLY) {
+        job_back_off(ctx, "waiting for host %s: %.150s", data->host, event->err->message);
+        return;
+    }
+    Drover__PartitionStartRequest *request = pb_new(&drover__partition_start_request__descriptor);
+    request->key = job_key(ctx);
+    pb_string(&request->vm_id, data->vm_id);
+    request->generation = data->generation;
+    request->spec = state_vm_spec(ctx->env->state, data->vm_id);
+    if (!request->spec) {
+        pb_free(request);
+        fail_vm_gone(ctx);
+        return;
+    }
+    job_call(ctx, data->host, DROVER__METHOD__PARTITION_START, request, JOB_CALL_MS);
+}
+
+/* The host may have begun: only its own word that nothing runs frees the VM, however long that takes. */
+static void undo_start(struct job_ctx *ctx)
+{
+    struct state_vm vm;
+    const Drover__JobData *data = job_data(ctx);
+    bool create = ctx->job->log.job->kind == DROVER__JOB_KIND__JOB_VM_CREATE;
+    bool exists = job_vm(ctx, &vm);
+    bool granted = exists && data->host[0] && strcmp(vm.owner, data->host) == 0 && vm.generation == data->generation;
+    if (granted && ctx->event->type != JOB_REPLY) {
+        job_call_end_partition(ctx, data->host, data->generation);
+        return;
+    }
+    if (granted && ctx->event->err) {
+        job_back_off(
+            ctx, "waiting until host %s has ended the partition: %.150s", data->host, ctx->event->err->message);
+        return;
+    }
+    Drover__JobUpdate *update =
+        job_undone(ctx, granted ? "ended on host %s" : "not started%s", granted ? data->host : "");
+    if (granted)
+        PB_ADD(update, effects, effect_vm_release(vm.id, vm.owner, vm.generation, ""));
+    if (create && exists)
+        PB_ADD(update, effects, effect_vm_delete(vm.id));
+}
+
+static void run_stop(struct job_ctx *ctx)
+{
+    struct state_vm vm;
+    const struct job_event *event = ctx->event;
+    const Drover__JobData *data = job_data(ctx);
+    if (!job_vm(ctx, &vm) || !vm.owner[0]) {
+        job_done(ctx, "runs nowhere");
+        return;
+    }
+    if (event->type == JOB_REPLY && !event->err) {
+        Drover__PartitionStopReply *reply =
+            pb_unpack(&drover__partition_stop_reply__descriptor, event->body, event->len);
+        Drover__JobUpdate *update = job_done(ctx, "ended on host %s%s%.200s", vm.owner,
+            reply && reply->detail[0] ? ": " : "", reply ? reply->detail : "");
+        PB_ADD(update, effects, effect_vm_release(vm.id, vm.owner, vm.generation, ""));
+        pb_free(reply);
+        return;
+    }
+    uint32_t grace_ms = data->grace_ms ? data->grace_ms : 30000;
+    if (event->type == JOB_REPLY && err_retryable(event->err->code) && job_within(ctx, JOB_UNREACHABLE_MS + grace_ms)) {
+        job_back_off(ctx, "waiting for host %s: %.150s", vm.owner, event->err->message);
+        return;
+    }
+    if (event->type == JOB_REPLY) {
+        job_fail(ctx, event->err);
+        return;
+    }
+    Drover__PartitionStopRequest *request = pb_new(&drover__partition_stop_request__descriptor);
+    request->key = job_key(ctx);
+    pb_string(&request->vm_id, vm.id);
+    request->generation = vm.generation;
+    request->force = data->force;
+    request->grace_ms = data->grace_ms;
+    job_call(ctx, vm.owner, DROVER__METHOD__PARTITION_STOP, request, data->force ? JOB_CALL_MS : grace_ms + 15000);
+}
+
+/* A guest that may have been told to stop cannot be told otherwise: go through with it, unless its host is away. */
+static void undo_stop(struct job_ctx *ctx)
+{
+    struct state_vm vm;
+    struct job_host host;
+    bool asked = job_vm(ctx, &vm) && vm.owner[0] && ctx->env->host(ctx->env->user, vm.owner, &host) && host.up;
+    bool failed = ctx->job->log.job->steps[ctx->job->log.step]->state == DROVER__STEP_STATE__STEP_FAILED;
+    if (asked && !failed)
+        job_resume(ctx, ctx->job->log.step);
+    else
+        job_undone(ctx, "not stopped");
+}
+
+static void run_delete(struct job_ctx *ctx)
+{
+    struct state_vm vm;
+    if (!job_vm(ctx, &vm))
+        job_done(ctx, "is gone already");
+    else {
+        Drover__JobUpdate *update = job_done(ctx, "VM %s is deleted", vm.name);
+        PB_ADD(update, effects, effect_vm_delete(vm.id));
+    }
+}
+
+const struct job_step_kind vm_steps[] = {
+    {DROVER__JOB_KIND__JOB_VM_CREATE, "record", run_create_record, undo_create_record},
+    {DROVER__JOB_KIND__JOB_VM_CREATE, "place", run_place, undo_start},
+    {DROVER__JOB_KIND__JOB_VM_CREATE, "start", run_start, undo_start},
+    {DROVER__JOB_KIND__JOB_VM_START, "place", run_place, NULL},
+    {DROVER__JOB_KIND__JOB_VM_START, "start", run_start, undo_start},
+    {DROVER__JOB_KIND__JOB_VM_STOP, "stop", run_stop, undo_stop},
+    {DROVER__JOB_KIND__JOB_VM_DELETE, "delete", run_delete, NULL},
+    {0},
+};

@@ -1,0 +1,313 @@
+/* drover-controller: one member of the cluster's brain. Reads its configuration, opens state, wire, replica, API and
+ * metrics, and runs them on one loop until SIGTERM, when it hands leadership over before it goes. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/ensure.h"
+#include "controller/api/api.h"
+#include "controller/auth/auth.h"
+#include "controller/controller.h"
+#include "controller/pb.h"
+
+#define TICK_MS 1000
+
+/* --- the replicated log and the parts that hang on it
+ * --------------------------------------------------------------------- */
+
+static void fsm_apply(void *user, const uint8_t *entry, size_t len, struct buf *result)
+{
+    struct controller *c = user;
+    state_apply(c->state, entry, len, result);
+    runner_sync(c->runner);
+}
+
+static void fsm_snapshot(void *user, struct buf *out)
+{
+    struct controller *c = user;
+    state_snapshot(c->state, out);
+}
+
+static int fsm_restore(void *user, const uint8_t *data, size_t len, struct err *err)
+{
+    struct controller *c = user;
+    return state_restore(c->state, data, len, err);
+}
+
+static void fsm_on_leader(void *user, bool leader)
+{
+    struct controller *c = user;
+    log_event(LOG_INFO, leader ? "leader.begun" : "leader.ended", "name=%s", c->options.name);
+    c->leader = leader;
+    c->leader_ms = clock_now_ms();
+    fleet_clear(c->fleet);
+    placement_reset(c->placement);
+    runner_lead(c->runner, leader);
+    if (leader)
+        keeper_note_members(c);
+}
+
+void controller_leader_address(const struct controller *c, char out[WIRE_ADDRESS_MAX])
+{
+    struct replica_status status;
+    struct state_member member;
+    out[0] = '\0';
+    replica_status(c->replica, &status);
+    if (state_member(c->state, status.leader_name, &member))
+        snprintf(out, WIRE_ADDRESS_MAX, "%s", member.api_address);
+    for (size_t i = 0; i < c->options.member_count && !out[0]; i++)
+        if (strcmp(c->options.members[i].name, status.leader_name) == 0)
+            snprintf(out, WIRE_ADDRESS_MAX, "%s", c->options.members[i].api_address);
+}
+
+/* --- what jobs see and do
+ * --------------------------------------------------------------------------------------------------- */
+
+static bool env_host(void *user, const char *name, struct job_host *out)
+{
+    struct controller *c = user;
+    struct state_host known;
+    if (!state_host(c->state, name, &known))
+        return false;
+    const struct fleet_host *host = fleet_find(c->fleet, name);
+    *out = (struct job_host){
+        .up = host && host->peer && fleet_up(c->fleet, host, clock_now_ms()), .facts = host ? host->facts : NULL};
+    return true;
+}
+
+static bool env_partition(void *user, const char *host, const char *vm_id, struct job_partition *out)
+{
+    struct controller *c = user;
+    const struct fleet_host *session = fleet_find(c->fleet, host);
+    const struct fleet_partition *p = session ? fleet_partition(session, vm_id) : NULL;
+    if (!p)
+        return false;
+    *out = (struct job_partition){p->state, p->generation, p->uptime_ms};
+    return true;
+}
+
+static int env_place(
+    void *user, const char *vm_id, const char *exclude, struct err *err, char host[STATE_NAME_MAX], char reason[256])
+{
+    struct controller *c = user;
+    return placement_choose(c->placement, vm_id, exclude, clock_now_ms(), err, host, reason);
+}
+
+static void run_submit(void *user, Drover__Command *command, proposer_fn fn, void *fn_user)
+{
+    proposer_submit(((struct controller *)user)->replica, command, fn, fn_user);
+}
+
+static void run_call(void *user, const char *host, uint32_t method, const ProtobufCMessage *request,
+    uint32_t deadline_ms, wire_reply_fn fn, void *fn_user)
+{
+    struct controller *c = user;
+    fleet_call(c->loop, c->fleet, host, method, request, deadline_ms, fn, fn_user);
+}
+
+static void run_member_add(void *user, const Drover__MemberPut *m, replica_done_fn fn, void *fn_user)
+{
+    struct replica_member member = {.role = REPLICA_VOTER};
+    snprintf(member.name, sizeof member.name, "%s", m->name);
+    snprintf(member.address, sizeof member.address, "%s", m->raft_address);
+    ENSURE(m->public_key.len == KEY_BYTES);
+    memcpy(member.public_key, m->public_key.data, KEY_BYTES);
+    replica_add(((struct controller *)user)->replica, &member, fn, fn_user);
+}
+
+static void run_member_remove(void *user, const char *name, replica_done_fn fn, void *fn_user)
+{
+    replica_remove(((struct controller *)user)->replica, name, fn, fn_user);
+}
+
+static void run_finished(void *user, const struct state_job *job)
+{
+    struct controller *c = user;
+    metrics_job_finished(c, job);
+    if (job->job->kind == DROVER__JOB_KIND__JOB_VM_MIGRATE)
+        placement_moved(c->placement, job->data->vm_id, clock_now_ms());
+    if (job->job->kind == DROVER__JOB_KIND__JOB_HOST_REMOVE && job->job->state == DROVER__JOB_STATE__JOB_SUCCEEDED) {
+        fleet_forget(c->fleet, job->job->target);
+        wire_server_drop(c->server, job->job->target);
+    }
+}
+
+/* --- life of the process
+ * ----------------------------------------------------------------------------------------------------- */
+
+static void tick(void *user)
+{
+    struct controller *c = user;
+    if (c->leader)
+        balance_tick(c);
+}
+
+static void replica_gone(void *user)
+{
+    struct controller *c = user;
+    c->replica = NULL;
+    uv_stop(c->loop);
+}
+
+static void stop(void *user)
+{
+    struct controller *c = user;
+    if (c->closing)
+        return;
+    c->closing = true;
+    log_event(LOG_INFO, "controller.stopping", "name=%s", c->options.name);
+    c->leader = false;
+    runner_lead(c->runner, false);
+    loop_timer_stop(c->tick);
+    exporter_close(c->exporter);
+    c->exporter = NULL;
+    replica_close(c->replica, replica_gone, c);
+}
+
+static int open_replica(struct controller *c, struct auth *auth, struct err *err)
+{
+    struct replica_member members[OPTIONS_MEMBERS_MAX] = {0};
+    for (size_t i = 0; i < c->options.member_count; i++) {
+        snprintf(members[i].name, sizeof members[i].name, "%s", c->options.members[i].name);
+        snprintf(members[i].address, sizeof members[i].address, "%s", c->options.members[i].raft_address);
+        memcpy(members[i].public_key, c->options.members[i].public_key, KEY_BYTES);
+        members[i].role = REPLICA_VOTER;
+    }
+    struct replica_fsm fsm = {c, fsm_apply, fsm_snapshot, fsm_restore, fsm_on_leader};
+    struct replica_options options = {.name = c->options.name,
+        .directory = c->options.directory,
+        .listen = c->options.raft_listen,
+        .election_ms = (uint32_t)c->options.election_ms,
+        .heartbeat_ms = (uint32_t)c->options.raft_heartbeat_ms,
+        .snapshot_threshold = (uint32_t)c->options.snapshot_threshold};
+    if (replica_open(
+            c->wire, c->loop, &options, &fsm, members, c->options.member_count, c->options.join, err, &c->replica) < 0)
+        return -1;
+    auth->replica = c->replica;
+    return 0;
+}
+
+static void make_parts(struct controller *c)
+{
+    struct placement_options placement = {
+        c->options.optimizer, c->options.optimizer_automatic, c->options.settle_s * 1000};
+    c->state = state_new();
+    c->fleet = fleet_new((uint32_t)c->options.lease_ms);
+    c->placement = placement_new(c->state, c->fleet, &placement);
+    struct runner_options runner = {.loop = c->loop,
+        .env = {c->state, c, env_host, env_partition, env_place},
+        .user = c,
+        .submit = run_submit,
+        .call = run_call,
+        .member_add = run_member_add,
+        .member_remove = run_member_remove,
+        .finished = run_finished};
+    c->runner = runner_new(&runner);
+    c->tick = loop_timer_new(c->loop, tick, c);
+    metrics_setup(c);
+}
+
+/* The key in the file must be the one the others know this member by. */
+static int check_key(const struct controller *c, const struct key_pair *key, struct err *err)
+{
+    for (size_t i = 0; i < c->options.member_count; i++)
+        if (strcmp(c->options.members[i].name, c->options.name) == 0 &&
+            memcmp(c->options.members[i].public_key, key->public_key, KEY_BYTES) != 0)
+            return err_set(err, ERR_INVALID,
+                "%s is not the secret key of the public key that cluster.member gives for %s", c->options.key,
+                c->options.name);
+    return 0;
+}
+
+static int open_all(struct controller *c, struct auth *auth, struct err *err)
+{
+    struct key_pair key;
+    if (key_load(c->options.key, err, &key) < 0)
+        return err_wrap(err, "key node.key");
+    int rc = check_key(c, &key, err);
+    if (rc == 0)
+        rc = wire_new(c->loop, &key, "drover-controller " DROVER_VERSION, auth_lookup, auth, err, &c->wire);
+    key_wipe(&key, sizeof key);
+    if (rc < 0)
+        return -1;
+    struct wire_options api = {.handler = api_handle, .on_peer = api_peer, .user = c};
+    if (open_replica(c, auth, err) < 0)
+        return err_wrap(err, "replicated log");
+    if (wire_server_open(c->wire, c->options.api_listen, &api, err, &c->server) < 0)
+        return err_wrap(err, "key api.listen");
+    if (c->options.metrics_listen[0] &&
+        exporter_open(c->loop, c->options.metrics_listen, metrics_collect, c, err, &c->exporter) < 0)
+        return err_wrap(err, "key metrics.listen");
+    return loop_on_stop(c->loop, stop, c, err);
+}
+
+static int serve(struct options *options)
+{
+    struct err err;
+    uv_loop_t loop;
+    struct controller c = {.options = *options, .loop = &loop};
+    ENSURE(uv_loop_init(&loop) == 0);
+    make_parts(&c);
+    struct auth auth = {&c.options, c.state, NULL};
+    int status = 0;
+    if (open_all(&c, &auth, &err) < 0) {
+        log_event(LOG_ERROR, "controller.cannot-start", "cause=%s", LOG_QUOTE(err.message));
+        status = err_exit_status(err.code);
+        exporter_close(c.exporter);
+        if (c.replica)
+            replica_close(c.replica, replica_gone, &c);
+        else
+            uv_stop(&loop);
+    } else {
+        log_event(LOG_INFO, "controller.started", "name=%s api=%s version=" DROVER_VERSION, c.options.name,
+            wire_server_address(c.server));
+        loop_timer_start(c.tick, TICK_MS, TICK_MS);
+    }
+    uv_run(&loop, UV_RUN_DEFAULT);
+    auth.replica = NULL;
+    loop_stop_listening(&loop);
+    wire_server_close(c.server);
+    wire_free(c.wire);
+    runner_free(c.runner);
+    loop_timer_free(c.tick);
+    loop_close(&loop);
+    placement_free(c.placement);
+    fleet_free(c.fleet);
+    state_free(c.state);
+    log_event(LOG_INFO, "controller.stopped", "name=%s", options->name);
+    return status;
+}
+
+static int usage(FILE *out, int status)
+{
+    fprintf(
+        out, "Usage: drover-controller --config FILE\n\nThe configuration file, with all keys and their defaults:\n\n");
+    options_print_manual(out);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct err err;
+    struct options options;
+    if (argc == 2 && strcmp(argv[1], "--help") == 0)
+        return usage(stdout, 0);
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        printf("drover-controller " DROVER_VERSION "\n");
+        return 0;
+    }
+    if (argc != 3 || strcmp(argv[1], "--config") != 0) {
+        fprintf(stderr, "drover-controller: --config FILE is needed; --help shows what goes into it\n");
+        return err_exit_status(ERR_INVALID);
+    }
+    if (options_load(argv[2], &err, &options) < 0) {
+        fprintf(stderr, "drover-controller: %s\n", err.message);
+        return err_exit_status(err.code);
+    }
+    log_setup("drover-controller", (enum log_level)log_level_parse(options.log_level));
+    int status = serve(&options);
+    options_free(&options);
+    return status;
+}

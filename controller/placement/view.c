@@ -1,0 +1,114 @@
+#include "controller/placement/view.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+
+/* What a VM nothing is known of yet is taken to use: starts in a row spread over the hosts instead of piling up on one.
+ */
+#define UNKNOWN_CPU_SHARE 0.25
+/* A migration of a gigabyte at the pace of a plain gigabit network, and what it costs in any case. */
+#define MOVE_BYTES_PER_S 100e6
+#define MOVE_FIXED_S     1.0
+
+static void host_read(
+    const struct fleet *fleet, const struct fleet_host *host, uint64_t now_ms, struct optimizer_host *out)
+{
+    *out = (struct optimizer_host){.accepts = host->facts && host->peer && fleet_up(fleet, host, now_ms)};
+    snprintf(out->name, sizeof out->name, "%s", host->name);
+    const Drover__Capacity *capacity = host->facts ? host->facts->capacity : NULL;
+    if (capacity) {
+        out->capacity[RESOURCE_CPU] = capacity->cpu_cores > 0 ? capacity->cpu_cores : 0;
+        out->capacity[RESOURCE_MEMORY] = (double)capacity->memory_bytes;
+        out->capacity[RESOURCE_IOPS] = capacity->disk_iops > 0 ? capacity->disk_iops : 0;
+    }
+    /* Capacity of memory is for guests alone, so what the daemons use of it does not count. */
+    out->overhead[RESOURCE_CPU] = host->overhead.value.cpu_cores;
+    out->overhead[RESOURCE_IOPS] = host->overhead.value.read_iops + host->overhead.value.write_iops;
+}
+
+static void vm_view(
+    const struct fleet_host *host, const struct state_vm *vm, bool accepts, uint64_t moved_ms, struct optimizer_vm *out)
+{
+    const struct fleet_partition *p = host ? fleet_partition(host, vm->id) : NULL;
+    bool known = p && p->demand.at_ms;
+    snprintf(out->name, sizeof out->name, "%s", vm->name);
+    out->demand[RESOURCE_CPU] = known ? p->demand.value.cpu_cores : UNKNOWN_CPU_SHARE * vm->vcpus;
+    out->demand[RESOURCE_MEMORY] = (double)vm->memory_bytes;
+    out->demand[RESOURCE_IOPS] = known ? p->demand.value.read_iops + p->demand.value.write_iops : 0;
+    out->move_cost_s =
+        MOVE_FIXED_S + (known ? p->demand.value.memory_bytes : (double)vm->memory_bytes) / MOVE_BYTES_PER_S;
+    out->moved_ms = moved_ms;
+    out->movable = accepts && p && p->state == DROVER__PARTITION_STATE__PARTITION_RUNNING &&
+                   p->generation == vm->generation && !vm->job_id && !vm->hand_over_id[0] &&
+                   strcmp(host->facts->tracker, "none") != 0;
+}
+
+size_t placement_view_host(const struct view *view, const char *name)
+{
+    size_t low = 0, high = view->input.host_count; /* as the fleet: by name */
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        int order = strcmp(view->hosts[middle].name, name);
+        if (order == 0)
+            return middle;
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return SIZE_MAX;
+}
+
+size_t placement_view_vm(const struct view *view, const char *id)
+{
+    for (size_t i = 0; i < view->input.vm_count; i++)
+        if (strcmp(view->vm_ids[i], id) == 0)
+            return i;
+    return SIZE_MAX;
+}
+
+void placement_view_make(struct view *view, struct state *state, struct fleet *fleet, const char *extra,
+    uint64_t now_ms, placement_moved_fn moved, void *user)
+{
+    *view = (struct view){0};
+    size_t host_count = fleet_count(fleet);
+    view->hosts = mem_zalloc(host_count * sizeof *view->hosts);
+    for (size_t i = 0; i < host_count; i++) {
+        host_read(fleet, fleet_at(fleet, i), now_ms, &view->hosts[i]);
+        view->up += view->hosts[i].accepts;
+    }
+    view->input = (struct optimizer_input){.hosts = view->hosts, .host_count = host_count, .now_ms = now_ms};
+
+    struct state_vm *vms;
+    size_t count = state_vms(state, "", INT64_MAX, &vms);
+    view->vms = mem_zalloc(count * sizeof *view->vms);
+    view->vm_ids = mem_zalloc(count * sizeof *view->vm_ids);
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t at = vms[i].owner[0] ? placement_view_host(view, vms[i].owner) : SIZE_MAX;
+        bool wanted = extra && strcmp(vms[i].id, extra) == 0;
+        if (at == SIZE_MAX && !wanted)
+            continue;
+        view->vms[n].host = at;
+        vm_view(at == SIZE_MAX ? NULL : fleet_at(fleet, at), &vms[i], at != SIZE_MAX && view->hosts[at].accepts,
+            moved(user, &vms[i]), &view->vms[n]);
+        size_t to = vms[i].hand_over_to[0] ? placement_view_host(view, vms[i].hand_over_to) : SIZE_MAX;
+        for (int r = 0; r < RESOURCE_COUNT && to != SIZE_MAX; r++) /* room is kept on both hosts while it moves */
+            view->hosts[to].overhead[r] += view->vms[n].demand[r];
+        snprintf(view->vm_ids[n], STATE_ID_MAX, "%s", vms[i].id);
+        n++;
+    }
+    free(vms);
+    view->input.vms = view->vms;
+    view->input.vm_count = n;
+}
+
+void placement_view_free(struct view *view)
+{
+    free(view->hosts);
+    free(view->vms);
+    free(view->vm_ids);
+    *view = (struct view){0};
+}

@@ -38,11 +38,10 @@ static void draw(struct progress *progress, const Drover__Job *job, bool termina
 static int fetch(struct cli *cli, uint64_t id, struct err *err, Drover__JobListReply **out)
 {
     Drover__JobListRequest request = DROVER__JOB_LIST_REQUEST__INIT;
-    Drover__JobListReply *reply = NULL;
+    Drover__JobListReply *reply;
     request.id = id;
     if (cli_call(cli, DROVER__METHOD__JOB_LIST, &request.base, &drover__job_list_reply__descriptor, err, &reply) < 0)
         return -1;
-    ENSURE(reply);
     if (reply->n_jobs != 1) {
         drover__job_list_reply__free_unpacked(reply, NULL);
         return err_set(err, ERR_NOT_FOUND, "job %" PRIu64 ": there is none; 'drover job list' shows the jobs", id);
@@ -61,6 +60,7 @@ int wait_for_job(struct cli *cli, uint64_t id, bool show, struct err *err, Drove
     if (connect_catch_interrupt(cli->connection, err) < 0)
         goto fail;
     for (;;) {
+        ENSURE(reply);
         if (show)
             draw(&progress, reply->jobs[0], terminal);
         if (progress_over(reply->jobs[0]))
@@ -142,7 +142,7 @@ int cli_follow(struct cli *cli, const struct args *args, const Drover__Job *job,
     void (*finished)(const Drover__Job *job), struct err *err)
 {
     char kind[64];
-    Drover__JobListReply *last;
+    Drover__JobListReply *last = NULL;
     if (args_on(args, "async")) {
         if (cli->format == OUTPUT_TABLE)
             printf("job %" PRIu64 ": %s %s; 'drover job watch %" PRIu64 "' follows it\n", job->id,
@@ -153,6 +153,7 @@ int cli_follow(struct cli *cli, const struct args *args, const Drover__Job *job,
     }
     if (wait_for_job(cli, job->id, cli->format == OUTPUT_TABLE, err, &last) < 0)
         return -1;
+    ENSURE(last);
     int status = wait_verdict(last->jobs[0], err);
     if (cli->format != OUTPUT_TABLE)
         output_message(cli->format, &last->jobs[0]->base);

@@ -144,8 +144,8 @@ static const struct command member_add = {
             "gets the\n"
             "log, and has a vote once it has caught up. An odd number of controllers is best: 3 stand the loss of one, "
             "5 of two.",
-    .example = "drover cluster member add c4 --key c4.pub --raft-address tcp://10.0.0.4:7500 --api-address "
-               "tcp://10.0.0.4:7400",
+    .example = "drover cluster member add c4 --key c4.pub --raft-address tcp://10.0.0.4:7430 --api-address "
+               "tcp://10.0.0.4:7420",
     .flags = member_add_flags,
     .run = member_add_run,
 };

@@ -95,9 +95,9 @@ static const struct command optimizer_status = {
     .path = "optimizer status",
     .kind = COMMAND_WATCH,
     .summary = "how full the hosts are, and what it makes of it",
-    .text = "A host is hot when it has been above its threshold (CPU and IOPS 80 %, memory 90 %) for 20 seconds; "
-            "'watching' is\n"
-            "before that.",
+    .text = "A host is hot when it has been above a threshold of its CPU, memory or IOPS for some time; 'watching' is "
+            "before\n"
+            "that time is over. The thresholds are in the controllers' configuration.",
     .example = "drover optimizer status --watch",
     .run = status_run,
 };

@@ -150,8 +150,8 @@ static void help_config(FILE *out)
                  "    [user]\n"
                  "    key = anna.key\n"
                  "    [controllers]\n"
-                 "    controller = {the 40 characters of c1.pub} tcp://10.0.0.1:7400\n"
-                 "    controller = {the 40 characters of c2.pub} tcp://10.0.0.2:7400\n");
+                 "    controller = {the 40 characters of c1.pub} tcp://10.0.0.1:7420\n"
+                 "    controller = {the 40 characters of c2.pub} tcp://10.0.0.2:7420\n");
 }
 
 static void help_output(FILE *out)

@@ -293,6 +293,29 @@ static void test_ten_thousand_calls(void **state)
     assert_int_equal(fx.client_side.downs + fx.server_side.downs, 0);
 }
 
+/* With no timer to help, a message that is there and not noticed stays unnoticed: the test would hang. */
+static void test_no_wakeup_is_lost(void **state)
+{
+    (void)state;
+    fx.server_side.wire->tick_ms = fx.client_side.wire->tick_ms = 3600 * 1000;
+    wire_server_close(fx.server);
+    fixture_listen("tcp://127.0.0.1:0", NULL);
+    fixture_connect(NULL);
+    loop_timer_stop(fx.pulse);
+    memset(many, 0, sizeof many);
+    for (size_t burst = 1, done = 0; done + 2 * burst < 10000; burst = burst * 3 % 997) {
+        for (size_t i = 0; i < burst; i++) {
+            fixture_call(to_server(), METHOD_ECHO, "there", 3600 * 1000, &many[done + 2 * i]);
+            fixture_call(fx.server_side.peer, METHOD_ECHO, "back", 3600 * 1000, &many[done + 2 * i + 1]);
+        }
+        for (size_t i = 0; i < burst; i++) {
+            assert_answered(&many[done + 2 * i], "there");
+            assert_answered(&many[done + 2 * i + 1], "back");
+        }
+        done += 2 * burst;
+    }
+}
+
 /* A tiny queue: calls wait their turn, notes are refused, and nothing is lost. */
 static void test_small_queue(void **state)
 {
@@ -373,6 +396,7 @@ int main(void)
         T(test_sizes_are_checked_before_sending),
         T(test_limits_are_told),
         T(test_ten_thousand_calls),
+        T(test_no_wakeup_is_lost),
         T(test_small_queue),
         T(test_quiet_connection_stays),
         T(test_addresses),

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/ensure.h"
+#include "base/format.h"
 
 #define CANDIDATES_MAX 96
 
@@ -168,6 +169,11 @@ static int value_check(const struct flag *flag, const char *text, struct err *er
         if (args_size(text, err, number) < 0)
             return -1;
         break;
+    }
+    if ((flag->min || flag->max) && (*number < flag->min || *number > flag->max) && flag->type == FLAG_SIZE) {
+        char is[FORMAT_MAX], min[FORMAT_MAX], max[FORMAT_MAX];
+        return err_set(err, ERR_INVALID, "%s is not between %s and %s; sizes are written like 512M or 2G",
+            format_bytes(*number, is), format_bytes(flag->min, min), format_bytes(flag->max, max));
     }
     if ((flag->min || flag->max) && (*number < flag->min || *number > flag->max))
         return err_set(err, ERR_INVALID, "%s is not between %" PRIu64 " and %" PRIu64, text, flag->min, flag->max);

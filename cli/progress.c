@@ -71,8 +71,9 @@ void progress_migration(const Drover__MigrationProgress *m, struct buf *out)
 static void tell_settled(const Drover__JobStep *step, struct buf *out)
 {
     char state[64], text[FORMAT_MAX];
-    buf_printf(out, "  %-12s %s", step->name, step_state(step, state));
-    if (step->finished_ms >= step->started_ms && step->started_ms > 0)
+    buf_printf(out, "  %-13s %s", step->name, step_state(step, state));
+    if (step->finished_ms >= step->started_ms && step->started_ms > 0 &&
+        step->state != DROVER__STEP_STATE__STEP_SKIPPED)
         buf_printf(out, " in %s", format_duration_ms((uint64_t)(step->finished_ms - step->started_ms), text));
     if (step->detail[0])
         buf_printf(out, ": %s", step->detail);
@@ -90,11 +91,11 @@ void progress_news(struct progress *p, const Drover__Job *job, bool running, str
         if (p->states[i] != (int)step->state + 1 && step_settled(step))
             tell_settled(step, out);
         else if (p->states[i] != (int)step->state + 1 && now && running)
-            buf_printf(out, "  %-12s running%s%s\n", step->name, step->detail[0] ? ": " : "", step->detail);
+            buf_printf(out, "  %-13s running%s%s\n", step->name, step->detail[0] ? ": " : "", step->detail);
         p->states[i] = (int)step->state + 1;
         if (now && running && job->progress && job->progress->round != p->round) {
             p->round = job->progress->round;
-            buf_printf(out, "  %-12s ", step->name);
+            buf_printf(out, "  %-13s ", step->name);
             progress_migration(job->progress, out);
             buf_printf(out, "\n");
         }
@@ -107,7 +108,7 @@ void progress_current(const Drover__Job *job, struct buf *out)
         const Drover__JobStep *step = job->steps[i];
         if (step->state != DROVER__STEP_STATE__STEP_RUNNING)
             continue;
-        buf_printf(out, "  %-12s ", step->name);
+        buf_printf(out, "  %-13s ", step->name);
         if (job->progress)
             progress_migration(job->progress, out);
         else

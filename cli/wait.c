@@ -120,9 +120,9 @@ int wait_verdict(const Drover__Job *job, struct err *err)
             step = job->steps[i]->name;
     enum err_code code = job->error ? err_from_name(job->error->code) : ERR_INTERNAL;
     snprintf(hint, sizeof hint, "'drover job show %" PRIu64 "' has the steps", job->id);
-    next = next_step(code) ? next_step(code) : hint;
-    return err_set(err, ERR_JOB_FAILED, "%s %s: job %" PRIu64 " failed%s%s (%s): %s; %s", kind, job->target, job->id,
-        step[0] ? " in step " : "", step, err_name(code), cause, next);
+    next = strstr(cause, "drover ") ? "" : next_step(code) ? next_step(code) : hint; /* the cause may say it itself */
+    return err_set(err, ERR_JOB_FAILED, "%s %s: job %" PRIu64 " failed%s%s (%s): %s%s%s", kind, job->target, job->id,
+        step[0] ? " in step " : "", step, err_name(code), cause, next[0] ? "; " : "", next);
 }
 
 int cli_submit(struct cli *cli, const struct args *args, uint32_t method, const ProtobufCMessage *request,
@@ -132,7 +132,7 @@ int cli_submit(struct cli *cli, const struct args *args, uint32_t method, const 
     if (cli_connect(cli, err) < 0)
         return -1;
     if (connect_submit(cli->connection, method, request, kind, target, err, &reply) < 0)
-        return err_wrap(err, "%s%s%s", args->command->path, target ? " " : "", target ? target : "");
+        return err_wrap(err, "%s%s%.64s", args->command->path, target ? " " : "", target ? target : "");
     int status = cli_follow(cli, args, reply->job, finished, err);
     drover__job_reply__free_unpacked(reply, NULL);
     return status;

@@ -135,6 +135,8 @@ static void what_is_wrong_is_named(void **state)
     FAILS("vm make: --count: '' is not a whole number", "vm", "make", "a", "--count=");
     FAILS("vm make: --count: '99999999999999999999' is not a whole number", "vm", "make", "--count",
         "99999999999999999999");
+    FAILS("vm make: --size: 10 B is not between 1.0 KiB and 1.0 GiB; sizes are written like 512M or 2G", "vm", "make",
+        "a", "--size", "10");
     FAILS("vm make: --mode: 'quick' is none of fast|slow", "vm", "make", "a", "--mode", "quick");
     FAILS("vm make: --mode: 'fas' is none of fast|slow", "vm", "make", "a", "--mode", "fas");
     FAILS("vm make: --mode: '' is none of fast|slow", "vm", "make", "a", "--mode=");

@@ -66,22 +66,22 @@ static void one_line_per_change_without_a_terminal(void **state)
     (void)state;
     struct progress p = {0};
     prepare.state = DROVER__STEP_STATE__STEP_RUNNING;
-    news(&p, true, "job 12: vm-migrate web-1 (h1 is hot)\n  prepare      running\n");
+    news(&p, true, "job 12: vm-migrate web-1 (h1 is hot)\n  prepare       running\n");
     news(&p, true, "");
     goes_to_move();
-    news(&p, true, "  prepare      done in 120 ms: h2 listens\n  move         running\n");
+    news(&p, true, "  prepare       done in 120 ms: h2 listens\n  move          running\n");
     migration.phase = (char *)"precopy";
     migration.round = 1;
     migration.remaining_bytes = 200 << 20;
-    news(&p, true, "  move         round 1, 200 MiB left\n");
+    news(&p, true, "  move          round 1, 200 MiB left\n");
     migration.remaining_bytes = 100 << 20; /* the same round: nothing new to tell */
     news(&p, true, "");
     migration.round = 2;
     migration.bandwidth_bytes_per_s = 100 << 20;
-    news(&p, true, "  move         round 2, 100 MiB left, 100 MiB/s, about 1.0 s more\n");
+    news(&p, true, "  move          round 2, 100 MiB left, 100 MiB/s, about 1.0 s more\n");
     move.state = DROVER__STEP_STATE__STEP_FAILED;
     move.detail = (char *)"the guest writes too fast";
-    news(&p, true, "  move         failed: the guest writes too fast\n");
+    news(&p, true, "  move          failed: the guest writes too fast\n");
     news(&p, true, "");
 }
 
@@ -91,20 +91,20 @@ static void on_a_terminal_the_running_step_is_the_last_line(void **state)
     struct progress p = {0};
     prepare.state = DROVER__STEP_STATE__STEP_RUNNING;
     news(&p, false, "job 12: vm-migrate web-1 (h1 is hot)\n");
-    current("  prepare      running");
+    current("  prepare       running");
     goes_to_move();
-    news(&p, false, "  prepare      done in 120 ms: h2 listens\n");
-    current("  move         beginning");
+    news(&p, false, "  prepare       done in 120 ms: h2 listens\n");
+    current("  move          beginning");
     migration.phase = (char *)"switching";
     migration.round = 3;
     migration.remaining_bytes = 10 << 20;
     migration.bandwidth_bytes_per_s = 50 << 20;
-    current("  move         round 3, switching, 10.0 MiB left, 50.0 MiB/s, about 200 ms more");
+    current("  move          round 3, switching, 10.0 MiB left, 50.0 MiB/s, about 200 ms more");
     migration.dirty_pages_per_s = 20000; /* 78 MiB/s */
-    current("  move         round 3, switching, 10.0 MiB left, 50.0 MiB/s, the guest writes as fast");
+    current("  move          round 3, switching, 10.0 MiB left, 50.0 MiB/s, the guest writes as fast");
     job.state = DROVER__JOB_STATE__JOB_CANCELLING;
     migration.round = 0;
-    current("  move         switching (cancelling)");
+    current("  move          switching (cancelling)");
     move.state = DROVER__STEP_STATE__STEP_UNDONE;
     current("");
 }
@@ -155,6 +155,10 @@ static void a_failed_job_names_cause_and_next_step(void **state)
     assert_string_equal(err.message,
         "vm-migrate web-1: job 12 failed in step move (no-convergence): the guest dirties 90 MiB/s; "
         "allow a longer blackout with --max-downtime, or move it when it writes less");
+    error.message = (char *)"no host is up; see `drover host list`"; /* which is a next step already */
+    assert_int_equal(wait_verdict(&job, &err), -1);
+    assert_string_equal(err.message,
+        "vm-migrate web-1: job 12 failed in step move (no-convergence): no host is up; see `drover host list`");
     job.state = DROVER__JOB_STATE__JOB_CANCELLED;
     assert_int_equal(wait_verdict(&job, &err), -1);
     assert_int_equal(err.code, ERR_CANCELLED);

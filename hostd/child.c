@@ -45,7 +45,10 @@ static void child_ended(uv_poll_t *poll, int status, int events)
         wait_status = info.si_code == CLD_EXITED ? info.si_status << 8 : info.si_status;
     uv_poll_stop(&child->poll);
     child->ended = true;
-    child->fn(child->user, wait_status);
+    if (child->fn)
+        child->fn(child->user, wait_status);
+    else
+        child_free(child);
 }
 
 static struct child *child_make(
@@ -220,6 +223,14 @@ void child_signal(struct child *child, int signal)
 {
     if (!child->ended)
         syscall(SYS_pidfd_send_signal, child->pidfd, signal, NULL, 0);
+}
+
+void child_abandon(struct child *child)
+{
+    child_signal(child, SIGKILL);
+    child->fn = NULL;
+    if (child->ended)
+        child_free(child);
 }
 
 void child_free(struct child *child)

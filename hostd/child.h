@@ -39,6 +39,8 @@ MUST_CHECK int child_adopt(
 struct process_id child_id(const struct child *child);
 bool child_running(const struct child *child); /* its end has not been told yet */
 void child_signal(struct child *child, int signal);
+/* Kills it; it is reaped when it has ended, and nobody is told. Takes the child. */
+void child_abandon(struct child *child);
 /* Stops watching; the process goes on, unless it was never released: then it ends. NULL is fine. */
 void child_free(struct child *child);
 

@@ -20,6 +20,7 @@
 #define CONSOLE_READERS     64
 #define CONSOLE_WAIT_MAX_MS 60000
 #define CONSOLE_TRIM_BYTES  (1 << 20)
+#define READ_DELAY_MS       10
 #define WRITER_IDLE_MS      10000
 
 /* Somebody who waits for output. */
@@ -129,9 +130,13 @@ static void reader_late(void *user)
 
 static void reader_changed(uv_fs_event_t *handle, const char *name, int events, int status)
 {
+    struct reader *reader = handle->data;
     (void)name;
     (void)events;
-    reader_try(handle->data, status < 0);
+    if (status < 0)
+        reader_try(reader, true);
+    else /* a guest writes byte by byte: gather a little */
+        loop_timer_start(reader->timer, READ_DELAY_MS, 0);
 }
 
 void console_read(struct console *console, const Drover__ConsoleReadRequest *m, struct wire_request *request)

@@ -204,6 +204,15 @@ struct process_id engine_process(const struct engine *engine)
     return child_id(engine->child);
 }
 
+void engine_abandon(struct engine *engine)
+{
+    if (!engine)
+        return;
+    child_abandon(engine->child);
+    engine->child = NULL;
+    engine_free(engine);
+}
+
 void engine_free(struct engine *engine)
 {
     if (!engine)

@@ -58,6 +58,8 @@ void engine_take_report(struct engine *engine, struct report *out);
 void engine_cancel(struct engine *engine);
 void engine_kill(struct engine *engine);
 struct process_id engine_process(const struct engine *engine);
+/* Ends it without being told any more. Takes the engine; NULL is fine. */
+void engine_abandon(struct engine *engine);
 /* Stops watching; the process goes on. NULL is fine. Allowed inside on_ended. */
 void engine_free(struct engine *engine);
 

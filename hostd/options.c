@@ -94,7 +94,7 @@ static void find_programs(struct options *o)
         return;
     replace(&o->shim, mem_printf("%s/../lib/libdrover-shim.so", self));
     if (access(o->shim, R_OK) < 0)
-        replace(&o->shim, mem_strdup(DROVER_LIBDIR "/libdrover-shim.so"));
+        replace(&o->shim, mem_strdup(DROVER_LIBDIR "/drover/libdrover-shim.so"));
 }
 
 static void find_capacity(struct options *o)

@@ -66,11 +66,14 @@ static void answer_queries(struct partition *p)
 /* The guest is this host's from here on, as if nobody had ever spoken of moving it. */
 static void settle(struct partition *p, const char *detail)
 {
+    struct err unsaved;
     answer_queries(p);
     report_clear(&p->last);
     p->record.migration = (struct record_migration){0};
-    partition_note(p, STATE_RUNNING, detail);
-    engine_remove_files(p->directory);
+    if (partition_move(p, STATE_RUNNING, detail, &unsaved) == 0)
+        engine_remove_files(p->directory);
+    else /* until it is written down, the engine's record must say whose it is */
+        partition_note(p, STATE_RUNNING, detail);
 }
 
 /* Why it did not move, by what the engine said or by its last words. */
@@ -201,10 +204,27 @@ void migration_decide(struct partition *p, const char *why)
     }
 }
 
+static void lingering_ended(struct partition *p)
+{
+    engine_free(p->lingering);
+    p->lingering = NULL;
+    struct action *action = p->moving;
+    p->moving = NULL;
+    if (action)
+        migration_launch(p, p->move, action);
+    if (p->move)
+        drover__migrate_start_request__free_unpacked(p->move, NULL);
+    p->move = NULL;
+}
+
 static void engine_ended(void *user, const char *why)
 {
     struct partition *p = user;
     char last_words[RECORD_TEXT_MAX];
+    if (p->lingering) {
+        lingering_ended(p);
+        return;
+    }
     text_print(last_words, sizeof last_words, why);
     report_clear(&p->last);
     engine_take_report(p->engine, &p->last);
@@ -256,10 +276,30 @@ static int engine_created(void *user, struct process_id id, struct err *err)
     return partition_save(p, err);
 }
 
+/* The guest runs here, and the engine's record says so: no need to wait until the engine has told everybody. */
+static void taken(struct partition *p)
+{
+    struct err err;
+    report_clear(&p->last);
+    engine_take_report(p->engine, &p->last);
+    if (keep_outcome(p, DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN, NULL, false, &err) < 0)
+        return; /* the engine's end will try again */
+    p->lingering = p->engine;
+    p->engine = NULL;
+    settle(p, "");
+}
+
 static void engine_changed(void *user, enum report_change change)
 {
     struct partition *p = user;
     struct err err;
+    if (p->lingering)
+        return;
+    if (change == REPORT_DONE && p->record.migration.incoming &&
+        engine_record(p->directory, p->record.migration.id) == RECORD_OWNER) {
+        taken(p);
+        return;
+    }
     const struct report *report = engine_report(p->engine);
     if (change == REPORT_LISTENING && !p->record.migration.address[0]) {
         strcpy(p->record.migration.address, report->address);

@@ -127,6 +127,14 @@ void partition_release(struct partition *p)
     char path[PATH_MAX];
     struct partitions *ps = p->all;
     ENSURE(!p->engine);
+    engine_abandon(p->lingering);
+    p->lingering = NULL;
+    if (p->moving) {
+        struct err err;
+        err_set(&err, ERR_STATE, "the partition has ended");
+        action_fail(p->moving, &err);
+        p->moving = NULL;
+    }
     guest_free(p->guest);
     p->guest = NULL;
     p->record.guest = (struct process_id){0};
@@ -193,6 +201,9 @@ void partition_free(struct partition *p)
     if (p->resolving)
         wire_reply_error(p->resolving, &err);
     engine_free(p->engine);
+    engine_free(p->lingering);
+    if (p->move)
+        drover__migrate_start_request__free_unpacked(p->move, NULL);
     guest_free(p->guest);
     loop_timer_free(p->timer);
     report_clear(&p->last);

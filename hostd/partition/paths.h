@@ -5,8 +5,8 @@
 #include <limits.h>
 #include <stdbool.h>
 
-/* A UNIX socket's path has at most 107 bytes; the longest below a host.directory is
- * "/partitions/" + id (36) + "/qmp-engine.sock". */
+/* A UNIX socket's path has at most 107 bytes; the longest below a host.directory is "/partitions/" + id (36) +
+ * "/qmp-engine.sock" (the engine makes a socket of its own beside its control socket: "/eng.sock.state"). */
 #define PATHS_DIRECTORY_MAX (107 - 12 - 36 - 16)
 #define PATHS_ID_MAX        64 /* with the NUL */
 

@@ -19,9 +19,12 @@ struct partition {
     struct record record;
     char directory[PATH_MAX];
     char taps[SPEC_NICS_MAX][IF_NAMESIZE];
-    struct guest *guest;            /* NULL: no process */
-    struct engine *engine;          /* NULL: no migration process */
-    struct action *starting;        /* PARTITION_START or MIGRATE_PREPARE under way */
+    struct guest *guest;      /* NULL: no process */
+    struct engine *engine;    /* NULL: no migration under way */
+    struct engine *lingering; /* of the migration that brought the guest here: announces it, answers the source again */
+    struct action *starting;  /* PARTITION_START or MIGRATE_PREPARE under way */
+    struct action *moving;    /* MIGRATE_START that waits for `lingering` to end, and its message */
+    Drover__MigrateStartRequest *move;
     struct action *stopping;        /* PARTITION_STOP, a list over `also` */
     struct query *queries;          /* MIGRATE_QUERY with fence, waiting for the decision */
     struct wire_request *resolving; /* MIGRATE_RESOLVE under way */
@@ -89,6 +92,8 @@ void partition_guest_dead(struct partition *p, bool by_guest, const char *why);
 void migration_prepare_failed(struct partition *p, const struct err *err);
 /* The incoming guest answers: start its engine. */
 void migration_guest_ready(struct partition *p);
+/* MIGRATE_START, checked: starts the source engine and answers. */
+void migration_launch(struct partition *p, const Drover__MigrateStartRequest *m, struct action *action);
 /* No engine is left, whenever and however it went: decides by its record file. */
 void migration_decide(struct partition *p, const char *why);
 /* IN_DOUBT: the controllers have said whose the guest is. Takes the request. */

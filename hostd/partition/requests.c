@@ -179,6 +179,57 @@ static int start_state(struct partitions *ps, const Drover__MigrateStartRequest 
     return 1;
 }
 
+void migration_launch(struct partition *p, const Drover__MigrateStartRequest *m, struct action *action)
+{
+    struct err err;
+    struct record_migration *migration = &p->record.migration;
+    int go = start_state(p->all, m, &err); /* it may have waited, and the guest may have ended meanwhile */
+    if (go <= 0) {
+        if (go == 0)
+            action_done(action, "");
+        else
+            action_fail(action, &err);
+        return;
+    }
+    engine_remove_files(p->directory);
+    *migration = (struct record_migration){.generation = m->hand_over->generation};
+    strcpy(migration->id, m->migration_id);
+    text_print(migration->to_host, sizeof migration->to_host, m->hand_over->to_host);
+    snprintf(migration->address, sizeof migration->address, "%s", m->address);
+    if (partition_move(p, STATE_OUTGOING, "", &err) < 0) {
+        *migration = (struct record_migration){0};
+        action_fail(action, &err);
+    } else if (engine_launch(p, m->destination_key, m->address, m->options, &err) < 0) {
+        *migration = (struct record_migration){0};
+        partition_note(p, STATE_RUNNING, err.message);
+        action_fail(action, &err);
+    } else {
+        action_done(action, "");
+    }
+}
+
+/* The engine that brought the guest here may still linger and hold QEMU's second monitor: its time is over now. */
+static void start_when_free(struct partition *p, const Drover__MigrateStartRequest *m, struct action *action)
+{
+    struct err err;
+    if (!p->lingering) {
+        migration_launch(p, m, action);
+        return;
+    }
+    if (p->moving) {
+        err_set(&err, ERR_BUSY, "another migration of it is about to start");
+        action_fail(action, &err);
+        return;
+    }
+    size_t len = drover__migrate_start_request__get_packed_size(m);
+    uint8_t *packed = mem_alloc(len + 1);
+    drover__migrate_start_request__pack(m, packed);
+    p->move = drover__migrate_start_request__unpack(NULL, len, packed);
+    free(packed);
+    p->moving = action;
+    engine_kill(p->lingering);
+}
+
 void migrate_start(struct partitions *ps, const Drover__MigrateStartRequest *m, struct wire_request *request)
 {
     struct err err;
@@ -188,24 +239,9 @@ void migrate_start(struct partitions *ps, const Drover__MigrateStartRequest *m, 
     int go = start_check(ps, m, &err);
     if (go == 0)
         go = start_state(ps, m, &err);
-    if (go > 0) {
-        struct partition *p = partition_find(ps, m->vm_id);
-        struct record_migration *migration = &p->record.migration;
-        engine_remove_files(p->directory);
-        *migration = (struct record_migration){.generation = m->hand_over->generation};
-        strcpy(migration->id, m->migration_id);
-        text_print(migration->to_host, sizeof migration->to_host, m->hand_over->to_host);
-        snprintf(migration->address, sizeof migration->address, "%s", m->address);
-        if (partition_move(p, STATE_OUTGOING, "", &err) < 0) {
-            *migration = (struct record_migration){0};
-            go = -1;
-        } else if (engine_launch(p, m->destination_key, m->address, m->options, &err) < 0) {
-            *migration = (struct record_migration){0};
-            partition_note(p, STATE_RUNNING, err.message);
-            go = -1;
-        }
-    }
-    if (go < 0)
+    if (go > 0)
+        start_when_free(partition_find(ps, m->vm_id), m, action);
+    else if (go < 0)
         action_fail(action, &err);
     else
         action_done(action, "");

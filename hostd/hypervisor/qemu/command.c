@@ -56,7 +56,7 @@ static void add_machine(struct command *c, const struct command_config *o)
     add(c, "-uuid");
     add(c, "%s", o->vm_id);
     add(c, "-machine");
-    add(c, "q35,memory-backend=ram");
+    add(c, "q35,hpet=off,memory-backend=ram");
     add(c, "-accel");
     if (kvm)
         add(c, "kvm");
@@ -111,7 +111,7 @@ static void add_blockdev(struct command *c, json_t *options)
 
 /* The page cache is on (no O_DIRECT): the kernel then copies data into guest memory with ordinary writes, which the
  * dirty page tracker sees; DMA of a direct read it would miss. */
-static void add_disk(struct command *c, const Drover__Disk *disk, size_t i)
+static void add_disk(struct command *c, const Drover__Disk *disk, size_t i, bool boots)
 {
     char file[32], node[32];
     snprintf(file, sizeof file, "disk%zu-file", i);
@@ -124,7 +124,7 @@ static void add_disk(struct command *c, const Drover__Disk *disk, size_t i)
                "node-name", node, "file", file, "read-only", disk->read_only, "cache", "direct", 0, "no-flush", 0));
     add(c, "-device");
     add(c, "virtio-blk-pci,id=vdisk%zu,drive=%s,bus=pcie.0,addr=0x%zx,write-cache=on%s", i, node, PCI_DISK + i,
-        i == 0 ? ",bootindex=0" : "");
+        boots ? ",bootindex=0" : "");
 }
 
 static void add_nic(struct command *c, const Drover__Nic *nic, const char *tap, size_t i)
@@ -146,8 +146,6 @@ char **command_build(const struct command_config *o)
     add(&c, "none");
     add(&c, "-sandbox");
     add(&c, "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
-    add(&c, "-msg");
-    add(&c, "timestamp=on");
     add_machine(&c, o);
     add_channels(&c, o);
     add(&c, "-device");
@@ -155,7 +153,7 @@ char **command_build(const struct command_config *o)
     for (size_t i = 0; i < o->spec->n_nics; i++)
         add_nic(&c, o->spec->nics[i], o->taps[i], i);
     for (size_t i = 0; i < o->spec->n_disks; i++)
-        add_disk(&c, o->spec->disks[i], i);
+        add_disk(&c, o->spec->disks[i], i, i == 0 && !o->spec->kernel[0]);
     if (o->incoming) {
         add(&c, "-incoming");
         add(&c, "defer");

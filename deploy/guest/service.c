@@ -143,6 +143,8 @@ static bool command_run(FILE *out, const char *line)
     } else if (strcmp(line, "stream") == 0) {
         stream(out);
         return false;
+    } else if (strcmp(line, "poweroff") == 0) {
+        power_off();
     } else if (strcmp(line, "quit") == 0) {
         return false;
     } else {

@@ -9,6 +9,7 @@
  *   load SPEC        as drover.run= on the kernel's command line, with blanks or colons: "ok" or "error WHY"
  *   load             the last SPEC
  *   stream           from now on an increasing number every 10 ms, until the client goes
+ *   poweroff         as the power button would
  *   quit
  * Anything else: "error WHY". */
 #ifndef GUEST_SERVICE_H
@@ -21,7 +22,10 @@
  * "idle" ends them all. NULL, or what is wrong with it. */
 const char *loads_run(const char *spec);
 
-/* Starts both services; false when a socket or thread could not be had. */
+/* Ends the guest. In workload.c. */
+void power_off(void);
+
+/* Starts both services; -1 when a socket or thread could not be had. */
 int services_start(void);
 
 #endif

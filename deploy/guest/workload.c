@@ -43,7 +43,7 @@ static int pressed(int fd)
            event.value == 1;
 }
 
-static void power_off(void)
+void power_off(void)
 {
     printf("drover-guest: powering off\n");
     sync();

@@ -1,5 +1,8 @@
 """Talking to a guest of deploy/guest from outside: its counter, a TCP connection that must survive, the 1 kHz prober."""
 import json
+import os
+import pty
+import select
 import subprocess
 import threading
 import time
@@ -24,6 +27,10 @@ class Guest:
         if not line.endswith(b"\n"):
             raise ConnectionError(f"guest {self.address} closed the connection")
         return line.decode().strip()
+
+    def tell(self, command):
+        """Sends a command that has no answer."""
+        self.socket.sendall(command.encode() + b"\n")
 
     def counter(self):
         return int(self.ask("get"))
@@ -115,3 +122,38 @@ class Pinger:
         if self.process.poll() is None:
             self.process.kill()
         self.process.communicate()
+
+
+class Console:
+    """`drover vm console` on a terminal of its own."""
+
+    def __init__(self, argv):
+        self.terminal, other = pty.openpty()
+        self.process = subprocess.Popen(argv, stdin=other, stdout=other, stderr=other, start_new_session=True)
+        os.close(other)
+        self.seen = ""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def type(self, text):
+        os.write(self.terminal, text.encode())
+
+    def expect(self, text, timeout):
+        """Reads until `text` has been shown."""
+        end = time.monotonic() + timeout
+        while text not in self.seen:
+            if not select.select([self.terminal], [], [], max(0, end - time.monotonic()))[0]:
+                raise TimeoutError(f"{text!r} not on the console within {timeout} s: {self.seen[-500:]!r}")
+            self.seen += os.read(self.terminal, 4096).decode(errors="replace")
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        if self.terminal >= 0:
+            os.close(self.terminal)
+            self.terminal = -1

@@ -16,7 +16,7 @@ import secrets
 import subprocess
 
 from lab import netns, program, reaper
-from lab.guest import Guest, Pinger, Stream
+from lab.guest import Console, Guest, Pinger, Stream
 from lab.program import Daemon, until
 
 MiB = 1 << 20
@@ -55,7 +55,7 @@ class Node:
         self.key = f"{lab.directory}/keys/{name}"
         self.config = f"{lab.directory}/{name}.ini"
         self.metrics = f"{address}:{METRICS_PORT}"
-        self.daemon = Daemon(name, self.namespace, [f"{lab.bin}/{binary}", self.config], f"{lab.directory}/{name}.log")
+        self.daemon = Daemon(name, self.namespace, [f"{lab.bin}/{binary}", "--config", self.config], f"{lab.directory}/{name}.log")
 
     def public_key(self):
         with open(self.key + ".pub") as file:
@@ -101,9 +101,7 @@ class Lab:
 
     def close(self):
         """Ends and removes everything."""
-        for thing in reversed(self._closers):
-            thing.close()
-        self._closers.clear()
+        self.forget_connections()
         if self._reaper:
             self._reaper.clean()
             self._reaper = None
@@ -216,19 +214,19 @@ class Lab:
         until(lambda: all(host["state"] == "up" for host in self.host_list()), timeout, "all hosts up")
 
     def host_list(self):
-        return self.cli("host", "list").json["hosts"]
+        return self.cli("host", "list").json
 
     def vm(self, name):
-        return self.cli("vm", "show", name).json["vms"][0]
+        return self.cli("vm", "show", name).json
 
     def vm_list(self):
-        return self.cli("vm", "list").json["vms"]
+        return self.cli("vm", "list").json
 
     def job(self, job_id):
-        return self.cli("job", "show", job_id).json["jobs"][0]
+        return self.cli("job", "show", job_id).json
 
     def job_list(self):
-        return self.cli("job", "list").json["jobs"]
+        return self.cli("job", "list").json
 
     def job_wait(self, job_id, timeout=60):
         """The job, once it has ended."""
@@ -243,8 +241,8 @@ class Lab:
     def vm_create(self, name, run="idle", host=None, memory=256 * MiB, disk=False, start=True, wait=True, extra=()):
         """Creates (and starts) a VM with the lab's guest. Its disk is a file that all hosts reach."""
         arguments = ["vm", "create", name, "--memory", memory, "--vcpus", 1, "--kernel", f"{self.guest_directory}/vmlinux",
-                     "--initrd", f"{self.guest_directory}/initramfs.cpio", "--nic", "",
-                     "--cmdline", f"console=ttyS0 quiet drover.ip={self.address(name)}/24 drover.run={run}"]
+                     "--initrd", f"{self.guest_directory}/initramfs.cpio", "--nic", "default",
+                     "--cmdline", f"console=ttyS0 quiet mitigations=off drover.ip={self.address(name)}/24 drover.run={run}"]
         if disk:
             image = f"{self.directory}/disks/{name}.raw"
             with open(image, "wb") as file:
@@ -271,6 +269,16 @@ class Lab:
     def pinger(self, vm):
         return self._closing(Pinger(f"{self.bin}/drover-pinger", self.fabric, self.address(vm)))
 
+    def console(self, vm):
+        return self._closing(Console(netns.command(
+            self.fabric, [f"{self.bin}/drover", "vm", "console", vm, "--config", self.config])))
+
+    def forget_connections(self):
+        """Closes what guest(), stream() and pinger() opened."""
+        for thing in reversed(self._closers):
+            thing.close()
+        self._closers.clear()
+
     def _closing(self, thing):
         self._closers.append(thing)
         return thing
@@ -278,7 +286,7 @@ class Lab:
     def migrate(self, vm, host, *flags, check=True, timeout=120):
         """Moves a VM and waits; returns the job."""
         result = self.cli("vm", "migrate", vm, "--to", host, *flags, check=check, timeout=timeout)
-        return result.json["job"] if check else result
+        return result.json if check else result
 
     # ---- looking at hosts from outside
 
@@ -306,5 +314,5 @@ class Lab:
                  if link not in ("lo", "mgmt", "uplink", "drover0")]
         for directory in (node.memory_directory, f"{node.directory}/partitions"):
             if os.path.isdir(directory):
-                left += [f"{directory}/{entry}" for entry in sorted(os.listdir(directory))]
+                left += [f"{directory}/{entry}" for entry in sorted(os.listdir(directory)) if entry != "hostd.lock"]
         return left

@@ -1,0 +1,59 @@
+"""Creating, starting, stopping and deleting VMs."""
+from harness import case
+from lab.program import until
+
+
+@case(deadline=90)
+def vm_create_start_stop_delete(run):
+    lab = run.lab
+    lab.vm_create("plain", disk=True, start=False)
+    vm = lab.vm("plain")
+    assert vm["desired"] == "stopped" and lab.qemus(vm["id"]) == {}, vm
+    lab.cli("vm", "start", "plain", "--host", "h2")
+    guest = lab.guest_wait("plain")
+    vm = lab.vm("plain")
+    assert (vm["state"], vm["owner"]) == ("running", "h2"), vm
+    assert list(lab.qemus(vm["id"])) == ["h2"]
+    boot = guest.boot()
+
+    # The guest is asked first: it says on its console that it powers off.
+    lab.cli("vm", "stop", "plain")
+    assert lab.qemus(vm["id"]) == {}
+    assert lab.residue("h2") == [], lab.residue("h2")
+    assert lab.vm("plain")["desired"] == "stopped"
+
+    lab.cli("vm", "start", "plain", "--host", "h3")
+    assert lab.guest_wait("plain").boot() != boot
+    lab.cli("vm", "stop", "plain", "--force")
+    lab.cli("vm", "delete", "plain")
+    assert "plain" not in [vm["spec"]["name"] for vm in lab.vm_list()]
+    assert lab.residue("h3") == [], lab.residue("h3")
+
+
+@case(deadline=60)
+def guest_that_powers_off_stops(run):
+    lab = run.lab
+    lab.vm_create("leaves", host="h1")
+    vm_id = lab.vm("leaves")["id"]
+    assert "drover-guest: ready" in lab.cli("vm", "console", "leaves", "--log", form=None).stdout
+    lab.guest("leaves").tell("poweroff")
+    until(lambda: lab.qemus(vm_id) == {} and lab.residue("h1") == [], 20, "the partition to end")
+    until(lambda: lab.vm("leaves")["state"] in ("stopped", "none"), 10, "the stop to be known")
+
+
+@case(deadline=60)
+def console_reaches_the_guests_shell(run):
+    lab = run.lab
+    lab.vm_create("talks", host="h2")
+    with lab.console("talks") as console:
+        console.type("echo drover-$((6*7))\n")
+        console.expect("drover-42", 20)
+
+
+@case(deadline=60)
+def placement_spreads_new_vms(run):
+    lab = run.lab
+    for name in ("a", "b", "c"):
+        lab.vm_create(name, wait=False)
+    owners = {lab.vm(name)["owner"] for name in ("a", "b", "c")}
+    assert len(owners) >= 2, f"all on {owners}"

@@ -1,0 +1,105 @@
+"""Moving running guests: every load, many times, and the promise of the time they are dark."""
+import statistics
+
+from harness import MIGRATION, case
+from watched import Watched, other_host, owner, settled
+
+LOADS = {"idle": "idle", "cpu": "cpu:50", "memory": "mem:5000:64M", "disk": "disk:50"}
+
+
+def move_under(run, load):
+    lab = run.lab
+    lab.vm_create("mover", run=LOADS[load], host="h1", disk=True)
+    watched, pinger = Watched(lab, "mover"), lab.pinger("mover")
+    pinger.report()
+    for _ in range(2):
+        target = other_host(lab, owner(lab, "mover"))
+        job = lab.migrate("mover", target, "--verify")
+        seen = pinger.report()
+        record = job["migration"]
+        assert job["state"] == "succeeded" and owner(lab, "mover") == target
+        assert record["source_hash"] and record["source_hash"] == record["destination_hash"], record
+        assert record["rounds"], "no rounds recorded"
+        pages = watched.check()
+        assert load != "memory" or pages >= 64 * 256, f"only {pages} pages checked"
+        if load == "disk":
+            assert watched.guest.verify("disk") > 0
+        run.note(f"dark {seen['blackout_ms']:.0f} ms, engine says {record['blackout_us'] / 1000:.0f}")
+        settled(lab, "mover", 10)
+    pinger.stop()
+
+
+@case(deadline=60, needs=MIGRATION)
+def migrate_idle_verified(run):
+    move_under(run, "idle")
+
+
+@case(deadline=60, needs=MIGRATION)
+def migrate_under_cpu_load_verified(run):
+    move_under(run, "cpu")
+
+
+@case(deadline=60, needs=MIGRATION)
+def migrate_under_memory_load_verified(run):
+    move_under(run, "memory")
+
+
+@case(deadline=60, needs=MIGRATION)
+def migrate_under_disk_load_verified(run):
+    move_under(run, "disk")
+
+
+def back_and_forth(run, times):
+    lab = run.lab
+    lab.vm_create("shuttle", run="cpu:10,mem:1000:32M,disk:10", host="h1", disk=True)
+    watched, pinger = Watched(lab, "shuttle"), lab.pinger("shuttle")
+    pinger.report()
+    dark, engine, total = [], [], []
+    for i in range(times):
+        job = lab.migrate("shuttle", "h2" if i % 2 == 0 else "h1")
+        dark.append(pinger.report()["blackout_ms"])
+        engine.append(job["migration"]["blackout_us"] / 1000)
+        total.append(job["migration"]["total_us"] / 1000)
+        watched.check()
+    watched.guest.verify("disk")
+    pinger.stop()
+    settled(lab, "shuttle", 10)
+    run.note(f"{times} moves: dark p50 {statistics.median(dark):.1f} max {max(dark):.0f} ms, engine p50 "
+             f"{statistics.median(engine):.1f} ms, total p50 {statistics.median(total):.0f} ms; no connection lost")
+
+
+@case(deadline=150, needs=MIGRATION)
+def migrate_20_times_back_and_forth(run):
+    back_and_forth(run, 20)
+
+
+@case(deadline=3600, needs=MIGRATION, soak=True)
+def soak_migrations(run):
+    back_and_forth(run, max(run.soak, 1))
+
+
+@case(deadline=60, needs=MIGRATION)
+def migrate_to_where_placement_decides(run):
+    lab = run.lab
+    lab.vm_create("placed", host="h1")
+    watched = Watched(lab, "placed")
+    lab.cli("vm", "migrate", "placed")
+    assert owner(lab, "placed") in ("h2", "h3")
+    watched.check()
+
+
+@case(deadline=90, needs=MIGRATION)
+def several_migrations_at_once(run):
+    lab = run.lab
+    guests = {}
+    for name, host in (("left", "h1"), ("right", "h2")):
+        lab.vm_create(name, host=host)
+        guests[name] = Watched(lab, name)
+    jobs = [lab.cli("vm", "migrate", name, "--to", host, "--async").json["id"]
+            for name, host in (("left", "h2"), ("right", "h1"))]
+    for job_id in jobs:
+        job = lab.job_wait(job_id)
+        assert job["state"] == "succeeded", job
+    for name, host in (("left", "h2"), ("right", "h1")):
+        guests[name].check()
+        assert owner(lab, name) == host

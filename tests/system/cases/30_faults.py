@@ -1,0 +1,118 @@
+"""Everything that can die during a migration dies; afterwards one host runs the VM, the guest never noticed, nothing is left."""
+import os
+import signal
+
+from harness import MIGRATION, case
+from lab.program import until
+from watched import Watched, begin_slow_move, owner, settled
+
+
+def interrupted(run, harm, expect):
+    """A migration from h1 to h2 with `harm(lab, job_id)` done to it; `expect` are the states the job may end in."""
+    lab = run.lab
+    lab.vm_create("victim", run="mem:500:16M", host="h1", disk=True)
+    watched = Watched(lab, "victim")
+    job_id = begin_slow_move(lab, "victim", "h2")
+    harm(lab, job_id)
+    job = lab.job_wait(job_id, 60)
+    host = settled(lab, "victim")
+    watched.check()
+    assert job["state"] in expect, f"job ended {job['state']}: {job['error']}"
+    assert (job["state"] == "succeeded") == (host == "h2"), f"job {job['state']}, but the VM is on {host}"
+    assert job["state"] != "failed" or job["error"]["message"], "the job failed without saying why"
+    run.note(f"job {job['state']}, runs on {host}")
+    # Nothing stands in the way of the next one.
+    lab.migrate("victim", "h3")
+    watched.check()
+    settled(lab, "victim", 10)
+
+
+def kill_program(lab, host, name):
+    pids = lab.programs(host, name)
+    assert len(pids) == 1, f"{name} on {host}: {pids}"
+    os.kill(pids[0], signal.SIGKILL)
+
+
+@case(deadline=90, needs=MIGRATION)
+def cancel_midway(run):
+    def harm(lab, job_id):
+        lab.cli("job", "cancel", job_id)
+    interrupted(run, harm, ("cancelled",))
+
+
+@case(deadline=90, needs=MIGRATION)
+def source_engine_killed(run):
+    interrupted(run, lambda lab, _: kill_program(lab, "h1", "drover-migrate"), ("failed",))
+
+
+@case(deadline=90, needs=MIGRATION)
+def destination_engine_killed(run):
+    interrupted(run, lambda lab, _: kill_program(lab, "h2", "drover-migrate"), ("failed",))
+
+
+@case(deadline=90, needs=MIGRATION)
+def destination_qemu_killed(run):
+    interrupted(run, lambda lab, _: kill_program(lab, "h2", "qemu-system-x86_64"), ("failed",))
+
+
+def restart_hosts(*names):
+    def harm(lab, _):
+        for name in names:
+            lab.hosts[name].daemon.kill()
+        for name in names:
+            lab.hosts[name].daemon.start()
+    return harm
+
+
+@case(deadline=120, needs=MIGRATION)
+def source_hostd_killed(run):
+    interrupted(run, restart_hosts("h1"), ("succeeded", "failed"))
+
+
+@case(deadline=120, needs=MIGRATION)
+def destination_hostd_killed(run):
+    interrupted(run, restart_hosts("h2"), ("succeeded", "failed"))
+
+
+@case(deadline=120, needs=MIGRATION)
+def both_hostds_killed(run):
+    interrupted(run, restart_hosts("h1", "h2"), ("succeeded", "failed"))
+
+
+@case(deadline=120, needs=MIGRATION)
+def leader_killed_during_migration(run):
+    def harm(lab, _):
+        leader = lab.leader()
+        lab.controllers[leader].daemon.kill()
+        lab.leader()
+        lab.controllers[leader].daemon.start()
+    interrupted(run, harm, ("succeeded",))
+
+
+@case(deadline=90, needs=MIGRATION)
+def source_qemu_killed(run):
+    """The guest itself dies: the move fails, nothing is left, and nobody has started a second one meanwhile."""
+    lab = run.lab
+    lab.vm_create("mortal", host="h1")
+    vm_id = lab.vm("mortal")["id"]
+    job_id = begin_slow_move(lab, "mortal", "h2")
+    kill_program(lab, "h1", "qemu-system-x86_64")
+    job = lab.job_wait(job_id, 60)
+    assert job["state"] == "failed", job
+    until(lambda: sum(len(pids) for pids in lab.qemus(vm_id).values()) <= 1 and lab.residue("h2") == [], 20,
+          "nothing left on the destination")
+    assert owner(lab, "mortal") in ("h1", "")
+
+
+@case(deadline=90, needs=MIGRATION)
+def refused_before_the_first_byte(run):
+    """What cannot work is said at once, names the cause and leaves the VM alone."""
+    lab = run.lab
+    lab.vm_create("stays", host="h1")
+    watched = Watched(lab, "stays")
+    for target, status, words in (("h1", 6, "h1"), ("nowhere", 3, "nowhere")):
+        result = lab.cli("vm", "migrate", "stays", "--to", target, check=False)
+        assert result.status in (1, 2, status), f"{target}: {result.status} {result.stderr}"
+        assert words in result.stderr, result.stderr
+    watched.check()
+    settled(lab, "stays", 10)

@@ -1,0 +1,114 @@
+"""Daemons die and come back; guests and jobs do not notice."""
+import time
+
+from harness import MIGRATION, case
+from lab.program import until
+from watched import Watched, begin_slow_move, owner, settled
+
+
+@case(deadline=90)
+def hostd_restart_adopts_partitions(run):
+    lab = run.lab
+    lab.vm_create("adopted", run="cpu:10", host="h1", disk=True)
+    watched = Watched(lab, "adopted")
+    before = lab.qemus(lab.vm("adopted")["id"])
+    for end in (lab.hosts["h1"].daemon.kill, lab.hosts["h1"].daemon.stop):
+        end()
+        watched.check()
+        lab.hosts["h1"].daemon.start()
+        lab.wait_hosts()
+        until(lambda: lab.vm("adopted")["state"] == "running", 10, "the partition to be adopted")
+        assert lab.qemus(lab.vm("adopted")["id"]) == before
+        watched.check()
+    # Adopted means: can be acted on.
+    lab.cli("vm", "stop", "adopted")
+    assert lab.residue("h1") == [], lab.residue("h1")
+
+
+@case(deadline=120)
+def controllers_restart_with_their_data(run):
+    lab = run.lab
+    lab.vm_create("kept", host="h1")
+    lab.vm_create("idle-definition", start=False)
+    watched = Watched(lab, "kept")
+    jobs = {job["id"]: job["state"] for job in lab.job_list()}
+    for node in lab.controllers.values():
+        node.daemon.kill()
+    watched.check()
+    for node in lab.controllers.values():
+        node.daemon.start()
+    lab.leader(20)
+    lab.wait_hosts()
+    until(lambda: lab.vm("kept")["state"] == "running", 15, "the VM to be seen running")
+    watched.check()
+    after = {job["id"]: job["state"] for job in lab.job_list()}
+    assert all(after.get(job_id) == state for job_id, state in jobs.items()), f"{jobs} became {after}"
+    assert {vm["spec"]["name"] for vm in lab.vm_list()} == {"kept", "idle-definition"}
+    assert sorted(lab.hosts) == sorted(host["name"] for host in lab.host_list())
+
+
+@case(deadline=120)
+def leader_killed_cli_answers_and_no_job_is_lost(run):
+    lab = run.lab
+    leader = lab.leader()
+    acknowledged = []
+    for i in range(5):
+        acknowledged.append(lab.cli("vm", "create", f"early{i}", "--memory", "64M", "--async",
+                                    "--kernel", f"{lab.guest_directory}/vmlinux").json["id"])
+    lab.controllers[leader].daemon.kill()
+    begin = time.monotonic()
+    acknowledged.append(lab.cli("vm", "create", "late", "--memory", "64M", "--async", "--kernel",
+                                f"{lab.guest_directory}/vmlinux").json["id"])
+    took = time.monotonic() - begin
+    assert took < 3, f"the CLI needed {took:.1f} s"
+    run.note(f"answered {took:.1f} s after the kill")
+    for job_id in acknowledged:
+        assert lab.job_wait(job_id, 20)["state"] == "succeeded"
+    names = {vm["spec"]["name"] for vm in lab.vm_list()}
+    assert names == {f"early{i}" for i in range(5)} | {"late"}, names
+    assert len(set(acknowledged)) == len(acknowledged)
+    lab.controllers[leader].daemon.start()
+    until(lambda: lab.cli("cluster", "status", "--stale").json["leader"], 10, "a leader known")
+
+
+@case(deadline=120, needs=MIGRATION)
+def unfinished_job_goes_on_under_a_new_leader(run):
+    lab = run.lab
+    lab.vm_create("carried", host="h1")
+    watched = Watched(lab, "carried")
+    job_id = begin_slow_move(lab, "carried", "h2")
+    leader = lab.leader()
+    lab.controllers[leader].daemon.kill()
+    assert lab.job_wait(job_id, 60)["state"] == "succeeded"
+    lab.controllers[leader].daemon.start()
+    assert settled(lab, "carried") == "h2" == owner(lab, "carried")
+    watched.check()
+
+
+@case(deadline=60)
+def leader_stopped_in_order_hands_over(run):
+    lab = run.lab
+    leader = lab.leader()
+    begin = time.monotonic()
+    assert lab.controllers[leader].daemon.stop() == 0
+    after = lab.leader()
+    run.note(f"{time.monotonic() - begin:.1f} s")
+    assert after != leader
+    lab.controllers[leader].daemon.start()
+
+
+@case(deadline=60)
+def minority_answers_only_stale_reads(run):
+    lab = run.lab
+    leader = lab.leader()
+    survivor, *others = sorted(lab.controllers, key=lambda name: name == leader)
+    for name in others:
+        lab.controllers[name].daemon.kill()
+    result = lab.cli("host", "list", "--timeout", "2", check=False)
+    assert result.status in (10, 11) and result.stderr, f"{result.status}: {result.stderr}"
+    hosts = lab.cli("host", "list", "--stale").json
+    assert len(hosts) == len(lab.hosts), f"{survivor} knows {hosts}"
+    for name in others:
+        lab.controllers[name].daemon.start()
+    lab.leader(15)
+    lab.wait_hosts()

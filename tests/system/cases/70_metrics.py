@@ -1,0 +1,50 @@
+"""What Prometheus sees, and what an idle cluster costs."""
+import time
+
+from harness import case
+from lab import program
+
+
+def scrape(lab, node):
+    done = lab.run(["curl", "-fsS", "--max-time", "5", f"http://{node.metrics}/metrics"])
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@case(deadline=30, needs=("root", "namespaces", "promtool"))
+def metrics_pass_promtool(run):
+    lab = run.lab
+    for node in lab.nodes():
+        text = scrape(lab, node)
+        done = lab.run(["promtool", "check", "metrics"], input=text)
+        assert done.returncode == 0 and not done.stderr.strip(), f"{node.name}: {done.stdout}{done.stderr}"
+
+
+@case(deadline=60)
+def metrics_tell_load_jobs_and_raft(run):
+    lab = run.lab
+    lab.vm_create("seen", run="cpu:20", host="h1")
+    leader = scrape(lab, lab.controllers[lab.leader()])
+    host = scrape(lab, lab.hosts["h1"])
+    for text, names in ((leader, ("drover_raft_term", "drover_raft_commit_index", "drover_raft_leader", "drover_jobs")),
+                        (host, ("drover_host_cpu_cores", "drover_vm_cpu_cores"))):
+        for name in names:
+            assert f"\n{name}" in text, f"no {name}"
+    assert 'vm="seen"' in host, "the VM is not in its host's metrics"
+
+
+@case(deadline=60)
+def idle_cluster_is_cheap(run):
+    """The bound on CPU is wide, because other programs share the machine; the figure is printed."""
+    lab = run.lab
+    before = {node.name: program.cpu_seconds(node.daemon.pid) for node in lab.nodes()}
+    begin = time.monotonic()
+    time.sleep(10)  # the measurement
+    elapsed = time.monotonic() - begin
+    share = {node.name: (program.cpu_seconds(node.daemon.pid) - before[node.name]) / elapsed for node in lab.nodes()}
+    memory = {node.name: program.rss_bytes(node.daemon.pid) / 2**20 for node in lab.nodes()}
+    run.note(f"hostd {max(share[n] for n in lab.hosts):.1%} {max(memory[n] for n in lab.hosts):.0f} MiB, controller "
+             f"{max(share[n] for n in lab.controllers):.1%} {max(memory[n] for n in lab.controllers):.0f} MiB")
+    assert max(memory[name] for name in lab.hosts) < 30, memory
+    assert max(memory[name] for name in lab.controllers) < 60, memory
+    assert max(share.values()) < 0.06, share

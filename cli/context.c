@@ -91,7 +91,7 @@ int context_load(const char *path, struct err *err, struct context *out)
     if (context_find(path, err, context.path, sizeof context.path) < 0)
         return -1;
     if (config_load(context.path, keys, err, &options) < 0)
-        return -1;
+        return err_wrap(err, "'drover help config' explains the file");
     cleanup_free char *key = key_path(context.path, options.key);
     int status = controllers_parse(options.controllers, err, &context);
     if (status < 0)

@@ -19,20 +19,32 @@ static size_t terminal_width(void)
     return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col : 80;
 }
 
-/* On a terminal the running step stays on the last line and is drawn again and again. */
-static void draw(struct progress *progress, const Drover__Job *job, bool terminal)
+/* What is shown of a job that is waited for. */
+struct display {
+    struct progress progress;
+    struct buf last; /* the line that is drawn again and again on a terminal: the running step */
+    bool terminal;
+};
+
+static void display_job(struct display *d, const Drover__Job *job)
 {
     cleanup_buf struct buf news = {0}, current = {0};
-    progress_news(progress, job, !terminal, &news);
-    if (terminal) {
-        progress_current(job, &current);
-        if (current.len >= terminal_width())
-            current.len = terminal_width() - 1;
-        printf("\r\033[K%s%.*s", buf_str(&news), (int)current.len, buf_str(&current));
-    } else {
+    progress_news(&d->progress, job, !d->terminal, &news);
+    if (!d->terminal) {
         fputs(buf_str(&news), stdout);
+        fflush(stdout);
+        return;
     }
+    progress_current(job, &current);
+    size_t width = terminal_width();
+    if (current.len >= width)
+        current.len = width - 1;
+    if (news.len == 0 && current.len == d->last.len && memcmp(buf_str(&current), buf_str(&d->last), current.len) == 0)
+        return;
+    printf("\r\033[K%s%.*s", buf_str(&news), (int)current.len, buf_str(&current));
     fflush(stdout);
+    buf_clear(&d->last);
+    buf_append(&d->last, buf_str(&current), current.len);
 }
 
 static int fetch(struct cli *cli, uint64_t id, struct err *err, Drover__JobListReply **out)
@@ -52,8 +64,7 @@ static int fetch(struct cli *cli, uint64_t id, struct err *err, Drover__JobListR
 
 int wait_for_job(struct cli *cli, uint64_t id, bool show, struct err *err, Drover__JobListReply **out)
 {
-    struct progress progress = {0};
-    bool terminal = isatty(STDOUT_FILENO) == 1;
+    struct display display = {.terminal = isatty(STDOUT_FILENO) == 1};
     Drover__JobListReply *reply = NULL;
     if (fetch(cli, id, err, &reply) < 0)
         return -1;
@@ -62,7 +73,7 @@ int wait_for_job(struct cli *cli, uint64_t id, bool show, struct err *err, Drove
     for (;;) {
         ENSURE(reply);
         if (show)
-            draw(&progress, reply->jobs[0], terminal);
+            display_job(&display, reply->jobs[0]);
         if (progress_over(reply->jobs[0]))
             break;
         drover__job_list_reply__free_unpacked(reply, NULL);
@@ -71,11 +82,13 @@ int wait_for_job(struct cli *cli, uint64_t id, bool show, struct err *err, Drove
         if (connect_interrupted(cli->connection) || fetch(cli, id, err, &reply) < 0)
             goto fail;
     }
+    buf_free(&display.last);
     *out = reply;
     return 0;
 fail:
-    if (show && terminal)
+    if (display.last.len)
         putchar('\n');
+    buf_free(&display.last);
     if (reply)
         drover__job_list_reply__free_unpacked(reply, NULL);
     if (connect_interrupted(cli->connection))

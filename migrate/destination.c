@@ -19,7 +19,7 @@
 #define LINGER_MS   5000u  /* after the start: the source may ask again if our answer was lost */
 #define STRIPES_MAX 16u
 /* Switches learn from one frame; the others are for a lost one. */
-static const uint32_t announce_at_ms[] = {0, 50, 200, 500, 1000};
+static const uint32_t announce_at_ms[] = {0, 50, 200};
 #define ANNOUNCEMENTS (sizeof announce_at_ms / sizeof *announce_at_ms)
 
 enum destination_phase {
@@ -136,6 +136,14 @@ static void destination_on_broken(void *user, const struct err *err)
 
 /* ---- hand-over ---- */
 
+/* Once the guest runs: over when the source has its answer and is gone, and the guest has been announced. */
+static void destination_try_finish(struct destination *d)
+{
+    bool announced = d->announcements == ANNOUNCEMENTS || !d->side.options->announce_interface[0];
+    if (d->phase == DESTINATION_DONE && !d->source && announced)
+        destination_finish(d);
+}
+
 static void destination_announce(void *user)
 {
     struct destination *d = user;
@@ -151,6 +159,8 @@ static void destination_announce(void *user)
     }
     if (++d->announcements < ANNOUNCEMENTS)
         loop_timer_start(d->announcer, announce_at_ms[d->announcements] - announce_at_ms[d->announcements - 1], 0);
+    else
+        destination_try_finish(d);
 }
 
 static void destination_answer(struct destination *d)
@@ -173,13 +183,14 @@ static void destination_started(void *user, const struct err *err)
     d->started_us = (clock_now_ns() - d->hand_over_ns) / 1000;
     if (d->hand_over)
         destination_answer(d);
-    if (d->side.options->announce_interface[0])
-        destination_announce(d);
     destination_move(d, DESTINATION_DONE);
     control_event(d->side.control, "done", json_pack("{s:{}}", "record"), true);
     loop_timer_free(d->deadline);
     d->deadline = loop_timer_new(&d->side.loop, destination_finish, d);
     loop_timer_start(d->deadline, LINGER_MS, 0);
+    if (d->side.options->announce_interface[0])
+        destination_announce(d);
+    destination_try_finish(d);
 }
 
 static void destination_on_hand_over(struct destination *d, struct wire_request *request)
@@ -422,6 +433,7 @@ static void destination_on_peer(void *user, struct wire_peer *peer, bool up)
      * us. */
     if (d->phase == DESTINATION_RECEIVING)
         destination_fail(d, &err);
+    destination_try_finish(d);
 }
 
 static void destination_on_gone(void *user, const struct err *err)

@@ -67,7 +67,8 @@ struct wire_options {
     wire_peer_fn on_peer;
     void *user;
     uint32_t max_message;    /* 0: WIRE_MESSAGE_MAX */
-    uint32_t queue_messages; /* high-water mark each way; 0: 1000 */
+    uint32_t queue_messages; /* requests and notes under way at most; 0: 1000. On a client further calls wait their
+                              * turn, on a server they fail; further notes fail on both */
 };
 
 /* Binds `address` (tcp://IP:PORT; port 0: any). Take: wire_server_close(). */
@@ -75,7 +76,8 @@ MUST_CHECK int wire_server_open(struct wire *wire, const char *address, const st
     struct err *err, struct wire_server **out);
 /* Where it is bound. Lent. */
 const char *wire_server_address(const struct wire_server *server);
-/* Ends all sessions (on_peer is not called) and unanswered requests. NULL is fine. */
+/* Ends all sessions (on_peer is not called); calls in flight to its peers end with ERR_CANCELLED before this returns.
+ * Requests not answered yet are still to be answered, into nothing: that frees them. NULL is fine. */
 void wire_server_close(struct wire_server *server);
 /* Ends the sessions of a principal, e.g. once its key is revoked. */
 void wire_server_drop(struct wire_server *server, const char *principal);

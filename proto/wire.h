@@ -8,9 +8,12 @@
  *   wire_client_open -> (hello) -> wire_call(wire_client_peer(c), METHOD, &message, 2000, done, user)
  *                                      `-> done(user, NULL, body, len)   or   done(user, &err, NULL, 0)   exactly once
  *
- * Failure modes: a lost connection is reconnected by ZeroMQ with back-off; calls in flight end with ERR_TIMEOUT at
- * their deadline, or ERR_UNAVAILABLE when the message could not be queued. A malformed, oversized or unexpected message
- * is dropped and counted, and costs its sender its session (its peer is forgotten until it says hello again).
+ * Failure modes: a lost connection is reconnected with back-off. A call made on a client without a session waits for
+ * one; if none comes by its deadline it ends with ERR_UNAVAILABLE and was never sent. A call that was sent ends with
+ * ERR_TIMEOUT at its deadline, or with ERR_UNAVAILABLE when the session ends before: nobody knows then whether it was
+ * carried out. A server that speaks another protocol version ends calls at once (ERR_PROTOCOL). A malformed, oversized,
+ * replayed or unexpected message is dropped and counted, and costs its sender its session (its peer is forgotten until
+ * it says hello again). README.md has the life of a session with its times.
  *
  * Everything runs on the loop's thread; no callback is made from inside the call that caused it. */
 #ifndef PROTO_WIRE_H
@@ -59,7 +62,10 @@ void wire_free(struct wire *wire);
 typedef void (*wire_handler_fn)(
     void *user, struct wire_request *request, struct wire_peer *peer, uint32_t method, const uint8_t *body, size_t len);
 /* Told when a peer's session begins (hello done) and ends (`up` false: heartbeats missed, connection lost, or
- * misbehaved; the peer is freed after this call and must not be used again). May be NULL. */
+ * misbehaved). On a server the peer is freed after that call and must not be used again; on a client it is the same one
+ * for ever. A principal may have several sessions at once, each with a peer of its own. One that reconnects is reported
+ * down before it is up again if the loss of its old connection is known by then, else a few seconds after. May be NULL.
+ */
 typedef void (*wire_peer_fn)(void *user, struct wire_peer *peer, bool up);
 
 struct wire_options {

@@ -139,15 +139,7 @@ static int draft_make(struct draft *draft, const struct args *args, struct err *
     set_text(args, "initrd", &spec->initrd);
     set_text(args, "cmdline", &spec->cmdline);
     set_text(args, "cpu-model", &spec->cpu_model);
-    if (draft_devices(draft, args, err) < 0)
-        return -1;
-    if (!spec->kernel[0] && (spec->initrd[0] || spec->cmdline[0]))
-        return err_set(err, ERR_INVALID, "--initrd and --cmdline are for --kernel, which is missing");
-    if (!spec->kernel[0] && spec->n_disks == 0)
-        return err_set(err, ERR_INVALID, "nothing to boot from: give --disk, or --kernel with --initrd");
-    if ((spec->kernel[0] && spec->kernel[0] != '/') || (spec->initrd[0] && spec->initrd[0] != '/'))
-        return err_set(err, ERR_INVALID, "the paths of --kernel and --initrd must begin with '/': the hosts open them");
-    return 0;
+    return draft_devices(draft, args, err);
 }
 
 static int create_run(struct cli *cli, const struct args *args, struct err *err)

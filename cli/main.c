@@ -89,11 +89,12 @@ int main(int argc, char **argv)
 
     if (args_parse(commands, argc - 1, argv + 1, &err, &args) < 0)
         status = -1;
-    else if (args.help || !args.path[0])
+    else if (args.help)
         help_print(commands, &args, stdout);
     else if (!args.command) {
         help_print(commands, &args, stderr);
-        status = err_set(&err, ERR_INVALID, "%s: what about it? One of the verbs above is missing", args.path);
+        status = err_set(&err, ERR_INVALID, "%s%sno command was given; choose one of those above", args.path,
+            args.path[0] ? ": " : "");
     } else
         status = run(&cli, &args, &err);
 

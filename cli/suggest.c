@@ -43,8 +43,12 @@ const char *suggest_nearest(const char *word, const char *const *candidates)
     if (len == 0 || len > WORD_MAX)
         return NULL;
     for (; *candidates; candidates++) {
-        /* The beginning of a word is as good as one slip. */
-        size_t distance = len > 1 && strncmp(word, *candidates, len) == 0 ? 1 : slips(word, *candidates);
+        /* The beginning of a word is as good as one slip, a larger part of it as two. */
+        size_t distance = slips(word, *candidates);
+        if (len > 1 && strncmp(word, *candidates, len) == 0)
+            distance = least(distance, 1);
+        else if (len > 3 && strstr(*candidates, word))
+            distance = least(distance, 2);
         if (distance < best || (distance == best && !nearest && distance < len)) {
             best = distance;
             nearest = *candidates;

@@ -201,6 +201,8 @@ static void suggestions(void **state)
     assert_string_equal(suggest_nearest("mgirate", words), "migrate");
     assert_string_equal(suggest_nearest("opt", words), "optimizer");
     assert_string_equal(suggest_nearest("strat", words), "start");
+    assert_string_equal(
+        suggest_nearest("downtime", (const char *const[]){"host", "max-downtime", NULL}), "max-downtime");
     assert_null(suggest_nearest("banana", words));
     assert_null(suggest_nearest("", words));
     assert_null(suggest_nearest("x", words));

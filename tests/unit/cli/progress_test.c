@@ -95,6 +95,10 @@ static void on_a_terminal_the_running_step_is_the_last_line(void **state)
     goes_to_move();
     news(&p, false, "  prepare       done in 120 ms: h2 listens\n");
     current("  move          beginning");
+    migration.phase = (char *)"precopy";
+    migration.elapsed_ms = 2345;
+    current("  move          precopy, 2.0 s so far");
+    migration.elapsed_ms = 0;
     migration.phase = (char *)"switching";
     migration.round = 3;
     migration.remaining_bytes = 10 << 20;

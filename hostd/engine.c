@@ -28,6 +28,7 @@ struct engine {
     char directory[PATH_MAX];
     bool cancel; /* asked for; sent as soon as it can be */
     bool dead;
+    int status; /* wait(2)'s; -1 when it was not our child */
 };
 
 static uint32_t downtime_of(const struct engine_config *c)
@@ -72,6 +73,8 @@ static void engine_check_end(struct engine *engine)
         return;
     if (engine->report.failed)
         snprintf(why, sizeof why, "%s", engine->report.failure.message);
+    else if (engine->status > 0 && engine->status & 0x7f)
+        snprintf(why, sizeof why, "the migration engine was ended by signal %d", engine->status & 0x7f);
     else
         child_last_line(paths_file(engine->directory, PATH_ENGINE_LOG, path), sizeof why, why);
     engine->events.on_ended(engine->events.user, why);
@@ -80,7 +83,7 @@ static void engine_check_end(struct engine *engine)
 static void engine_exited(void *user, int status)
 {
     struct engine *engine = user;
-    (void)status; /* the record file says more, and to a restarted hostd too */
+    engine->status = status; /* only for words: the record file says more, and to a restarted hostd too */
     engine->dead = true;
     loop_timer_stop(engine->retry);
     engine_check_end(engine);

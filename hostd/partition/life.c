@@ -1,10 +1,14 @@
 /* Starting and ending partitions, and what their guests do by themselves. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+#include <utlist.h>
 
 #include "base/clock.h"
 #include "base/ensure.h"
+#include "base/format.h"
 #include "hostd/partition/private.h"
 #include "hostd/text.h"
 #include "proto/api.pb-c.h"
@@ -31,7 +35,7 @@ static void guest_ready(void *user, bool running)
         p->starting = NULL;
         return;
     case STATE_INCOMING:
-        if (!p->engine)
+        if (p->peer_key[0]) /* only where this hostd made it: an adopted one has had its engine */
             migration_guest_ready(p);
         return;
     default:
@@ -97,6 +101,36 @@ void partition_guest_dead(struct partition *p, bool by_guest, const char *why)
     partition_remove(p);
 }
 
+/* What QEMU would find out too, but say less clearly. */
+static int spawn_files(const Drover__VmSpec *spec, struct err *err)
+{
+    for (size_t i = 0; i < spec->n_disks; i++)
+        if (access(spec->disks[i]->path, spec->disks[i]->read_only ? R_OK : R_OK | W_OK) < 0)
+            return err_errno(
+                err, errno == ENOENT ? ERR_NOT_FOUND : ERR_INVALID, errno, "disk %s", spec->disks[i]->path);
+    if (spec->kernel[0] && access(spec->kernel, R_OK) < 0)
+        return err_errno(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_INVALID, errno, "kernel %s", spec->kernel);
+    if (spec->initrd[0] && access(spec->initrd, R_OK) < 0)
+        return err_errno(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_INVALID, errno, "initrd %s", spec->initrd);
+    return 0;
+}
+
+int partition_room(struct partitions *ps, const Drover__VmSpec *spec, struct err *err)
+{
+    uint64_t used = 0, capacity = ps->env.options->memory_bytes;
+    struct partition *p;
+    char need[FORMAT_MAX], have[FORMAT_MAX];
+    DL_FOREACH(ps->list, p)
+    {
+        if (state_has_guest(p->record.state))
+            used += p->record.spec->memory_bytes;
+    }
+    if (used <= capacity && spec->memory_bytes <= capacity - used)
+        return 0;
+    return err_set(err, ERR_CAPACITY, "%s of memory are needed, and %s are free for guests on this host",
+        format_bytes(spec->memory_bytes, need), format_bytes(used < capacity ? capacity - used : 0, have));
+}
+
 static int spawn_taps(struct partition *p, struct err *err)
 {
     for (size_t i = 0; i < p->record.spec->n_nics; i++)
@@ -111,7 +145,7 @@ int partition_spawn(struct partition *p, bool incoming, struct err *err)
     char ram[PATH_MAX];
     const char *taps[SPEC_NICS_MAX];
     int cgroups[CGROUP_TREES_MAX];
-    if (spawn_taps(p, err) < 0)
+    if (spawn_files(p->record.spec, err) < 0 || spawn_taps(p, err) < 0)
         return -1;
     for (size_t i = 0; i < p->record.spec->n_nics; i++)
         taps[i] = p->taps[i];
@@ -162,8 +196,10 @@ void partition_start_failed(struct partition *p, const struct err *err)
     partition_end(p, err->message, true);
 }
 
-/* Checks a grant against what is here. 1: go on; 0: it is running already; -1: refused. */
-static int grant_check(struct partitions *ps, const char *vm_id, uint64_t generation, struct err *err)
+/* Checks a grant against what is here. 1: go on; 0: it is running already; 2: it waits with the start under way; -1:
+ * refused. */
+static int grant_check(
+    struct partitions *ps, const char *vm_id, uint64_t generation, struct action *action, struct err *err)
 {
     uint64_t ended = ledger_ended(ps->env.ledger, vm_id);
     if (generation <= ended)
@@ -179,6 +215,10 @@ static int grant_check(struct partitions *ps, const char *vm_id, uint64_t genera
     }
     if (p->record.generation == generation && (state == STATE_RUNNING || state == STATE_OUTGOING))
         return 0;
+    if (p->record.generation == generation && state == STATE_STARTING && !p->starting) {
+        p->starting = action; /* hostd was restarted while it started: this asks for the same again */
+        return 2;
+    }
     return err_set(err, p->record.generation == generation ? ERR_BUSY : ERR_STATE,
         "a partition of this VM is here already: generation %" PRIu64 ", %s", p->record.generation, state_name(state));
 }
@@ -199,7 +239,11 @@ void partition_start(struct partitions *ps, const Drover__PartitionStartRequest 
         return;
     int go = start_check(m, &err);
     if (go == 0)
-        go = grant_check(ps, m->vm_id, m->generation, &err);
+        go = grant_check(ps, m->vm_id, m->generation, action, &err);
+    if (go == 2)
+        return;
+    if (go > 0 && partition_room(ps, m->spec, &err) < 0)
+        go = -1;
     if (go > 0)
         go = partition_make(ps, m->vm_id, m->generation, m->spec, STATE_STARTING, NULL, &err, &p) < 0 ? -1 : 1;
     if (go <= 0) {

@@ -83,7 +83,7 @@ static struct err failure_of(const struct partition *p, const char *why)
     if (p->last.failed)
         failure = p->last.failure;
     else
-        err_set(&failure, ERR_UNAVAILABLE, "it ended before the guest had moved%s%s", why[0] ? ": " : "", why);
+        err_set(&failure, ERR_UNAVAILABLE, "the guest has not moved%s%s", why[0] ? ": " : "", why);
     return failure;
 }
 
@@ -184,6 +184,7 @@ static void verdict_end(struct partition *p, enum record_phase phase, const char
 static void verdict_doubt(struct partition *p)
 {
     static const char detail[] = "handed over, and the destination's answer is missing";
+    p->doubt_told = false;
     if (p->record.state != STATE_IN_DOUBT)
         partition_note(p, STATE_IN_DOUBT, detail);
 }
@@ -225,7 +226,10 @@ static void engine_ended(void *user, const char *why)
         lingering_ended(p);
         return;
     }
-    text_print(last_words, sizeof last_words, why);
+    /* Where the guest died first, its words are those that count. */
+    text_print(last_words, sizeof last_words, p->guest || !p->record.detail[0] ? why : p->record.detail);
+    if (p->queries)
+        text_print(last_words, sizeof last_words, "fenced by the controllers");
     report_clear(&p->last);
     engine_take_report(p->engine, &p->last);
     engine_free(p->engine);

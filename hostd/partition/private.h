@@ -73,6 +73,8 @@ void partition_free(struct partition *p);
 
 /* life.c: starting and ending. */
 
+/* ERR_CAPACITY unless the guest fits in beside those that are here: RAM files beyond it would take the host down. */
+MUST_CHECK int partition_room(struct partitions *ps, const Drover__VmSpec *spec, struct err *err);
 /* Makes taps, cgroup and RAM and starts the guest's process. */
 MUST_CHECK int partition_spawn(struct partition *p, bool incoming, struct err *err);
 extern const struct guest_events partition_guest_events; /* `user` to be set to the partition */

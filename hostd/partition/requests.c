@@ -78,7 +78,9 @@ void migration_guest_ready(struct partition *p)
     char listen[WIRE_ADDRESS_MAX];
     const char *ip = p->all->env.options->migration_address;
     snprintf(listen, sizeof listen, strchr(ip, ':') ? "tcp://[%s]:0" : "tcp://%s:0", ip);
-    if (engine_launch(p, p->peer_key, listen, &p->options, &err) < 0)
+    int rc = engine_launch(p, p->peer_key, listen, &p->options, &err);
+    p->peer_key[0] = '\0';
+    if (rc < 0)
         migration_prepare_failed(p, &err);
 }
 
@@ -126,6 +128,8 @@ void migrate_prepare(struct partitions *ps, const Drover__MigratePrepareRequest 
     if (!action)
         return;
     int go = prepare_check(ps, m, action, &err);
+    if (go > 0 && partition_room(ps, m->spec, &err) < 0)
+        go = -1;
     if (go > 0) {
         struct record_migration migration = {.incoming = true, .generation = m->generation};
         strcpy(migration.id, m->migration_id);
@@ -310,7 +314,7 @@ static void fence(struct partition *p, struct wire_request *request)
     if (p->engine)
         engine_kill(p->engine);
     else if (!p->resuming)
-        migration_decide(p, "fenced by the controller");
+        migration_decide(p, "fenced by the controllers");
 }
 
 void migrate_query(struct partitions *ps, const Drover__MigrateQueryRequest *m, struct wire_request *request)

@@ -74,6 +74,8 @@ static void settle(struct partition *p, const char *detail)
         engine_remove_files(p->directory);
     else /* until it is written down, the engine's record must say whose it is */
         partition_note(p, STATE_RUNNING, detail);
+    if (p->stopping)
+        partition_end(p, "ended at once", false);
 }
 
 /* Why it did not move, by what the engine said or by its last words. */
@@ -187,6 +189,8 @@ static void verdict_doubt(struct partition *p)
     p->doubt_told = false;
     if (p->record.state != STATE_IN_DOUBT)
         partition_note(p, STATE_IN_DOUBT, detail);
+    if (p->stopping)
+        partition_end(p, "ended while in doubt", true);
 }
 
 void migration_decide(struct partition *p, const char *why)
@@ -271,6 +275,14 @@ void migration_resolve(struct partition *p, bool resume, uint64_t generation, st
     } else {
         partition_end(p, "moved away", true);
     }
+}
+
+void migration_stop(struct partition *p)
+{
+    if (p->engine)
+        engine_kill(p->engine);
+    else if (!p->resuming)
+        migration_decide(p, "ended on request");
 }
 
 static int engine_created(void *user, struct process_id id, struct err *err)

@@ -37,12 +37,15 @@ static int not_leader(const struct controller *c, struct err *err)
 /* --- jobs
  * ------------------------------------------------------------------------------------------------------------- */
 
-static const Drover__MigrationProgress *job_progress(const struct controller *c, const struct job *job)
+/* As the source reports it; before it does, an empty one, so that an unfinished migration always has it. Take. */
+static Drover__MigrationProgress *job_progress(const struct controller *c, const struct job *job)
 {
     const Drover__JobData *data = job->log.data;
     const struct fleet_host *host = data->from_host[0] ? fleet_find(c->fleet, data->from_host) : NULL;
     const struct fleet_partition *p = host ? fleet_partition(host, data->vm_id) : NULL;
-    return p && strcmp(p->migration_id, data->migration_id) == 0 ? p->progress : NULL;
+    if (p && p->progress && strcmp(p->migration_id, data->migration_id) == 0)
+        return pb_copy(p->progress);
+    return pb_new(&drover__migration_progress__descriptor);
 }
 
 Drover__Job *api_job_message(struct controller *c, uint64_t id)
@@ -55,7 +58,7 @@ Drover__Job *api_job_message(struct controller *c, uint64_t id)
     if (live && found.step < job->n_steps && live->waiting[0] && !job->steps[found.step]->detail[0])
         pb_string(&job->steps[found.step]->detail, live->waiting);
     if (live && job->kind == DROVER__JOB_KIND__JOB_VM_MIGRATE)
-        job->progress = pb_copy(job_progress(c, live));
+        job->progress = job_progress(c, live);
     found.job = NULL;
     state_job_clear(&found);
     return job;

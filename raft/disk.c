@@ -33,6 +33,8 @@ struct disk {
     struct raft_uv_transport no_transport;
     struct disk_network network;
     struct disk_write *writes, **last_write; /* oldest first */
+    raft_index read_index;                   /* of the snapshot read last */
+    raft_term read_term;
     raft_io_tick_cb tick;
     raft_io_close_cb closed;
     uv_loop_t *loop;
@@ -166,19 +168,25 @@ static int disk_truncate(struct raft_io *io, raft_index index)
     return 0;
 }
 
-/* libraft frees what it never filled in when a snapshot cannot be read, so that it must not hear of it. */
+/* Two faults of libraft around reading a snapshot to send it (legacyLoadSnapshotCb()): when it cannot be read, it frees
+ * what was never filled in, so that it must not hear of it; and when a newer one has been taken meanwhile, it sends
+ * that one's index with the older one's term. disk_send(), which it calls from within, puts that right. */
 struct disk_read {
     struct raft_io_snapshot_get get;
     struct raft_io_snapshot_get *request;
+    struct disk *disk;
 };
 
 static void get_done(struct raft_io_snapshot_get *get, struct raft_snapshot *snapshot, int status)
 {
     struct disk_read *read = get->data;
     struct raft_io_snapshot_get *request = read->request;
+    struct disk *disk = read->disk;
     free(read);
     if (status != 0)
         disk_fail("read a snapshot", status, "");
+    disk->read_index = snapshot->index;
+    disk->read_term = snapshot->term;
     request->cb(request, snapshot, status);
 }
 
@@ -186,6 +194,7 @@ static int disk_snapshot_get(struct raft_io *io, struct raft_io_snapshot_get *re
 {
     struct disk_read *read = mem_zalloc(sizeof *read);
     read->get.data = read;
+    read->disk = (struct disk *)io;
     read->request = request;
     request->cb = cb;
     int status = ((struct disk *)io)->backend.snapshot_get(io, &read->get, get_done);
@@ -218,6 +227,9 @@ static int disk_send(
     struct raft_io *io, struct raft_io_send *request, const struct raft_message *message, raft_io_send_cb done)
 {
     struct disk *disk = (struct disk *)io;
+    if (message->type == RAFT_INSTALL_SNAPSHOT && message->install_snapshot.last_index == disk->read_index)
+        ((struct raft_message *)message)->install_snapshot.last_term =
+            disk->read_term; /* memory of the request's own */
     return disk->network.send(disk->network.user, request, message, done);
 }
 
@@ -252,6 +264,8 @@ int disk_new(
         return -1;
     }
     raft_uv_set_disk_retry(&disk->io, DISK_RETRY_MS);
+    raft_uv_set_auto_recovery(
+        &disk->io, false);               /* it would put spoilt entries aside and vote as if they had never been */
     raft_uv_set_tracer(&disk->io, NULL); /* it would format a line for every step, to throw it away */
     disk->backend = disk->io;
     disk->io.start = disk_start;

@@ -132,12 +132,25 @@ static bool may_install(void *user)
     return !replica->raft.legacy.snapshot_taking && !replica->raft.snapshot.installing;
 }
 
+/* A message that was sent again may end before what is committed here. libraft 0.22.1 would then set its commit index
+ * back (replicationAppend()), take its next snapshot under that index with a state that is further, and after a restart
+ * apply the difference twice. Such a message has nothing to say about what is committed. */
+static void keep_commit_index(const struct replica *replica, struct raft_message *message)
+{
+    struct raft_append_entries *args = &message->append_entries;
+    raft_index commit = raft_commit_index(&replica->raft);
+    if (message->type == RAFT_APPEND_ENTRIES && args->leader_commit > commit &&
+        args->prev_log_index + args->n_entries < commit)
+        args->leader_commit = commit;
+}
+
 /* libraft takes for granted that one term has one leader. If another member claims the term this one leads, a key or a
  * data directory has been copied; libraft would write over its own memory. */
-static bool admit(void *user, const char *from, const struct raft_message *message)
+static bool admit(void *user, const char *from, struct raft_message *message)
 {
     struct replica *replica = user;
     raft_term term = 0;
+    keep_commit_index(replica, message);
     if (message->type == RAFT_APPEND_ENTRIES)
         term = message->append_entries.term;
     else if (message->type == RAFT_INSTALL_SNAPSHOT)
@@ -412,7 +425,9 @@ static int start_raft(
     if (status != 0 && replica->open_error.code != ERR_NONE)
         *err = replica->open_error;
     else if (status != 0)
-        err_set(err, ERR_CORRUPT, "loading the log: %s: %s", raft_strerror(status), replica->raft.errmsg);
+        err_set(err, ERR_CORRUPT,
+            "loading the log: %s (a member that lost its log is removed, emptied and added again)",
+            replica->raft.errmsg);
     return status == 0 ? 0 : -1;
 }
 

@@ -24,8 +24,8 @@ struct transport_options {
     uv_loop_t *loop;
     const char *name;   /* of this member; lent for the transport's life */
     const char *listen; /* lent for the call */
-    /* The last word before libraft gets a message; false drops it. */
-    bool (*admit)(void *user, const char *from, const struct raft_message *message);
+    /* The last word before libraft gets a message; false drops it. May mend it. */
+    bool (*admit)(void *user, const char *from, struct raft_message *message);
     /* The term this member leads, or 0. */
     raft_term (*leading)(void *user);
     bool (*may_install)(void *user);

@@ -27,7 +27,7 @@ static int proc_stat_read(pid_t pid, struct err *err, struct proc_stat *out)
     }
     /* The second field is the command in parentheses and may itself hold blanks and parentheses (proc(5)). */
     const char *rest = strrchr(buf_str(&text), ')');
-    struct proc_stat st;
+    struct proc_stat st = {0};
     if (!rest || sscanf(rest + 1,
                      " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64
                      " %*d %*d %*d %*d %*d %*d %" SCNu64 " %*u %" SCNd64,
@@ -39,7 +39,7 @@ static int proc_stat_read(pid_t pid, struct err *err, struct proc_stat *out)
 
 int process_identify(pid_t pid, struct err *err, struct process_id *out)
 {
-    struct proc_stat st;
+    struct proc_stat st = {0};
     if (proc_stat_read(pid, err, &st) < 0)
         return -1;
     if (st.state == 'Z' || st.state == 'X')
@@ -50,7 +50,7 @@ int process_identify(pid_t pid, struct err *err, struct process_id *out)
 
 bool process_alive(struct process_id id)
 {
-    struct process_id now;
+    struct process_id now = {0};
     return id.pid > 0 && process_identify(id.pid, NULL, &now) == 0 && now.start_ticks == id.start_ticks;
 }
 
@@ -69,7 +69,7 @@ int process_signal(struct process_id id, int signal, struct err *err)
 
 int process_usage(pid_t pid, struct err *err, struct process_usage *out)
 {
-    struct proc_stat st;
+    struct proc_stat st = {0};
     if (proc_stat_read(pid, err, &st) < 0)
         return -1;
     uint64_t tick_ns = 1000000000u / (uint64_t)sysconf(_SC_CLK_TCK);

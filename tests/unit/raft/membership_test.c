@@ -39,7 +39,7 @@ static void test_a_lagging_member_gets_a_snapshot_in_chunks(void **state)
     uint64_t term = node_status(leader).term;
     cluster_open(&cluster, index_of(lagging), 3);
     cluster_until(&cluster, 20000, cluster_equal(&cluster, 150));
-    assert_int_equal(lagging->restored, 1);
+    assert_true(lagging->restored > 0);
     assert_true(leader->leader);
     assert_int_equal(node_status(leader).term, term); /* nobody missed a heartbeat */
     node_put(leader, 150, 8);
@@ -291,9 +291,10 @@ static void test_an_old_message_does_not_take_back_what_is_committed(void **stat
     message.append = &append;
     append.prev_index = append.prev_term = 1;
     append.leader_commit = before.commit_index + 5;
-    assert_int_equal(
-        wire_note(wire_client_peer(stranger.client), DROVER__RAFT_METHOD__RAFT_METHOD_MESSAGE, &message.base, &err), 0);
     for (uint64_t until = cluster_deadline(200); clock_now_ms() < until;) {
+        assert_int_equal(
+            wire_note(wire_client_peer(stranger.client), DROVER__RAFT_METHOD__RAFT_METHOD_MESSAGE, &message.base, &err),
+            0);
         cluster_turn(&cluster, UINT64_MAX, "", __FILE__, __LINE__);
         assert_true(node_status(follower).commit_index >= before.commit_index);
     }

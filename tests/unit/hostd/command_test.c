@@ -63,7 +63,7 @@ static void a_guest_as_it_should_be(void **unused)
     struct command_config config = config_of(&s);
     char **argv = command_build(&config);
     assert_string_equal(argv[0], "qemu-system-x86_64");
-    assert_string_equal(value_of(argv, "-machine", 0), "q35,hpet=off,memory-backend=ram");
+    assert_string_equal(value_of(argv, "-machine", 0), "q35,hpet=off,suppress-vmdesc=on,memory-backend=ram");
     assert_string_equal(value_of(argv, "-accel", 0), "tcg,thread=multi,tb-size=64");
     assert_string_equal(value_of(argv, "-cpu", 0), "max");
     assert_string_equal(value_of(argv, "-smp", 0), "2");

@@ -188,8 +188,7 @@ class Run:
         lab = self.lab
         lab.forget_connections()
         for vm in lab.vm_list():
-            lab.cli("vm", "stop", vm["spec"]["name"], "--force", check=False)
-            lab.cli("vm", "delete", vm["spec"]["name"])
+            lab.vm_delete(vm["spec"]["name"])
         left = []
 
         def clean():

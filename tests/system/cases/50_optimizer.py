@@ -4,7 +4,7 @@ from lab.program import until
 from watched import Watched
 
 
-@case(deadline=150, needs=MIGRATION)
+@case(deadline=300, needs=MIGRATION)
 def optimizer_moves_a_guest_off_a_hot_host(run):
     lab = run.lab
     for name in ("hot1", "hot2", "hot3"):
@@ -29,7 +29,7 @@ def optimizer_moves_a_guest_off_a_hot_host(run):
         lab.cli("optimizer", "set", "--automatic", "off")
 
 
-@case(deadline=60)
+@case(deadline=120)
 def optimizer_leaves_a_balanced_cluster_alone(run):
     lab = run.lab
     for name, host in (("x", "h1"), ("y", "h2"), ("z", "h3")):

@@ -54,7 +54,7 @@ def talk(lab, address, data):
     return got
 
 
-@case(deadline=120)
+@case(deadline=240)
 def strangers_on_the_wire_get_nothing(run):
     lab = run.lab
     lab.leader()
@@ -85,7 +85,7 @@ def other_user(lab, name, secret):
     return target
 
 
-@case(deadline=60)
+@case(deadline=120)
 def unknown_and_misused_keys_get_nothing(run):
     lab = run.lab
     prefix = f"{lab.directory}/keys/stranger-{secrets.token_hex(2)}"
@@ -101,7 +101,7 @@ def unknown_and_misused_keys_get_nothing(run):
     assert not lab.vm_list()
 
 
-@case(deadline=30)
+@case(deadline=60)
 def keys_that_others_can_read_are_refused(run):
     lab = run.lab
     prefix = f"{lab.directory}/keys/open-{secrets.token_hex(2)}"
@@ -159,7 +159,7 @@ WRONG_CALLS = [  # arguments, exit status, a word of the message
 ]
 
 
-@case(deadline=90)
+@case(deadline=180)
 def wrong_calls_are_refused_with_a_reason(run):
     lab = run.lab
     lab.cli("vm", "create", "taken", "--memory", "64M", "--kernel", f"{lab.guest_directory}/vmlinux")

@@ -11,7 +11,7 @@ def scrape(lab, node):
     return done.stdout
 
 
-@case(deadline=30, needs=("root", "namespaces", "promtool"))
+@case(deadline=60, needs=("root", "namespaces", "promtool"))
 def metrics_pass_promtool(run):
     lab = run.lab
     for node in lab.nodes():
@@ -20,7 +20,7 @@ def metrics_pass_promtool(run):
         assert done.returncode == 0 and not done.stderr.strip(), f"{node.name}: {done.stdout}{done.stderr}"
 
 
-@case(deadline=60)
+@case(deadline=120)
 def metrics_tell_load_jobs_and_raft(run):
     lab = run.lab
     lab.vm_create("seen", run="cpu:20", host="h1")
@@ -33,7 +33,7 @@ def metrics_tell_load_jobs_and_raft(run):
     assert 'vm="seen"' in host, "the VM is not in its host's metrics"
 
 
-@case(deadline=60)
+@case(deadline=120)
 def idle_cluster_is_cheap(run):
     """The bound on CPU is wide, because other programs share the machine; the figure is printed."""
     lab = run.lab

@@ -191,7 +191,7 @@ static Drover__Vm *vm_message(struct controller *c, const struct state_vm *vm)
     const struct fleet_host *host = vm->owner[0] ? fleet_find(c->fleet, vm->owner) : NULL;
     const struct fleet_partition *p = host ? fleet_partition(host, vm->id) : NULL;
     if (p) {
-        m->state = p->state;
+        m->state = fleet_vm_state(host, p, vm);
         m->uptime_ms = p->uptime_ms;
         m->load = pb_new(&drover__load__descriptor);
         load_write(&p->load, m->load);

@@ -286,6 +286,11 @@ struct raft_io *disk_io(struct disk *disk)
     return &disk->io;
 }
 
+bool disk_idle(const struct disk *disk)
+{
+    return !disk->writes;
+}
+
 void disk_free(struct disk *disk)
 {
     if (!disk)

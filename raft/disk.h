@@ -10,6 +10,7 @@
 #define RAFT_DISK_H
 
 #include <raft.h>
+#include <stdbool.h>
 #include <uv.h>
 
 #include "base/err.h"
@@ -34,6 +35,8 @@ MUST_CHECK int disk_new(
 /* What raft_init() takes. Lent. */
 struct raft_io *disk_io(struct disk *disk);
 void disk_free(struct disk *disk);
+/* No write is under way; nor a truncation, behind which there always is one. */
+bool disk_idle(const struct disk *disk);
 
 /* Logs and ends the process: what is on disk, or what is to be, cannot be trusted any more. */
 __attribute__((noreturn)) void disk_fail(const char *what, int status, const char *detail);

@@ -24,6 +24,7 @@ static const char *const state_names[] = {
     [STATE_OPENING] = "opening",
     [STATE_OPEN] = "open",
     [STATE_HANDING_OVER] = "handing-over",
+    [STATE_DRAINING] = "draining",
     [STATE_CLOSING] = "closing",
     [STATE_CLOSED] = "closed",
 };
@@ -31,8 +32,9 @@ static const char *const state_names[] = {
 #define MAY(state) (1u << (state))
 static const unsigned state_successors[] = {
     [STATE_OPENING] = MAY(STATE_OPEN) | MAY(STATE_CLOSING),
-    [STATE_OPEN] = MAY(STATE_HANDING_OVER) | MAY(STATE_CLOSING),
-    [STATE_HANDING_OVER] = MAY(STATE_CLOSING),
+    [STATE_OPEN] = MAY(STATE_HANDING_OVER) | MAY(STATE_DRAINING),
+    [STATE_HANDING_OVER] = MAY(STATE_DRAINING),
+    [STATE_DRAINING] = MAY(STATE_CLOSING),
     [STATE_CLOSING] = MAY(STATE_CLOSED),
     [STATE_CLOSED] = 0,
 };
@@ -47,7 +49,7 @@ void replica_move(struct replica *replica, enum replica_state to)
 
 static bool raft_usable(const struct replica *replica)
 {
-    return replica->state == STATE_OPEN || replica->state == STATE_HANDING_OVER;
+    return replica->state >= STATE_OPEN && replica->state <= STATE_DRAINING;
 }
 
 bool replica_leads(const struct replica *replica)
@@ -91,7 +93,7 @@ void replica_raft_error(const struct replica *replica, int status, const char *d
     case RAFT_LEADERSHIPLOST:
     case RAFT_CANCELED:
     case RAFT_SHUTDOWN:
-        if (replica->state == STATE_CLOSING)
+        if (replica->state >= STATE_DRAINING)
             err_set(err, ERR_CANCELLED, "%s: this member is closing", doing);
         else
             err_set(err, ERR_UNAVAILABLE, "%s: the leadership was lost, the outcome is not known", doing);
@@ -501,6 +503,7 @@ int replica_open(struct wire *wire, uv_loop_t *loop, const struct replica_option
         goto fail_disk;
     }
     replica->kick = kick_new(loop, replica_turn, replica);
+    replica->bound = loop_timer_new(loop, replica_close_stalled, replica);
     replica->reads =
         readindex_new((uint64_t)clock_wall_ms() << 20, replica->heartbeat_ms, ask_voter, read_done, replica);
     set_up_raft(replica, options);

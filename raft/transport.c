@@ -358,6 +358,11 @@ struct disk_network transport_network(struct transport *transport)
     return (struct disk_network){.user = transport, .start = network_start, .send = network_send, .stop = network_stop};
 }
 
+void transport_mute(struct transport *transport)
+{
+    transport->receive = NULL;
+}
+
 static void connect_member(struct transport *transport, const struct replica_member *member)
 {
     struct wire_options options = {.handler = client_handle};

@@ -40,6 +40,9 @@ void transport_free(struct transport *transport);
 /* How the disk hands libraft's messages over. */
 struct disk_network transport_network(struct transport *transport);
 
+/* No message is delivered any more; what is sent still goes out. */
+void transport_mute(struct transport *transport);
+
 /* The members of the present configuration: connects to new ones, lets old ones go. Not from inside a callback of wire.
  */
 void transport_set_members(struct transport *transport, const struct replica_member *members, size_t count);

@@ -38,6 +38,7 @@ struct disk {
     raft_io_tick_cb tick;
     raft_io_close_cb closed;
     uv_loop_t *loop;
+    uint64_t stall_ms;
 };
 
 void disk_fail(const char *what, int status, const char *detail)
@@ -208,7 +209,7 @@ static int disk_snapshot_get(struct raft_io *io, struct raft_io_snapshot_get *re
 static void disk_tick(struct raft_io *io)
 {
     struct disk *disk = (struct disk *)io;
-    if (disk->writes && uv_now(disk->loop) - disk->writes->started_ms > DISK_STALL_MS)
+    if (disk->writes && uv_now(disk->loop) - disk->writes->started_ms > disk->stall_ms)
         disk_fail(disk->writes->what, 0, "a write has not come back; is the disk full or broken?");
     disk->tick(io);
 }
@@ -248,12 +249,13 @@ static void disk_close(struct raft_io *io, raft_io_close_cb closed)
     disk->backend.close(io, disk_closed);
 }
 
-int disk_new(
-    uv_loop_t *loop, const char *directory, const struct disk_network *network, struct err *err, struct disk **out)
+int disk_new(uv_loop_t *loop, const char *directory, uint64_t stall_ms, const struct disk_network *network,
+    struct err *err, struct disk **out)
 {
     struct disk *disk = mem_zalloc(sizeof *disk);
     disk->loop = loop;
     disk->network = *network;
+    disk->stall_ms = stall_ms;
     disk->last_write = &disk->writes;
     disk->no_transport = (struct raft_uv_transport){
         .version = 1, .init = no_init, .listen = no_listen, .connect = no_connect, .close = no_close};

@@ -106,9 +106,17 @@ struct replica {
 
 /* One function moves the state; it checks and logs. */
 void replica_move(struct replica *replica, enum replica_state to);
+/* libraft may be asked. */
+bool replica_usable(const struct replica *replica);
 bool replica_leads(const struct replica *replica);
 void replica_turn(void *user);
 void replica_close_stalled(void *user);
+/* What the transport asks, and what it brings: inbound.c. `user` is the replica. */
+raft_term replica_leading(void *user);
+bool replica_may_install(void *user);
+bool replica_admit(void *user, const char *from, struct raft_message *message);
+void replica_take_message(void *user, raft_id from, uint32_t method, const uint8_t *body, size_t len);
+void replica_ask_voter(void *user, raft_id voter, uint64_t round, raft_term term);
 /* The functions libraft calls: fsm.c. */
 void replica_fsm_init(struct replica *replica);
 /* The request has ended: its callback comes with the turn. `err` NULL: well. Takes it. */

@@ -145,7 +145,8 @@ void cluster_open(struct cluster *cluster, size_t i, size_t members)
         .listen = node->member.address,
         .election_ms = cluster->election_ms ? cluster->election_ms : 200,
         .heartbeat_ms = 20,
-        .snapshot_threshold = cluster->snapshot_threshold};
+        .snapshot_threshold = cluster->snapshot_threshold,
+        .disk_stall_ms = cluster->disk_stall_ms};
     struct replica_fsm fsm = {.user = node,
         .apply = node_apply,
         .snapshot = node_snapshot,

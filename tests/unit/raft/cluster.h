@@ -34,6 +34,7 @@ struct cluster {
     size_t count;
     uint32_t snapshot_threshold;
     uint32_t election_ms;     /* 0: 200 */
+    uint32_t disk_stall_ms;   /* 0: the default */
     size_t ballast;           /* bytes more in every snapshot */
     struct key_pair outsider; /* enrolled as `outsider_kind`, if `outsider_known` */
     bool outsider_known;

@@ -16,7 +16,6 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "raft/disk.h"
 #include "tests/unit/raft/cluster.h"
 
 static void break_disk(void)
@@ -40,7 +39,7 @@ static void write_entries(struct cluster *cluster)
     struct outcome outcome;
     break_disk();
     node_submit(leader, 1, 8, &outcome);
-    cluster_until(cluster, DISK_STALL_MS + 5000, outcome.done);
+    cluster_until(cluster, 10000, outcome.done);
 }
 
 /* Runs a cluster in a child; expects the exit status of an internal error. */
@@ -50,6 +49,7 @@ static void expect_end(size_t members, void (*run)(struct cluster *cluster))
     struct err err;
     int status;
     cluster_new(&cluster, members);
+    cluster.disk_stall_ms = 2000;
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {

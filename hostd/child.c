@@ -72,6 +72,7 @@ static _Noreturn void child_become(
     setsid();
     for (int i = 1; i < NSIG; i++)
         signal(i, SIG_DFL);
+    signal(SIGPIPE, SIG_IGN); /* hostd is a client of what it starts: its death must not be theirs */
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);

@@ -164,10 +164,7 @@ void keeper_note_facts(struct controller *c, const struct fleet_host *host)
 
 void keeper_note_members(struct controller *c)
 {
-    struct state_member *members;
-    size_t count = state_members(c->state, &members);
-    free(members);
-    if (count)
+    if (state_has_members(c->state))
         return;
     Drover__Command *command = change_command();
     for (size_t i = 0; i < c->options.member_count; i++) {

@@ -191,16 +191,19 @@ static void host_list(struct api_call *call)
     } else {
         uint32_t limit = api_limit(request->limit, LIST_MAX);
         size_t count = state_hosts(call->c->state, request->after, limit + 1, &hosts);
-        reply->more = count > limit;
-        for (size_t i = 0; i < count && i < limit; i++)
+        size_t used = 0;
+        bool room = true;
+        for (size_t i = 0; i < count && i < limit && room; i++) {
             PB_ADD(reply, hosts, host_message(call->c, &hosts[i]));
+            room = api_room(&used, reply->hosts[i]);
+        }
+        reply->more = reply->n_hosts < count;
         free(hosts);
     }
     api_reply(call, reply);
 }
 
-/* --- members
- * ---------------------------------------------------------------------------------------------------------- */
+/* --- members --- */
 
 static Drover__MemberPut *member_put(
     const char *name, const uint8_t key[KEY_BYTES], const char *raft_address, const char *api_address)

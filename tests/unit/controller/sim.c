@@ -70,8 +70,7 @@ static void invariant(const struct sim *sim)
     assert_true(__builtin_popcount(sim_running_on(sim, vm_id)) <= 1);
 }
 
-/* --- the engines
- * ----------------------------------------------------------------------------------------------------------- */
+/* --- the engines --- */
 
 static void source_becomes(struct sim *sim, Drover__PartitionState state)
 {
@@ -165,8 +164,7 @@ static Drover__MigrationOutcome outcome_of(const struct sim *sim, size_t host)
     return DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
 }
 
-/* --- what hosts answer
- * ------------------------------------------------------------------------------------------------------ */
+/* --- what hosts answer --- */
 
 static void *answer_query(struct sim *sim, size_t host)
 {
@@ -301,8 +299,7 @@ static int host_call(struct sim *sim, size_t host, uint32_t method, const void *
     }
 }
 
-/* --- the environment of jobs
- * ------------------------------------------------------------------------------------------------ */
+/* --- the environment of jobs --- */
 
 static bool away(const struct sim *sim, size_t host)
 {
@@ -344,8 +341,7 @@ static int env_place(
     return err_set(err, ERR_UNAVAILABLE, "no host is up");
 }
 
-/* --- driving
- * ------------------------------------------------------------------------------------------------------------------ */
+/* --- driving --- */
 
 const char *sim_apply(struct sim *sim, Drover__Command *command, uint64_t *job_id)
 {

@@ -274,8 +274,9 @@ class Lab:
     def guest(self, vm, timeout=10):
         return self._closing(Guest(self.fabric, self.address(vm), timeout))
 
-    def stream(self, vm):
-        return self._closing(Stream(self.fabric, self.address(vm)))
+    def stream(self, vm, period_ms=20):
+        """Every number costs an emulated guest about 1.5 ms of CPU time."""
+        return self._closing(Stream(self.fabric, self.address(vm), period_ms))
 
     def pinger(self, vm):
         return self._closing(Pinger(f"{self.bin}/drover-pinger", self.fabric, self.address(vm)))

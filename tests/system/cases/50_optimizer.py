@@ -8,7 +8,7 @@ from watched import Watched
 def optimizer_moves_a_guest_off_a_hot_host(run):
     lab = run.lab
     for name in ("hot1", "hot2", "hot3"):
-        lab.vm_create(name, run="cpu:30", host="h1", wait=False)
+        lab.vm_create(name, run="cpu:45", host="h1", wait=False)
     watched = [Watched(lab, name) for name in ("hot1", "hot2", "hot3") if lab.guest_wait(name)]
     lab.cli("optimizer", "set", "--automatic", "on")
     try:

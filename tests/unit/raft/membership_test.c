@@ -15,7 +15,6 @@ static void open_first(struct cluster *cluster, size_t count, size_t members)
 {
     cluster_new(cluster, count);
     cluster->snapshot_threshold = 32;
-    cluster->election_ms = 500; /* these tests rely on one leader, also on a busy machine */
     for (size_t i = 0; i < members; i++)
         cluster_open(cluster, i, members);
 }

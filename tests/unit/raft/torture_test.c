@@ -280,6 +280,7 @@ static void test_nothing_acknowledged_is_lost(void **state)
     assert_true(torture.shared != MAP_FAILED);
     cluster_new(&torture.cluster, NODES);
     torture.cluster.snapshot_threshold = 256;
+    torture.cluster.election_ms = 200;
     torture.cluster.ballast = 700000;
     for (size_t i = 0; i < NODES; i++)
         start(&torture, i);

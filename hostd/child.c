@@ -201,7 +201,7 @@ int child_adopt(
         return err_set(err, ERR_NOT_FOUND, "no process is recorded");
     int pidfd = (int)syscall(SYS_pidfd_open, id.pid, 0);
     if (pidfd < 0)
-        return err_errno(err, ERR_NOT_FOUND, errno, "process %d", (int)id.pid);
+        return err_errno(err, errno == ESRCH ? ERR_NOT_FOUND : ERR_INTERNAL, errno, "process %d", (int)id.pid);
     if (!process_alive(id)) {
         close(pidfd);
         return err_set(err, ERR_NOT_FOUND, "process %d has ended", (int)id.pid);

@@ -294,7 +294,15 @@ void partition_stop(struct partitions *ps, const Drover__PartitionStopRequest *m
     struct action *action = action_begin(ps->env.actions, DROVER__METHOD__PARTITION_STOP, m->key, request);
     if (!action)
         return;
+    struct err err;
+    if (!paths_vm_id_ok(m->vm_id) || m->generation == 0 || m->generation > INT64_MAX) {
+        err_set(&err, ERR_INVALID, "vm_id or generation is missing or malformed");
+        action_fail(action, &err);
+        return;
+    }
     struct partition *p = partition_find(ps, m->vm_id);
+    if (!p) /* a start under this generation that is still on its way comes too late */
+        ledger_end(ps->env.ledger, m->vm_id, m->generation);
     if (!p || p->record.generation > m->generation) {
         action_done(action, p ? "a later generation is here; left alone" : "nothing of it is here");
         return;

@@ -37,6 +37,7 @@ struct partition {
     bool forced;                      /* its end is not waited for */
     bool shut_down;                   /* by the guest itself, while an engine was at work */
     bool resuming;                    /* guest_resume() under way */
+    unsigned resume_failures;         /* in a row */
     struct report last;               /* what the engine that ended had told */
     bool doubt_told;
     uint64_t reported_in; /* sequence of the first report of its end; 0: not yet */

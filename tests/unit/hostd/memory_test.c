@@ -34,6 +34,9 @@ static int teardown(void **unused)
     return file_remove_tree(directory, &err);
 }
 
+#define METHOD         120
+#define KEY(job, step) ((struct ledger_key){(job), (step), METHOD})
+
 static void results_survive_a_restart(void **unused)
 {
     (void)unused;
@@ -41,19 +44,21 @@ static void results_survive_a_restart(void **unused)
     struct ledger *l;
     cleanup_free char *path = mem_printf("%s/ledger.json", directory);
     assert_int_equal(ledger_open(path, &err, &l), 0);
-    assert_null(ledger_find(l, 7, 1));
-    ledger_remember(l, 7, 1, ERR_NONE, "tcp://10.0.0.1:5");
-    ledger_remember(l, 7, 2, ERR_INVALID, "bad\x01 thing");
-    ledger_remember(l, 0, 0, ERR_NONE, "no key");
+    assert_null(ledger_find(l, KEY(7, 1)));
+    ledger_remember(l, KEY(7, 1), ERR_NONE, "tcp://10.0.0.1:5");
+    ledger_remember(l, KEY(7, 2), ERR_INVALID, "bad\x01 thing");
+    ledger_remember(l, KEY(0, 0), ERR_NONE, "no key");
     ledger_end(l, VM_A, 5);
     ledger_end(l, VM_A, 3);
     ledger_close(l);
     assert_int_equal(ledger_open(path, &err, &l), 0);
-    assert_int_equal(ledger_find(l, 7, 1)->code, ERR_NONE);
-    assert_string_equal(ledger_find(l, 7, 1)->text, "tcp://10.0.0.1:5");
-    assert_int_equal(ledger_find(l, 7, 2)->code, ERR_INVALID);
-    assert_string_equal(ledger_find(l, 7, 2)->text, "bad? thing");
-    assert_null(ledger_find(l, 0, 0));
+    assert_int_equal(ledger_find(l, KEY(7, 1))->code, ERR_NONE);
+    assert_string_equal(ledger_find(l, KEY(7, 1))->text, "tcp://10.0.0.1:5");
+    assert_int_equal(ledger_find(l, KEY(7, 2))->code, ERR_INVALID);
+    assert_string_equal(ledger_find(l, KEY(7, 2))->text, "bad? thing");
+    assert_null(ledger_find(l, KEY(0, 0)));
+    /* What undoes a step has its job and step, and must not be answered with the step's result. */
+    assert_null(ledger_find(l, (struct ledger_key){7, 2, METHOD + 1}));
     assert_int_equal(ledger_ended(l, VM_A), 5);
     assert_int_equal(ledger_ended(l, VM_B), 0);
     ledger_close(l);
@@ -67,10 +72,10 @@ static void the_oldest_gives_way(void **unused)
     static const char empty[] = "{\"actions\":[],\"ended\":[]}";
     assert_int_equal(ledger_parse(empty, sizeof empty - 1, &err, &l), 0);
     for (uint32_t i = 1; i <= LEDGER_ACTIONS_MAX + 10; i++)
-        ledger_remember(l, i, 0, ERR_NONE, "");
-    assert_null(ledger_find(l, 10, 0));
-    assert_non_null(ledger_find(l, 11, 0));
-    assert_non_null(ledger_find(l, LEDGER_ACTIONS_MAX + 10, 0));
+        ledger_remember(l, KEY(i, 0), ERR_NONE, "");
+    assert_null(ledger_find(l, KEY(10, 0)));
+    assert_non_null(ledger_find(l, KEY(11, 0)));
+    assert_non_null(ledger_find(l, KEY(LEDGER_ACTIONS_MAX + 10, 0)));
     ledger_end(l, VM_A, 9);
     for (unsigned i = 0; i < LEDGER_GENERATIONS_MAX; i++) {
         char id[40];

@@ -59,6 +59,7 @@ struct destination {
     uint64_t state_bytes;
     uint64_t hand_over_ns, started_us;
     size_t announcements;
+    bool farewell; /* the source has our answer */
     bool finished;
 };
 
@@ -136,11 +137,11 @@ static void destination_on_broken(void *user, const struct err *err)
 
 /* ---- hand-over ---- */
 
-/* Once the guest runs: over when the source has its answer and is gone, and the guest has been announced. */
+/* Once the guest runs: over when the source has said that it has its answer, and the guest has been announced. */
 static void destination_try_finish(struct destination *d)
 {
     bool announced = d->announcements == ANNOUNCEMENTS || !d->side.options->announce_interface[0];
-    if (d->phase == DESTINATION_DONE && !d->source && announced)
+    if (d->phase == DESTINATION_DONE && d->farewell && announced)
         destination_finish(d);
 }
 
@@ -386,6 +387,9 @@ static void destination_on_note(struct destination *d, uint32_t method, const ui
         destination_on_state(d, body, len);
     } else if (method == DROVER__ENGINE_METHOD__ENGINE_STATE_END) {
         destination_on_state_end(d, body, len);
+    } else if (method == DROVER__ENGINE_METHOD__ENGINE_FAREWELL) {
+        d->farewell = true;
+        destination_try_finish(d);
     } else if (method == DROVER__ENGINE_METHOD__ENGINE_ABORT) {
         Drover__EngineAbort *abort = drover__engine_abort__unpack(NULL, len, body);
         side_error_from(abort ? abort->error : NULL, &err);
@@ -401,7 +405,8 @@ static void destination_on_message(
     struct destination *d = user;
     struct err err;
     if (!request) {
-        if (peer == d->source)
+        if (peer == d->source ||
+            method == DROVER__ENGINE_METHOD__ENGINE_FAREWELL) /* that may come over a new connection */
             destination_on_note(d, method, body, len);
         return;
     }
@@ -433,7 +438,6 @@ static void destination_on_peer(void *user, struct wire_peer *peer, bool up)
      * us. */
     if (d->phase == DESTINATION_RECEIVING)
         destination_fail(d, &err);
-    destination_try_finish(d);
 }
 
 static void destination_on_gone(void *user, const struct err *err)

@@ -231,6 +231,9 @@ static void source_handed_over(void *user, const struct err *err, const uint8_t 
     s->report.blackout_us = (now - s->sw.stopped_ns) / 1000;
     s->report.total_us = (now - s->started_ns) / 1000;
     s->report.state_bytes = s->state_bytes;
+    Drover__EngineReady farewell = DROVER__ENGINE_READY__INIT; /* empty, too */
+    if (wire_note(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_FAREWELL, &farewell.base, &why) < 0)
+        log_event(LOG_DEBUG, "farewell.unsent", "message=%s", LOG_QUOTE(why.message)); /* it waits a little longer */
     source_move(s, SOURCE_DONE);
     control_event(s->side.control, "done", json_pack("{s:o}", "record", report_json(&s->report)), true);
     source_finish(s);

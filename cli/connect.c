@@ -1,7 +1,10 @@
 #include "cli/connect.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "base/clock.h"
 #include "base/cleanup.h"
@@ -321,7 +324,7 @@ static int job_recover(struct connection *c, uint64_t newest, Drover__JobKind ki
     return 0;
 }
 
-int connect_submit(struct connection *c, uint32_t method, const ProtobufCMessage *request, Drover__JobKind kind,
+static int submit(struct connection *c, uint32_t method, const ProtobufCMessage *request, Drover__JobKind kind,
     const char *target, struct err *err, Drover__JobReply **out)
 {
     Drover__JobListReply *before;
@@ -357,4 +360,29 @@ int connect_submit(struct connection *c, uint32_t method, const ProtobufCMessage
         }
         connect_pause(c, RETRY_PAUSE_MS);
     }
+}
+
+/* Where a changing request keeps its `request_id`. */
+static char **request_id_field(const ProtobufCMessage *request)
+{
+    const ProtobufCFieldDescriptor *field =
+        protobuf_c_message_descriptor_get_field_by_name(request->descriptor, "request_id");
+    ENSURE(field != NULL && field->type == PROTOBUF_C_TYPE_STRING);
+    return (char **)(void *)((uintptr_t)request + field->offset);
+}
+
+int connect_submit(struct connection *c, uint32_t method, const ProtobufCMessage *request, Drover__JobKind kind,
+    const char *target, struct err *err, Drover__JobReply **out)
+{
+    /* Should a request that seemed lost arrive after all, the controllers know it by this. */
+    uint64_t random[2];
+    char id[33];
+    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
+        return err_errno(err, ERR_INTERNAL, errno, "no random numbers");
+    snprintf(id, sizeof id, "%016" PRIx64 "%016" PRIx64, random[0], random[1]);
+    char **field = request_id_field(request), *was = *field;
+    *field = id;
+    int rc = submit(c, method, request, kind, target, err, out);
+    *field = was;
+    return rc;
 }

@@ -5,7 +5,7 @@
  *
  * A request that changes something must not happen twice, and after a lost connection nobody knows whether it has
  * happened once. connect_submit() therefore notes the newest job first, and looks for the job it made before it asks
- * again. */
+ * again; and each request carries a random id by which the controllers know it, should it arrive late and twice. */
 #ifndef CLI_CONNECT_H
 #define CLI_CONNECT_H
 

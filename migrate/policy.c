@@ -13,6 +13,8 @@
 #define WORTH_DENOMINATOR 4u
 /* Rounds without a better remainder after which no better one is expected. */
 #define ROUNDS_WITHOUT_PROGRESS 12u
+/* Rounds before post-copy: the first carries all, a second what was written meanwhile, if that was little. */
+#define HYBRID_ROUNDS 2u
 
 void policy_round(struct policy *p, uint64_t pages, uint64_t duration_us, uint64_t dirty_pages)
 {
@@ -27,6 +29,7 @@ void policy_round(struct policy *p, uint64_t pages, uint64_t duration_us, uint64
     p->dirty_pages_per_us = (double)dirty_pages / (double)duration_us;
     p->rounds++;
     p->round_us = duration_us;
+    p->round_pages = pages;
     p->remaining_pages = dirty_pages;
     if (p->rounds == 1 || dirty_pages * WORTH_DENOMINATOR < p->best_pages * WORTH_NUMERATOR) {
         p->best_pages = dirty_pages;
@@ -57,4 +60,9 @@ enum policy_decision policy_decide(const struct policy *p, const struct policy_l
     if (p->rounds >= limits->max_rounds || p->rounds_since_best >= ROUNDS_WITHOUT_PROGRESS)
         return fits ? POLICY_SWITCH : POLICY_GIVE_UP;
     return POLICY_ROUND;
+}
+
+bool policy_hybrid_round(const struct policy *p)
+{
+    return p->rounds < HYBRID_ROUNDS && p->remaining_pages * WORTH_DENOMINATOR < p->round_pages;
 }

@@ -4,6 +4,7 @@
 #define MIGRATE_BITMAP_H
 
 #include <endian.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -38,6 +38,32 @@ static uint32_t downtime_of(const struct engine_config *c)
     return c->spec->max_downtime_ms ? c->spec->max_downtime_ms : ENGINE_DOWNTIME_MS;
 }
 
+static const char *mode_of(const Drover__MigrationOptions *o)
+{
+    switch (o->mode) {
+    case DROVER__MIGRATION_MODE__MIGRATION_MODE_AUTO:
+        return "auto";
+    case DROVER__MIGRATION_MODE__MIGRATION_MODE_HYBRID:
+        return "hybrid";
+    case DROVER__MIGRATION_MODE__MIGRATION_MODE_POSTCOPY:
+        return "postcopy";
+    default: /* checked when it was asked for */
+        return "precopy";
+    }
+}
+
+static const char *stuck_of(const Drover__MigrationOptions *o)
+{
+    switch (o->on_no_convergence) {
+    case DROVER__MIGRATION_STUCK__MIGRATION_STUCK_CANCEL:
+        return "cancel";
+    case DROVER__MIGRATION_STUCK__MIGRATION_STUCK_POSTCOPY:
+        return "postcopy";
+    default:
+        return o->mode == DROVER__MIGRATION_MODE__MIGRATION_MODE_AUTO ? "postcopy" : "cancel";
+    }
+}
+
 char *engine_config_format(const struct engine_config *c)
 {
     static const Drover__MigrationOptions none = DROVER__MIGRATION_OPTIONS__INIT;
@@ -55,6 +81,7 @@ char *engine_config_format(const struct engine_config *c)
         o->bandwidth_bytes_per_s);
     if (o->max_rounds)
         buf_printf(&text, "max_rounds = %" PRIu32 "\n", o->max_rounds);
+    buf_printf(&text, "[policy]\nmode = %s\non_no_convergence = %s\n", mode_of(o), stuck_of(o));
     buf_printf(&text, "[verify]\nenabled = %s\n", o->verify ? "true" : "false");
     if (c->destination && c->spec->n_nics > 0) {
         buf_printf(&text, "[announce]\ninterface = %s\n", c->announce_interface);

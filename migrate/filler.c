@@ -145,12 +145,12 @@ static void filler_fail(struct filler *f, const struct err *err)
 /* A page that was never allocated at the source. */
 static void filler_fault_zero(struct filler *f, size_t page)
 {
-    while (filler_place(f, page, 1, NULL) == 0 && (errno == EAGAIN || errno == EINTR))
-        continue;
-    filler_wake(f, page); /* it was there by then: whoever waits finds it */
     pthread_mutex_lock(&f->lock);
     f->stats.zero_faults++;
     pthread_mutex_unlock(&f->lock);
+    while (filler_place(f, page, 1, NULL) == 0 && (errno == EAGAIN || errno == EINTR))
+        continue;
+    filler_wake(f, page); /* it was there by then: whoever waits finds it */
 }
 
 static void filler_fault_stale(struct filler *f, size_t page)
@@ -349,7 +349,9 @@ int filler_open(uv_loop_t *loop, const struct filler_options *options, struct er
     f->started = true;
     if (filler_probe(f, err) < 0)
         goto fail;
+    pthread_mutex_lock(&f->lock);
     f->stats = (struct filler_stats){0};
+    pthread_mutex_unlock(&f->lock);
     *out = f;
     return 0;
 fail:

@@ -28,6 +28,8 @@ const struct config_key options_keys[] = {
     KEY("policy.mode", CONFIG_STRING, mode, "precopy", 0, 0, "source: precopy, auto, hybrid or postcopy"),
     KEY("policy.on_no_convergence", CONFIG_STRING, on_no_convergence, "", 0, 0,
         "source: postcopy or cancel; empty: postcopy with mode auto, else cancel"),
+    KEY("policy.resume", CONFIG_BOOL, resume, "false", 0, 0,
+        "source: an engine of this migration died in post-copy (record: handed-over); go on where it was"),
     KEY("verify.enabled", CONFIG_BOOL, verify, "false", 0, 0, "hash all of RAM on both sides at the switch"),
     KEY("announce.interface", CONFIG_STRING, announce_interface, "", 0, 0,
         "destination: where to announce the guest; empty: nowhere"),

@@ -13,6 +13,7 @@
 #define WORTH_DENOMINATOR 4u
 /* Rounds without a better remainder after which no better one is expected. */
 #define ROUNDS_WITHOUT_PROGRESS 12u
+#define ROUNDS_BEFORE_POSTCOPY  3u /* the same where post-copy may follow */
 /* Rounds before post-copy: the first carries all, a second what was written meanwhile, if that was little. */
 #define HYBRID_ROUNDS 2u
 
@@ -57,7 +58,8 @@ enum policy_decision policy_decide(const struct policy *p, const struct policy_l
     bool fits = policy_predict_us(p) <= limits->max_downtime_us;
     if (fits && (policy_remainder_us(p) <= REMAINDER_NEGLIGIBLE_US || p->rounds_since_best > 0))
         return POLICY_SWITCH;
-    if (p->rounds >= limits->max_rounds || p->rounds_since_best >= ROUNDS_WITHOUT_PROGRESS)
+    uint32_t patience = limits->postcopy_next ? ROUNDS_BEFORE_POSTCOPY : ROUNDS_WITHOUT_PROGRESS;
+    if (p->rounds >= limits->max_rounds || p->rounds_since_best >= patience)
         return fits ? POLICY_SWITCH : POLICY_GIVE_UP;
     return POLICY_ROUND;
 }

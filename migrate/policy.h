@@ -14,6 +14,7 @@ enum policy_decision { POLICY_ROUND, POLICY_SWITCH, POLICY_GIVE_UP };
 struct policy_limits {
     uint64_t max_downtime_us;
     uint32_t max_rounds;
+    bool postcopy_next; /* giving up costs little: what is left follows after the switch */
 };
 
 /* What the rounds have shown so far. Zero-initialize. */

@@ -168,6 +168,12 @@ void pusher_seal(struct pusher *p, const struct bitmap *stale)
     p->stats.stale_pages = bitmap_count(&p->named);
 }
 
+void pusher_inherit(struct pusher *p)
+{
+    bitmap_set_range(&p->named, 0, p->named.bits);
+    pusher_move(p, PUSHER_SEALED);
+}
+
 /* ---- demands ---- */
 
 /* Reads, packs and sends the pages of the batch. What cannot be sent now is left to the push; it is asked for again. */

@@ -40,6 +40,8 @@ void pusher_arm(struct pusher *pusher);
 void pusher_name(struct pusher *pusher, const struct bitmap *stale);
 /* The guest stands still: names the rest. No callback; a failure still comes by on_failed. */
 void pusher_seal(struct pusher *pusher, const struct bitmap *stale);
+/* In place of all of the above: another process did it, and died. The destination knows what it misses. */
+void pusher_inherit(struct pusher *pusher);
 /* The guest runs on the destination: pushes. Takes `sender`, whose callbacks must lead to the two functions below;
  * NULL: it asks for stripes itself, as after a lost connection. */
 void pusher_push(struct pusher *pusher, struct sender *sender);

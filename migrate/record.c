@@ -15,3 +15,13 @@ int record_write(const char *path, const char *migration_id, const char *phase, 
     ENSURE(text != NULL);
     return file_write(path, text, strlen(text), 0600, err);
 }
+
+bool record_says(const char *path, const char *migration_id, const char *phase)
+{
+    json_t *record = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
+    const char *id = json_string_value(json_object_get(record, "migration"));
+    const char *found = json_string_value(json_object_get(record, "phase"));
+    bool says = id && found && strcmp(id, migration_id) == 0 && strcmp(found, phase) == 0;
+    json_decref(record);
+    return says;
+}

@@ -7,4 +7,7 @@
 /* Replaces the record; on return it is there for every later reader. */
 MUST_CHECK int record_write(const char *path, const char *migration_id, const char *phase, struct err *err);
 
+/* True if the record says `phase` of this very migration. */
+bool record_says(const char *path, const char *migration_id, const char *phase);
+
 #endif

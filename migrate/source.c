@@ -45,7 +45,7 @@ static const struct {
     const char *name;
     unsigned successors;
 } phases[SOURCE_PHASES] = {
-    [SOURCE_CONNECTING] = {"connecting", TO(SOURCE_PRECOPY) | TO(SOURCE_FAILING)},
+    [SOURCE_CONNECTING] = {"connecting", TO(SOURCE_PRECOPY) | TO(SOURCE_FAILING) | TO(SOURCE_HANDED_OVER)},
     [SOURCE_PRECOPY] = {"precopy", TO(SOURCE_SWITCHING) | TO(SOURCE_FAILING)},
     [SOURCE_SWITCHING] = {"switching", TO(SOURCE_HANDED_OVER) | TO(SOURCE_FAILING)},
     [SOURCE_HANDED_OVER] = {"handed-over",
@@ -515,7 +515,7 @@ static void source_on_pusher_ready(void *user)
         side_flush(&s->side, source_flushed, s);
 }
 
-static void source_begin_postcopy(struct source *s)
+static struct pusher *source_new_pusher(struct source *s)
 {
     const struct pusher_options options = {
         .side = &s->side,
@@ -525,8 +525,24 @@ static void source_begin_postcopy(struct source *s)
         .user = s,
     };
     s->report.mode = s->report.rounds ? "hybrid" : "postcopy";
-    s->pusher = pusher_new(&options);
+    return pusher_new(&options);
+}
+
+static void source_begin_postcopy(struct source *s)
+{
+    s->pusher = source_new_pusher(s);
     pusher_arm(s->pusher);
+}
+
+/* An earlier engine of this migration has handed the guest over and died before the destination had all of its pages.
+ * It does not run here and QEMU is not asked for anything: only RAM is read. */
+static void source_take_over(struct source *s)
+{
+    source_move(s, SOURCE_HANDED_OVER);
+    s->pusher = source_new_pusher(s);
+    pusher_inherit(s->pusher);
+    source_move(s, SOURCE_POSTCOPY);
+    pusher_push(s->pusher, NULL);
 }
 
 /* The destination says that all pages are there: this ends post-copy. */
@@ -608,7 +624,8 @@ static void source_give_up(struct source *s)
 static void source_decide(struct source *s)
 {
     const struct policy_limits limits = {.max_downtime_us = s->side.options->max_downtime_ms * 1000,
-        .max_rounds = (uint32_t)s->side.options->max_rounds};
+        .max_rounds = (uint32_t)s->side.options->max_rounds,
+        .postcopy_next = s->chosen.postcopy_when_stuck};
     switch (policy_decide(&s->policy, &limits)) {
     case POLICY_ROUND:
         source_send_pass(s);
@@ -811,6 +828,9 @@ static int source_open(struct source *s, const struct options *options, struct e
     if (side_open(&s->side, options, &events, source_on_cancel, s, err) < 0 ||
         options_policy(options, err, &s->chosen) < 0)
         return -1;
+    if (options->resume && !record_says(options->record_file, options->migration_id, "handed-over"))
+        return err_set(err, ERR_STATE, "there is nothing to resume: %s does not say that the guest was handed over",
+            options->record_file);
     s->deadline = loop_timer_new(&s->side.loop, source_late, s);
     s->sending = bitmap_new(s->side.ram.pages);
     s->dirty = bitmap_new(s->side.ram.pages);
@@ -846,6 +866,8 @@ int source_run(const struct options *options)
         side_failed(&s->side, &err);
         s->phase = SOURCE_FAILED;
         s->finished = true;
+    } else if (options->resume) {
+        source_take_over(s);
     } else {
         side_phase(&s->side, phases[s->phase].name);
         loop_timer_start(s->deadline, CONNECT_MS, 0);

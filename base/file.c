@@ -19,8 +19,8 @@ int file_read(const char *path, size_t max, struct err *err, struct buf *out)
         ssize_t n = read(fd, buf_reserve(&data, 4096), 4096);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0)
-            return err_errno(err, ERR_INTERNAL, errno, "cannot read %s", path);
+        if (n < 0) /* ESRCH: a file of /proc whose process has ended meanwhile */
+            return err_errno(err, errno == ESRCH ? ERR_NOT_FOUND : ERR_INTERNAL, errno, "cannot read %s", path);
         if (n == 0)
             break;
         data.len += (size_t)n;

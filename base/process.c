@@ -20,14 +20,11 @@ static int proc_stat_read(pid_t pid, struct err *err, struct proc_stat *out)
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     cleanup_buf struct buf text = {0};
-    if (file_read(path, 8192, err, &text) < 0) {
-        if (err)
-            err->code = ERR_NOT_FOUND;
+    if (file_read(path, 8192, err, &text) < 0)
         return -1;
-    }
     /* The second field is the command in parentheses and may itself hold blanks and parentheses (proc(5)). */
     const char *rest = strrchr(buf_str(&text), ')');
-    struct proc_stat st;
+    struct proc_stat st = {0};
     if (!rest || sscanf(rest + 1,
                      " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64
                      " %*d %*d %*d %*d %*d %*d %" SCNu64 " %*u %" SCNd64,
@@ -39,7 +36,7 @@ static int proc_stat_read(pid_t pid, struct err *err, struct proc_stat *out)
 
 int process_identify(pid_t pid, struct err *err, struct process_id *out)
 {
-    struct proc_stat st;
+    struct proc_stat st = {0};
     if (proc_stat_read(pid, err, &st) < 0)
         return -1;
     if (st.state == 'Z' || st.state == 'X')
@@ -50,15 +47,20 @@ int process_identify(pid_t pid, struct err *err, struct process_id *out)
 
 bool process_alive(struct process_id id)
 {
-    struct process_id now;
-    return id.pid > 0 && process_identify(id.pid, NULL, &now) == 0 && now.start_ticks == id.start_ticks;
+    struct process_id now = {0};
+    struct err err = {0};
+    if (id.pid <= 0)
+        return false;
+    if (process_identify(id.pid, &err, &now) < 0)
+        return err.code != ERR_NOT_FOUND;
+    return now.start_ticks == id.start_ticks;
 }
 
 int process_signal(struct process_id id, int signal, struct err *err)
 {
     cleanup_fd int pidfd = (int)syscall(SYS_pidfd_open, id.pid, 0);
     if (pidfd < 0)
-        return err_errno(err, ERR_NOT_FOUND, errno, "process %d", (int)id.pid);
+        return err_errno(err, errno == ESRCH ? ERR_NOT_FOUND : ERR_INTERNAL, errno, "process %d", (int)id.pid);
     /* The descriptor pins the process: if the identity still matches now, it is the right one. */
     if (!process_alive(id))
         return err_set(err, ERR_NOT_FOUND, "process %d has ended", (int)id.pid);
@@ -69,7 +71,7 @@ int process_signal(struct process_id id, int signal, struct err *err)
 
 int process_usage(pid_t pid, struct err *err, struct process_usage *out)
 {
-    struct proc_stat st;
+    struct proc_stat st = {0};
     if (proc_stat_read(pid, err, &st) < 0)
         return -1;
     uint64_t tick_ns = 1000000000u / (uint64_t)sysconf(_SC_CLK_TCK);

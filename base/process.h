@@ -20,7 +20,7 @@ struct process_usage {
 
 /* Identity of the process that has `pid` now; ERR_NOT_FOUND when there is none (a zombie counts as none). */
 MUST_CHECK int process_identify(pid_t pid, struct err *err, struct process_id *out);
-/* True while that very process runs (zombies do not). */
+/* True while that very process runs (zombies do not), and also when nobody can tell: only certainty counts as dead. */
 bool process_alive(struct process_id id);
 /* Sends a signal to that very process; ERR_NOT_FOUND when it is gone. Race-free by pidfd. */
 MUST_CHECK int process_signal(struct process_id id, int signal, struct err *err);

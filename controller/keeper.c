@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/ensure.h"
 #include "controller/controller.h"
 #include "controller/fleet/reconcile.h"
 #include "controller/pb.h"
@@ -91,15 +92,19 @@ static void act(struct controller *c, const struct fleet_host *host, const struc
     case RECONCILE_WARN:
         break;
     case RECONCILE_END:
+        ENSURE(p);
         order_end(c, host, p);
         break;
     case RECONCILE_RELEASE:
+        ENSURE(vm);
         change(c, effect_vm_release(vm->id, host->name, vm->generation, ""));
         break;
     case RECONCILE_RENEW:
+        ENSURE(vm);
         change(c, effect_vm_renew(vm->id, host->name, vm->generation + 1, ""));
         break;
     case RECONCILE_RESUME:
+        ENSURE(p && vm);
         order_resume(c, host, p, vm->generation);
         break;
     }
@@ -164,10 +169,7 @@ void keeper_note_facts(struct controller *c, const struct fleet_host *host)
 
 void keeper_note_members(struct controller *c)
 {
-    struct state_member *members;
-    size_t count = state_members(c->state, &members);
-    free(members);
-    if (count)
+    if (state_has_members(c->state))
         return;
     Drover__Command *command = change_command();
     for (size_t i = 0; i < c->options.member_count; i++) {

@@ -14,8 +14,7 @@
 
 #define TICK_MS 1000
 
-/* --- the replicated log and the parts that hang on it
- * --------------------------------------------------------------------- */
+/* --- the replicated log and the parts that hang on it --- */
 
 static void fsm_apply(void *user, const uint8_t *entry, size_t len, struct buf *result)
 {
@@ -62,8 +61,7 @@ void controller_leader_address(const struct controller *c, char out[WIRE_ADDRESS
             snprintf(out, WIRE_ADDRESS_MAX, "%s", c->options.members[i].api_address);
 }
 
-/* --- what jobs see and do
- * --------------------------------------------------------------------------------------------------- */
+/* --- what jobs see and do --- */
 
 static bool env_host(void *user, const char *name, struct job_host *out)
 {
@@ -134,8 +132,7 @@ static void run_finished(void *user, const struct state_job *job)
     }
 }
 
-/* --- life of the process
- * ----------------------------------------------------------------------------------------------------- */
+/* --- life of the process --- */
 
 static void tick(void *user)
 {

@@ -49,9 +49,9 @@ static void action_end(struct action *action, enum err_code code, const char *te
     struct actions *all = action->all;
     DL_DELETE(all->list, action);
     if (remember)
-        ledger_remember(all->ledger, action->job_id, action->step, code, text);
+        ledger_remember(all->ledger, action->key, code, text);
     for (size_t i = 0; i < action->request_count; i++)
-        answer(action->requests[i], action->method, code, text);
+        answer(action->requests[i], action->key.method, code, text);
     free(action->requests);
     free(action);
 }
@@ -74,9 +74,8 @@ static void action_join(struct action *action, struct wire_request *request)
 struct action *action_begin(
     struct actions *actions, uint32_t method, const Drover__ActionKey *key, struct wire_request *request)
 {
-    uint64_t job_id = key ? key->job_id : 0;
-    uint32_t step = key ? key->step : 0;
-    const struct ledger_result *known = ledger_find(actions->ledger, job_id, step);
+    struct ledger_key name = {key ? key->job_id : 0, key ? key->step : 0, method};
+    const struct ledger_result *known = ledger_find(actions->ledger, name);
     if (known) {
         answer(request, method, known->code, known->text);
         return NULL;
@@ -84,13 +83,14 @@ struct action *action_begin(
     struct action *action;
     DL_FOREACH(actions->list, action)
     {
-        if (job_id != 0 && action->job_id == job_id && action->step == step && action->method == method) {
+        if (name.job_id != 0 && action->key.job_id == name.job_id && action->key.step == name.step &&
+            action->key.method == method) {
             action_join(action, request);
             return NULL;
         }
     }
     action = mem_zalloc(sizeof *action);
-    *action = (struct action){.all = actions, .method = method, .job_id = job_id, .step = step};
+    *action = (struct action){.all = actions, .key = name};
     action_join(action, request);
     DL_APPEND(actions->list, action);
     return action;

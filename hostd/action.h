@@ -1,6 +1,6 @@
-/* Requests that act, each named by its key (job, step): asked for again while it is under way, the second asker waits
- * with the first; asked for again when it is over, it is answered from the ledger. An action ends exactly once, by
- * action_done() or action_fail(), and is freed by that. Single-threaded. */
+/* Requests that act, each named by its key (job, step, method): asked for again while it is under way, the second asker
+ * waits with the first; asked for again when it is over, it is answered from the ledger. An action ends exactly once,
+ * by action_done() or action_fail(), and is freed by that. Single-threaded. */
 #ifndef HOSTD_ACTION_H
 #define HOSTD_ACTION_H
 
@@ -14,9 +14,7 @@ struct action {
     struct action *prev, *next; /* all under way */
     struct action *also;        /* for its holder: a list of its own */
     struct actions *all;
-    uint32_t method;
-    uint64_t job_id;
-    uint32_t step;
+    struct ledger_key key;
     struct wire_request **requests;
     size_t request_count;
 };

@@ -11,13 +11,14 @@
 #include "proto/api.pb-c.h"
 #include "proto/host.pb-c.h"
 
-#define HELLO_DEADLINE_MS   1000
-#define SEARCH_INTERVAL_MS  150 /* a new leader is to be found within a second of its election */
-#define OUTCOME_DEADLINE_MS 2000
-#define OUTCOME_RETRY_MS    500
-#define POKE_DELAY_MS       5 /* gathers what changes together */
-#define HEARTBEAT_MIN_MS    100
-#define HEARTBEAT_MAX_MS    10000
+#define HELLO_DEADLINE_MS       1000
+#define SEARCH_INTERVAL_MS      150 /* a new leader is to be found within a second of its election */
+#define OUTCOME_DEADLINE_MS     2000
+#define OUTCOME_RETRY_MS        500
+#define POKE_DELAY_MS           5 /* gathers what changes together */
+#define HEARTBEAT_ANSWER_MIN_MS 400
+#define HEARTBEAT_MIN_MS        100
+#define HEARTBEAT_MAX_MS        10000
 
 enum agent_state { AGENT_SEARCHING, AGENT_UP };
 
@@ -226,6 +227,13 @@ static void heartbeat_answered(void *user, const struct err *err, const uint8_t 
     free(call);
 }
 
+/* Half an interval: a leader that hangs is given up within one and a half. */
+static uint32_t heartbeat_deadline_ms(const struct agent *agent)
+{
+    uint32_t half = agent->heartbeat_ms / 2;
+    return half < HEARTBEAT_ANSWER_MIN_MS ? HEARTBEAT_ANSWER_MIN_MS : half;
+}
+
 static void send_heartbeat(void *user)
 {
     struct agent *agent = user;
@@ -242,7 +250,7 @@ static void send_heartbeat(void *user)
     agent->heartbeat_under_way = true;
     agent->poked = false;
     wire_call(wire_client_peer(agent->leader->client), DROVER__METHOD__HOST_HEARTBEAT, &heartbeat.base,
-        agent->heartbeat_ms, heartbeat_answered, call_make(agent->leader));
+        heartbeat_deadline_ms(agent), heartbeat_answered, call_make(agent->leader));
     reports_free(&reports);
 }
 

@@ -72,6 +72,7 @@ static _Noreturn void child_become(
     setsid();
     for (int i = 1; i < NSIG; i++)
         signal(i, SIG_DFL);
+    signal(SIGPIPE, SIG_IGN); /* hostd is a client of what it starts: its death must not be theirs */
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -200,7 +201,7 @@ int child_adopt(
         return err_set(err, ERR_NOT_FOUND, "no process is recorded");
     int pidfd = (int)syscall(SYS_pidfd_open, id.pid, 0);
     if (pidfd < 0)
-        return err_errno(err, ERR_NOT_FOUND, errno, "process %d", (int)id.pid);
+        return err_errno(err, errno == ESRCH ? ERR_NOT_FOUND : ERR_INTERNAL, errno, "process %d", (int)id.pid);
     if (!process_alive(id)) {
         close(pidfd);
         return err_set(err, ERR_NOT_FOUND, "process %d has ended", (int)id.pid);

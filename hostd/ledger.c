@@ -15,8 +15,7 @@
 #define LEDGER_BYTES_MAX (1u << 20)
 
 struct ledger_action {
-    uint64_t job_id;
-    uint32_t step;
+    struct ledger_key key;
     struct ledger_result result;
 };
 
@@ -50,12 +49,12 @@ void ledger_close(struct ledger *ledger)
     free(ledger);
 }
 
-static void put_action(struct ledger *l, uint64_t job_id, uint32_t step, enum err_code code, const char *text)
+static void put_action(struct ledger *l, struct ledger_key key, enum err_code code, const char *text)
 {
     if (l->action_count == LEDGER_ACTIONS_MAX)
         memmove(l->actions, l->actions + 1, --l->action_count * sizeof *l->actions);
     struct ledger_action *a = &l->actions[l->action_count++];
-    *a = (struct ledger_action){.job_id = job_id, .step = step, .result.code = code};
+    *a = (struct ledger_action){.key = key, .result.code = code};
     text_print(a->result.text, sizeof a->result.text, text);
 }
 
@@ -80,12 +79,14 @@ static void put_generation(struct ledger *l, const char *vm_id, uint64_t generat
 
 static int parse_action(json_t *item, struct ledger *l, struct err *err)
 {
-    json_int_t job_id, step;
+    json_int_t job_id, step, method;
     const char *code, *text;
-    if (json_unpack(item, "{s:I, s:I, s:s, s:s}", "job", &job_id, "step", &step, "code", &code, "text", &text) < 0 ||
-        job_id < 0 || step < 0 || step > UINT32_MAX)
-        return err_set(err, ERR_INVALID, "an action is not {job, step, code, text}");
-    put_action(l, (uint64_t)job_id, (uint32_t)step, err_from_name(code), text);
+    if (json_unpack(item, "{s:I, s:I, s:I, s:s, s:s}", "job", &job_id, "step", &step, "method", &method, "code", &code,
+            "text", &text) < 0 ||
+        job_id < 0 || step < 0 || step > UINT32_MAX || method < 0 || method > UINT32_MAX)
+        return err_set(err, ERR_INVALID, "an action is not {job, step, method, code, text}");
+    struct ledger_key key = {(uint64_t)job_id, (uint32_t)step, (uint32_t)method};
+    put_action(l, key, err_from_name(code), text);
     return 0;
 }
 
@@ -128,9 +129,9 @@ char *ledger_format(const struct ledger *l)
     json_t *actions = json_array(), *ended = json_array();
     for (size_t i = 0; i < l->action_count; i++) {
         const struct ledger_action *a = &l->actions[i];
-        json_array_append_new(
-            actions, json_pack("{s:I, s:I, s:s, s:s}", "job", (json_int_t)a->job_id, "step", (json_int_t)a->step,
-                         "code", err_name(a->result.code), "text", a->result.text));
+        json_array_append_new(actions,
+            json_pack("{s:I, s:I, s:I, s:s, s:s}", "job", (json_int_t)a->key.job_id, "step", (json_int_t)a->key.step,
+                "method", (json_int_t)a->key.method, "code", err_name(a->result.code), "text", a->result.text));
     }
     for (size_t i = 0; i < l->generation_count; i++)
         json_array_append_new(ended, json_pack("{s:s, s:I}", "vm_id", l->generations[i].vm_id, "generation",
@@ -170,19 +171,21 @@ static void ledger_save(const struct ledger *ledger)
         log_event(LOG_ERROR, "ledger.unsaved", "reason=%s", LOG_QUOTE(err.message));
 }
 
-const struct ledger_result *ledger_find(const struct ledger *l, uint64_t job_id, uint32_t step)
+const struct ledger_result *ledger_find(const struct ledger *l, struct ledger_key key)
 {
-    for (size_t i = l->action_count; job_id != 0 && i-- > 0;)
-        if (l->actions[i].job_id == job_id && l->actions[i].step == step)
+    for (size_t i = l->action_count; key.job_id != 0 && i-- > 0;) {
+        const struct ledger_key *known = &l->actions[i].key;
+        if (known->job_id == key.job_id && known->step == key.step && known->method == key.method)
             return &l->actions[i].result;
+    }
     return NULL;
 }
 
-void ledger_remember(struct ledger *ledger, uint64_t job_id, uint32_t step, enum err_code code, const char *text)
+void ledger_remember(struct ledger *ledger, struct ledger_key key, enum err_code code, const char *text)
 {
-    if (job_id == 0 || job_id > INT64_MAX)
+    if (key.job_id == 0 || key.job_id > INT64_MAX)
         return;
-    put_action(ledger, job_id, step, code, text);
+    put_action(ledger, key, code, text);
     ledger_save(ledger);
 }
 

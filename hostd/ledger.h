@@ -1,6 +1,7 @@
 /* What this host remembers of things that are over, so that a message that comes late or twice changes nothing:
  *
- * - the result of every action by its key (job, step): asked again, it is answered again, not done again;
+ * - the result of every action by its key (job, step, method; a step and its undoing share the first two): asked again,
+ * it is answered again, not done again;
  * - per VM, the highest generation that ended here: a start or a migration under that generation or an older one is
  *   refused, whoever asks and however late.
  *
@@ -29,9 +30,14 @@ struct ledger_result {
     char text[LEDGER_TEXT_MAX]; /* the answer's text, or the error's */
 };
 
+struct ledger_key {
+    uint64_t job_id;
+    uint32_t step, method;
+};
+
 /* Lent until the next change; NULL: that action is not known. A key with job 0 never is. */
-const struct ledger_result *ledger_find(const struct ledger *ledger, uint64_t job_id, uint32_t step);
-void ledger_remember(struct ledger *ledger, uint64_t job_id, uint32_t step, enum err_code code, const char *text);
+const struct ledger_result *ledger_find(const struct ledger *ledger, struct ledger_key key);
+void ledger_remember(struct ledger *ledger, struct ledger_key key, enum err_code code, const char *text);
 
 /* Highest generation of the VM that ended on this host; 0: none known. */
 uint64_t ledger_ended(const struct ledger *ledger, const char *vm_id);

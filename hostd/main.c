@@ -1,10 +1,10 @@
 /* drover-hostd: runs a host's partitions. See README.md. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -43,7 +43,8 @@ struct hostd {
     struct hostd_metrics metrics;
 };
 
-/* Two hostds on one directory would run each other's partitions. */
+/* Two hostds on one directory would run each other's partitions. A lock of fcntl(2) is not inherited by a process
+ * between its fork and its program, as flock(2)'s would be, which could keep out the next hostd for a moment. */
 static int lock_directory(const char *directory, struct err *err, int *out)
 {
     char path[PATH_MAX];
@@ -53,12 +54,26 @@ static int lock_directory(const char *directory, struct err *err, int *out)
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0)
         return err_errno(err, ERR_INTERNAL, errno, "cannot open %s", path);
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(fd, F_SETLK, &lock) < 0) {
         close(fd);
         return err_set(err, ERR_BUSY, "another drover-hostd uses %s (it holds %s)", directory, path);
     }
     *out = fd;
     return 0;
+}
+
+/* Files that an earlier hostd was killed over while it wrote them. */
+static void sweep_temporary(const char *directory)
+{
+    DIR *dir = opendir(directory);
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        size_t len = strlen(entry->d_name);
+        if (len > 4 && strcmp(entry->d_name + len - 4, ".tmp") == 0)
+            unlinkat(dirfd(dir), entry->d_name, 0);
+    }
+    if (dir)
+        closedir(dir);
 }
 
 static void changed(void *user)
@@ -85,6 +100,9 @@ static int open_machine(struct hostd *h, struct err *err)
 static int open_state(struct hostd *h, struct err *err)
 {
     char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/outcomes", h->options.directory);
+    sweep_temporary(h->options.directory);
+    sweep_temporary(path);
     snprintf(path, sizeof path, "%s/ledger.json", h->options.directory);
     if (ledger_open(path, err, &h->ledger) < 0)
         return -1;

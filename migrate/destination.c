@@ -20,7 +20,6 @@
 #define LINGER_MS   5000u   /* after the start: the source may ask again if our answer was lost */
 #define TOLD_MS     600000u /* after post-copy the source must learn that it may go */
 #define STRIPES_MAX 16u
-#define HELD_MAX    (256u << 20) /* device state that waits for the names of the stale pages; usually 0.2 MB */
 /* Switches learn from one frame; the others are for a lost one. */
 static const uint32_t announce_at_ms[] = {0, 50, 200};
 #define ANNOUNCEMENTS (sizeof announce_at_ms / sizeof *announce_at_ms)
@@ -60,14 +59,13 @@ struct destination {
     struct puller *puller; /* NULL: all pages come before the hand-over */
     struct statepipe *pipe;
     char pipe_path[108];
-    bool holding; /* device state goes to `held`: loading it may need pages whose names are not known yet */
-    struct buf held;
+    bool naming;                                     /* stale pages are being named */
     bool prepared;                                   /* QEMU listens for device state */
     struct wire_request *hello, *verify, *hand_over; /* to be answered */
     uint64_t state_bytes;
     uint64_t hand_over_ns, started_us;
     size_t announcements;
-    bool told; /* after post-copy: the source knows that all is here */
+    bool farewell; /* the source has our answer, and after post-copy knows that all is here */
     bool finished;
 };
 
@@ -151,11 +149,11 @@ static void destination_on_broken(void *user, const struct err *err)
 
 /* ---- hand-over ---- */
 
-/* Once the guest runs: over when the source has its answer and is gone, and the guest has been announced. */
+/* Once the guest runs: over when the source has said that it has its answer, and the guest has been announced. */
 static void destination_try_finish(struct destination *d)
 {
     bool announced = d->announcements == ANNOUNCEMENTS || !d->side.options->announce_interface[0];
-    if (d->phase == DESTINATION_DONE && !d->source && announced && (!d->puller || d->told))
+    if (d->phase == DESTINATION_DONE && d->farewell && announced)
         destination_finish(d);
 }
 
@@ -302,15 +300,9 @@ static void destination_on_state(struct destination *d, const uint8_t *body, siz
     if (!state || state->offset != d->state_bytes || d->phase != DESTINATION_RECEIVING) {
         err_set(&err, ERR_PROTOCOL, "device state came out of order");
         destination_fail(d, &err);
-    } else if (d->holding && state->data.len > HELD_MAX - d->held.len) {
-        err_set(&err, ERR_CAPACITY, "device state is larger than %u MiB", HELD_MAX >> 20);
-        destination_fail(d, &err);
     } else {
         d->state_bytes += state->data.len;
-        if (d->holding)
-            buf_append(&d->held, state->data.data, state->data.len);
-        else
-            statepipe_write(d->pipe, state->data.data, state->data.len);
+        statepipe_write(d->pipe, state->data.data, state->data.len);
     }
     drover__engine_state__free_unpacked(state, NULL);
 }
@@ -382,7 +374,7 @@ static void destination_on_all_here(void *user)
 static void destination_on_told(void *user)
 {
     struct destination *d = user;
-    d->told = true;
+    d->farewell = true;
     destination_try_finish(d);
 }
 
@@ -405,7 +397,7 @@ static void destination_on_postcopy(struct destination *d, struct wire_request *
         err_set(&err, ERR_PROTOCOL, "post-copy is not possible now");
     else if (puller_open(&options, &err, &d->puller) == 0) {
         Drover__EnginePostcopyReply reply = DROVER__ENGINE_POSTCOPY_REPLY__INIT;
-        d->holding = true;
+        d->naming = true;
         puller_set_peer(d->puller, d->source);
         wire_reply(request, &reply.base);
         return;
@@ -417,7 +409,7 @@ static void destination_on_stale(struct destination *d, struct wire_request *req
 {
     struct err err;
     bool last = false;
-    if (!d->puller || !d->holding) {
+    if (!d->puller || !d->naming) {
         err_set(&err, ERR_PROTOCOL, "no pages may become stale now");
         wire_reply_error(request, &err);
         return;
@@ -431,10 +423,7 @@ static void destination_on_stale(struct destination *d, struct wire_request *req
     if (!last)
         return;
     receiver_fill(d->receiver, puller_filler(d->puller));
-    d->holding = false;
-    if (d->held.len)
-        statepipe_write(d->pipe, d->held.data, d->held.len);
-    buf_free(&d->held);
+    d->naming = false;
 }
 
 static void destination_on_resume(
@@ -562,6 +551,9 @@ static void destination_on_note(struct destination *d, uint32_t method, const ui
         destination_on_state_end(d, body, len);
     } else if (method == DROVER__ENGINE_METHOD__ENGINE_PAGES) {
         destination_on_pages(d, body, len);
+    } else if (method == DROVER__ENGINE_METHOD__ENGINE_FAREWELL) {
+        d->farewell = true;
+        destination_try_finish(d);
     } else if (method == DROVER__ENGINE_METHOD__ENGINE_ABORT) {
         Drover__EngineAbort *abort = drover__engine_abort__unpack(NULL, len, body);
         side_error_from(abort ? abort->error : NULL, &err);
@@ -577,7 +569,8 @@ static void destination_on_message(
     struct destination *d = user;
     struct err err;
     if (!request) {
-        if (peer == d->source)
+        if (peer == d->source ||
+            method == DROVER__ENGINE_METHOD__ENGINE_FAREWELL) /* that may come over a new connection */
             destination_on_note(d, method, body, len);
         return;
     }
@@ -622,7 +615,6 @@ static void destination_on_peer(void *user, struct wire_peer *peer, bool up)
      * us. */
     if (d->phase == DESTINATION_RECEIVING)
         destination_fail(d, &err);
-    destination_try_finish(d);
 }
 
 static void destination_on_gone(void *user, const struct err *err)
@@ -653,7 +645,6 @@ static void destination_close(struct destination *d)
     statepipe_close(d->pipe);
     wire_server_close(d->server);
     puller_close(d->puller);
-    buf_free(&d->held);
     side_close(&d->side);
 }
 

@@ -5,14 +5,16 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/ensure.h"
 #include "base/loop.h"
 #include "base/qmp.h"
 
-#define COMMAND_MS     10000u
-#define RESUME_EACH_MS 10u
-#define RESUME_MS      10000u
-#define COMMANDS_MAX   8
+#define COMMAND_MS        10000u
+#define RESUME_EACH_MS    10u
+#define RESUME_MS         10000u
+#define RESUME_COMMAND_MS 2000u
+#define COMMANDS_MAX      8
 
 /* Looks at a reply (lent) before the next command is sent; -1 ends the sequence. NULL: nothing to look at. */
 typedef int (*check_fn)(struct guest *guest, json_t *result, struct err *err);
@@ -37,7 +39,7 @@ struct guest {
     size_t disk_count;
 
     struct loop_timer *resume_timer;
-    uint32_t resume_tries;
+    uint64_t resume_by_ms;
     bool resuming; /* replies to what was under way before do not count any more */
     bool gone;
 };
@@ -218,7 +220,7 @@ static void guest_resume_looked(void *user, const struct err *err, json_t *resul
         guest_end_sequence(guest, NULL);
         return;
     }
-    if (guest->gone || ++guest->resume_tries > RESUME_MS / RESUME_EACH_MS) {
+    if (guest->gone || clock_now_ms() >= guest->resume_by_ms) {
         struct err why;
         err_set(&why, ERR_INTERNAL, "the guest could not be resumed; it is %s", status ? status : "not answering");
         guest_end_sequence(guest, &why);
@@ -230,8 +232,8 @@ static void guest_resume_looked(void *user, const struct err *err, json_t *resul
 static void guest_resume_try(void *user)
 {
     struct guest *guest = user;
-    qmp_command(guest->qmp, "cont", NULL, COMMAND_MS, NULL, NULL);
-    qmp_command(guest->qmp, "query-status", NULL, COMMAND_MS, guest_resume_looked, guest);
+    qmp_command(guest->qmp, "cont", NULL, RESUME_COMMAND_MS, NULL, NULL);
+    qmp_command(guest->qmp, "query-status", NULL, RESUME_COMMAND_MS, guest_resume_looked, guest);
 }
 
 void guest_resume(struct guest *guest, guest_fn fn, void *user)
@@ -240,7 +242,7 @@ void guest_resume(struct guest *guest, guest_fn fn, void *user)
     guest->fn = fn;
     guest->user = user;
     guest->resuming = true;
-    guest->resume_tries = 0;
+    guest->resume_by_ms = clock_now_ms() + RESUME_MS;
     qmp_command(guest->qmp, "migrate_cancel", NULL, COMMAND_MS, NULL, NULL);
     guest_resume_try(guest);
 }

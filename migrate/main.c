@@ -1,4 +1,5 @@
 /* drover-migrate: the engine's program. See README.md. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -35,6 +36,7 @@ int main(int argc, char **argv)
     }
     int level = log_level_parse(options.log_level);
     log_setup(source ? "migrate-source" : "migrate-destination", level < 0 ? LOG_INFO : (enum log_level)level);
+    signal(SIGPIPE, SIG_IGN); /* whoever listened to our events may be gone */
     int status = source ? source_run(&options) : destination_run(&options);
     config_free(options_keys, &options);
     return status;

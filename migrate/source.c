@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/ensure.h"
 #include "base/loop.h"
@@ -66,6 +67,9 @@ struct switching {
     bool peer_ready;     /* the destination's QEMU has loaded the state */
     bool hashing;
     uint32_t last_passes;
+    bool holding;    /* device state waits in `held` until pages_applied */
+    bool state_over; /* `held` is all of it */
+    struct buf held;
 };
 
 struct source {
@@ -216,6 +220,9 @@ static void source_done(struct source *s)
         log_event(LOG_ERROR, "record.unwritten", "message=%s", LOG_QUOTE(err.message));
     s->report.total_us = (clock_now_ns() - s->started_ns) / 1000;
     s->report.state_bytes = s->state_bytes;
+    Drover__EngineReady farewell = DROVER__ENGINE_READY__INIT; /* empty, too */
+    if (wire_note(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_FAREWELL, &farewell.base, &err) < 0)
+        log_event(LOG_DEBUG, "farewell.unsent", "message=%s", LOG_QUOTE(err.message)); /* it waits a little longer */
     source_move(s, SOURCE_DONE);
     control_event(s->side.control, "done", json_pack("{s:o}", "record", report_json(&s->report)), true);
     source_finish(s);
@@ -361,6 +368,39 @@ static void source_send_pass(struct source *s)
     sender_pass(s->sender, &s->sending);
 }
 
+static void source_send_state(struct source *s, const uint8_t *data, size_t len)
+{
+    struct err err;
+    Drover__EngineState state = DROVER__ENGINE_STATE__INIT;
+    state.offset = s->state_bytes;
+    state.data = (ProtobufCBinaryData){len, (uint8_t *)data};
+    s->state_bytes += len;
+    if (wire_note(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_STATE, &state.base, &err) < 0)
+        source_fail(s, &err);
+}
+
+/* The destination's QEMU looks into guest memory while it loads a device (virtio reads the indices of its rings), so no
+ * device may come before the last page has been applied. */
+static void source_release_state(struct source *s)
+{
+    struct err err;
+    struct buf *held = &s->sw.held;
+    for (size_t at = 0; at < held->len && s->phase == SOURCE_SWITCHING; at += STATEPIPE_CHUNK)
+        source_send_state(s, held->data + at, held->len - at < STATEPIPE_CHUNK ? held->len - at : STATEPIPE_CHUNK);
+    buf_clear(held);
+    s->sw.holding = false;
+    if (!s->sw.state_over || s->sw.sent || s->phase != SOURCE_SWITCHING)
+        return;
+    Drover__EngineStateEnd end = DROVER__ENGINE_STATE_END__INIT;
+    end.total_bytes = s->state_bytes;
+    s->sw.sent = true;
+    source_trace(s, "state-sent");
+    if (wire_note(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_STATE_END, &end.base, &err) < 0)
+        source_fail(s, &err);
+    else
+        source_try_commit(s);
+}
+
 /* With the guest stopped: sends what was written since the last scan, until a scan finds nothing. The scan that counts
  * comes after QEMU has saved the device state, so that a write made by saving would be seen too. */
 static void source_last_pass(struct source *s)
@@ -379,7 +419,7 @@ static void source_last_pass(struct source *s)
         source_send_pass(s);
     } else if (s->sw.saved) {
         s->sw.pages_applied = true;
-        source_try_commit(s);
+        source_release_state(s);
     }
 }
 
@@ -390,7 +430,7 @@ static int source_scan(struct source *s, struct err *err)
 }
 
 /* In post-copy the last pages are named when QEMU has saved the device state, so that a write made by saving counts.
- * The destination holds the state back until then. */
+ * The state goes after the names: loading it may need one of these pages. */
 static void source_name_rest(struct source *s)
 {
     struct err err;
@@ -401,7 +441,7 @@ static void source_name_rest(struct source *s)
     pusher_seal(s->pusher, &s->dirty);
     source_trace(s, "named");
     s->sw.pages_applied = true;
-    source_try_commit(s);
+    source_release_state(s);
 }
 
 static void source_switched(void *user, const struct err *err)
@@ -418,6 +458,7 @@ static void source_on_migration(void *user, const char *status)
         return;
     source_trace(s, status);
     if (strcmp(status, "pre-switchover") == 0) {
+        s->sw.holding = true;
         guest_switch(s->side.guest, source_switched, s);
         if (!s->pusher)
             source_last_pass(s);
@@ -444,27 +485,16 @@ static void source_on_stopped(void *user)
 static void source_state_data(void *user, const uint8_t *data, size_t len)
 {
     struct source *s = user;
-    struct err err;
-    int rc;
     if (s->phase != SOURCE_SWITCHING)
         return;
-    if (len) {
-        Drover__EngineState state = DROVER__ENGINE_STATE__INIT;
-        state.offset = s->state_bytes;
-        state.data = (ProtobufCBinaryData){len, (uint8_t *)data};
-        s->state_bytes += len;
-        rc = wire_note(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_STATE, &state.base, &err);
-    } else {
-        Drover__EngineStateEnd end = DROVER__ENGINE_STATE_END__INIT;
-        end.total_bytes = s->state_bytes;
-        s->sw.sent = true;
-        source_trace(s, "state-sent");
-        rc = wire_note(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_STATE_END, &end.base, &err);
-    }
-    if (rc < 0)
-        source_fail(s, &err);
+    if (s->sw.holding && len)
+        buf_append(&s->sw.held, data, len);
+    else if (len)
+        source_send_state(s, data, len);
     else
-        source_try_commit(s);
+        s->sw.state_over = true;
+    if (s->sw.state_over && s->sw.pages_applied)
+        source_release_state(s);
 }
 
 static void source_state_failed(void *user, const struct err *err)
@@ -845,6 +875,7 @@ static void source_close(struct source *s)
     sender_close(s->sender, NULL);
     statepipe_close(s->pipe);
     pusher_stop(s->pusher);
+    buf_free(&s->sw.held);
     wire_client_close(s->client);
     pusher_free(s->pusher);
     tracker_close(s->tracker);

@@ -10,23 +10,22 @@
 #define WIRE_QUEUE_MESSAGES 1000 /* default of wire_options.queue_messages */
 #define WIRE_TURN_MESSAGES  256  /* received in one turn of a socket, before others of the loop get theirs */
 
-/* Liveness. ZeroMQ's own heartbeats find a dead machine or network, pings of ours a program that hangs or has forgotten
- * us. Silence is counted in ticks of a timer, not in time: a program that was stopped for a while and goes on must not
- * take its own silence for that of its peers. */
-#define WIRE_TICK_MS              1000
-#define WIRE_PING_TICKS           2
-#define WIRE_CLIENT_LOST_TICKS    8  /* a client that hears nothing for so long begins anew */
-#define WIRE_SERVER_PROBE_TICKS   3  /* a server that hears nothing for so long tries whether the connection is there */
-#define WIRE_SERVER_LOST_TICKS    10 /* and after so long forgets the peer */
-#define WIRE_HELLO_TICKS          2  /* a hello without answer is repeated */
-#define WIRE_REFUSED_TICKS        5  /* and one that was refused: somebody may have upgraded the server */
-#define WIRE_HEARTBEAT_MS         1000
-#define WIRE_HEARTBEAT_TIMEOUT_MS 4000
-#define WIRE_HANDSHAKE_MS         3000 /* a stranger holds a socket for so long, and is not told why */
-#define WIRE_CONNECT_MS           3000
-#define WIRE_RECONNECT_MS         50
-#define WIRE_RECONNECT_MAX_MS     1000
-#define WIRE_LINGER_MS            100 /* for the last replies to leave when a socket is closed */
+/* Liveness. TCP finds a dead machine or network, pings of ours a program that hangs or has forgotten us. Silence is
+ * counted in ticks of a timer, not in time: a program that was stopped for a while and goes on must not take its own
+ * silence for that of its peers. */
+#define WIRE_TICK_MS            1000
+#define WIRE_PING_TICKS         2
+#define WIRE_CLIENT_LOST_TICKS  8  /* a client that hears nothing for so long begins anew */
+#define WIRE_SERVER_PROBE_TICKS 3  /* a server that hears nothing for so long tries whether the connection is there */
+#define WIRE_SERVER_LOST_TICKS  10 /* and after so long forgets the peer */
+#define WIRE_HELLO_TICKS        2  /* a hello without answer is repeated */
+#define WIRE_REFUSED_TICKS      5  /* and one that was refused: somebody may have upgraded the server */
+#define WIRE_TCP_TIMEOUT_MS     4000
+#define WIRE_HANDSHAKE_MS       3000 /* a stranger holds a socket for so long, and is not told why */
+#define WIRE_CONNECT_MS         3000
+#define WIRE_RECONNECT_MS       50
+#define WIRE_RECONNECT_MAX_MS   1000
+#define WIRE_LINGER_MS          100 /* for the last replies to leave when a socket is closed */
 
 struct zap;
 

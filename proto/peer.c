@@ -12,7 +12,7 @@ struct peer_call {
     uv_timer_t timer;
     struct idmap_node node; /* in wire->calls, while under way */
     TAILQ_ENTRY(peer_call) link;
-    struct wire_peer *peer; /* NULL: failed already, the timer only brings the news */
+    struct wire_peer *peer; /* NULL: it has ended, the timer only brings the news */
     uint64_t id;
     uint32_t method, deadline_ms;
     bool under_way;
@@ -39,6 +39,7 @@ void peer_init(struct wire_peer *peer, struct wire *wire, const struct wire_opti
     snprintf(peer->principal.name, sizeof peer->principal.name, "%s", name);
     TAILQ_INIT(&peer->waiting);
     TAILQ_INIT(&peer->calls);
+    TAILQ_INIT(&peer->failing);
     TAILQ_INIT(&peer->requests);
 }
 
@@ -67,13 +68,20 @@ static void call_freed(uv_handle_t *handle)
     free(call);
 }
 
+static struct peer_calls *call_list(const struct peer_call *call)
+{
+    if (call->failure)
+        return &call->peer->failing;
+    return call->under_way ? &call->peer->calls : &call->peer->waiting;
+}
+
 static void call_unlink(struct peer_call *call)
 {
     if (!call->peer)
         return;
-    if (call->under_way)
+    if (call->under_way && !call->failure)
         idmap_remove(&call->peer->wire->calls, &call->node);
-    TAILQ_REMOVE(call->under_way ? &call->peer->calls : &call->peer->waiting, call, link);
+    TAILQ_REMOVE(call_list(call), call, link);
     call->peer = NULL;
 }
 
@@ -99,13 +107,18 @@ static void call_timed_out(uv_timer_t *timer)
     call_finish(call, &err, NULL, 0);
 }
 
-/* Fails a call, but not from inside the function that made it. */
-static void call_fail_soon(struct peer_call *call, const struct err *err)
+/* Fails a call, but not from inside the function that made it. A peer that has ended keeps no calls: it may be freed.
+ */
+static void call_fail_soon(struct wire_peer *peer, struct peer_call *call, const struct err *err)
 {
     call_unlink(call);
     call->failure = mem_alloc(sizeof *call->failure);
     *call->failure = *err;
     uv_timer_start(&call->timer, call_timed_out, 0, 0);
+    if (peer->ended)
+        return;
+    call->peer = peer;
+    TAILQ_INSERT_TAIL(&peer->failing, call, link);
 }
 
 static enum peer_sent call_send(struct wire_peer *peer, struct peer_call *call, const ProtobufCMessage *body)
@@ -159,12 +172,12 @@ void wire_call(struct wire_peer *peer, uint32_t method, const ProtobufCMessage *
         err = peer->refusal;
         if (peer->ended)
             err_set(&err, ERR_UNAVAILABLE, "%s is gone", peer->principal.name);
-        call_fail_soon(call, &err);
+        call_fail_soon(peer, call, &err);
         return;
     }
     if (size > peer->max_message) {
         err_set(&err, ERR_INVALID, "request of %zu bytes; %s takes %u", size, peer->principal.name, peer->max_message);
-        call_fail_soon(call, &err);
+        call_fail_soon(peer, call, &err);
         return;
     }
     call->peer = peer;
@@ -181,7 +194,7 @@ void wire_call(struct wire_peer *peer, uint32_t method, const ProtobufCMessage *
         err_set(&err, ERR_UNAVAILABLE, "the queue to %s is full", peer->principal.name);
     else
         err_set(&err, ERR_UNAVAILABLE, "connection to %s lost", peer->principal.name);
-    call_fail_soon(call, &err);
+    call_fail_soon(peer, call, &err);
 }
 
 void peer_flush(struct wire_peer *peer)
@@ -192,7 +205,7 @@ void peer_flush(struct wire_peer *peer)
             struct err err;
             err_set(&err, ERR_INVALID, "request of %zu bytes; %s takes %u", call->packed_len, peer->principal.name,
                 peer->max_message);
-            call_fail_soon(call, &err);
+            call_fail_soon(peer, call, &err);
             continue;
         }
         TAILQ_REMOVE(&peer->waiting, call, link);
@@ -208,17 +221,23 @@ void peer_flush(struct wire_peer *peer)
 
 void peer_fail_calls(struct wire_peer *peer, bool waiting_too, const struct err *err)
 {
-    /* Callbacks may make new calls; those are not meant. */
-    struct peer_calls failing = TAILQ_HEAD_INITIALIZER(failing);
-    struct peer_call *call;
+    /* Callbacks may make new calls; those are not meant, so what is meant is counted first. */
+    size_t count = 0;
+    struct peer_call *call, *old = waiting_too ? TAILQ_FIRST(&peer->failing) : NULL;
+    for (; old; old = TAILQ_NEXT(old, link))
+        count++;
     while (
         (call = TAILQ_FIRST(&peer->calls)) != NULL || (waiting_too && (call = TAILQ_FIRST(&peer->waiting)) != NULL)) {
-        call_fail_soon(call, err);
-        TAILQ_INSERT_TAIL(&failing, call, link);
+        call_unlink(call);
+        call->peer = peer;
+        call->failure = mem_alloc(sizeof *call->failure);
+        *call->failure = *err;
+        TAILQ_INSERT_HEAD(&peer->failing, call, link);
+        count++;
     }
-    while ((call = TAILQ_FIRST(&failing)) != NULL) {
-        TAILQ_REMOVE(&failing, call, link);
-        call_finish(call, err, NULL, 0);
+    while (count-- > 0 && (call = TAILQ_FIRST(&peer->failing)) != NULL) {
+        struct err failure = *call->failure;
+        call_finish(call, &failure, NULL, 0);
     }
 }
 

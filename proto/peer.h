@@ -31,8 +31,8 @@ struct wire_peer {
     void *data;
     uint32_t max_message; /* what the other side takes */
     enum peer_sent (*send)(struct wire_peer *peer, const struct frame *frame);
-    struct peer_calls waiting, calls;
-    struct peer_requests requests; /* of it, not answered yet */
+    struct peer_calls waiting, calls, failing; /* failing: told at the loop's next turn, or when the peer ends */
+    struct peer_requests requests;             /* of it, not answered yet */
     uint32_t request_count;
     uint64_t last_request_id; /* they grow: a lower one is a replay */
     uint64_t sent, arrived;   /* frames sent in this session, and how many of them have surely arrived */
@@ -48,7 +48,8 @@ void peer_reset(struct wire_peer *peer);
 MUST_CHECK bool peer_dispatch(struct wire_peer *peer, const Drover__Frame *frame, struct err *err);
 /* Sends the calls that wait, as far as it goes. */
 void peer_flush(struct wire_peer *peer);
-/* Fails the calls under way; with `waiting_too` those that wait as well. */
+/* Fails the calls under way; with `waiting_too` (the peer ends) those that wait or are about to fail as well. A
+ * callback may end the peer: then nothing is left when that returns. */
 void peer_fail_calls(struct wire_peer *peer, bool waiting_too, const struct err *err);
 
 #endif

@@ -135,9 +135,10 @@ void wire_socket_setup(struct wire *wire, struct zsock *zsock, const struct wire
     ENSURE(zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &max, sizeof max) == 0);
     zsock_set(zsock, ZMQ_LINGER, WIRE_LINGER_MS);
     zsock_set(zsock, ZMQ_HANDSHAKE_IVL, WIRE_HANDSHAKE_MS);
-    zsock_set(zsock, ZMQ_HEARTBEAT_IVL, WIRE_HEARTBEAT_MS);
-    zsock_set(zsock, ZMQ_HEARTBEAT_TIMEOUT, WIRE_HEARTBEAT_TIMEOUT_MS);
-    zsock_set(zsock, ZMQ_HEARTBEAT_TTL, WIRE_HEARTBEAT_TIMEOUT_MS);
+    /* Not ZeroMQ's heartbeats: in libzmq 4.3.4 their timer writes to a connection whose input was stopped when it
+     * broke, and the assertion "!_io_error" ends the process. TCP gives up on a dead machine or network after the same
+     * time. */
+    zsock_set(zsock, ZMQ_TCP_MAXRT, WIRE_TCP_TIMEOUT_MS);
     zsock_set(zsock, ZMQ_RCVHWM, (int)options->queue_messages);
 }
 

@@ -132,7 +132,7 @@ int chunk_sender_new(const struct chunk_sender_options *options, struct err *err
     char address[WIRE_ADDRESS_MAX];
     struct chunk_sender *sender = mem_zalloc(sizeof *sender);
     struct replica_member *to = mem_alloc(sizeof *to);
-    struct wire_options wire_options = {.on_peer = sender_peer, .user = sender, .queue_messages = 4};
+    struct wire_options wire_options = {.on_peer = sender_peer, .user = sender};
     *to = *options->to;
     sender->options = *options;
     sender->options.to = to;
@@ -261,7 +261,7 @@ static void receiver_handle(
 int chunk_receiver_new(const struct chunk_receiver_options *options, struct err *err, struct chunk_receiver **out)
 {
     struct chunk_receiver *receiver = mem_zalloc(sizeof *receiver);
-    struct wire_options wire_options = {.handler = receiver_handle, .user = receiver, .queue_messages = 4};
+    struct wire_options wire_options = {.handler = receiver_handle, .user = receiver};
     receiver->options = *options;
     if (wire_server_open(options->wire, options->address, &wire_options, err, &receiver->server)) {
         free(receiver);

@@ -33,9 +33,12 @@ struct disk {
     struct raft_uv_transport no_transport;
     struct disk_network network;
     struct disk_write *writes, **last_write; /* oldest first */
+    raft_index read_index;                   /* of the snapshot read last */
+    raft_term read_term;
     raft_io_tick_cb tick;
     raft_io_close_cb closed;
     uv_loop_t *loop;
+    uint64_t stall_ms;
 };
 
 void disk_fail(const char *what, int status, const char *detail)
@@ -166,19 +169,25 @@ static int disk_truncate(struct raft_io *io, raft_index index)
     return 0;
 }
 
-/* libraft frees what it never filled in when a snapshot cannot be read, so that it must not hear of it. */
+/* Two faults of libraft around reading a snapshot to send it (legacyLoadSnapshotCb()): when it cannot be read, it frees
+ * what was never filled in, so that it must not hear of it; and when a newer one has been taken meanwhile, it sends
+ * that one's index with the older one's term. disk_send(), which it calls from within, puts that right. */
 struct disk_read {
     struct raft_io_snapshot_get get;
     struct raft_io_snapshot_get *request;
+    struct disk *disk;
 };
 
 static void get_done(struct raft_io_snapshot_get *get, struct raft_snapshot *snapshot, int status)
 {
     struct disk_read *read = get->data;
     struct raft_io_snapshot_get *request = read->request;
+    struct disk *disk = read->disk;
     free(read);
     if (status != 0)
         disk_fail("read a snapshot", status, "");
+    disk->read_index = snapshot->index;
+    disk->read_term = snapshot->term;
     request->cb(request, snapshot, status);
 }
 
@@ -186,6 +195,7 @@ static int disk_snapshot_get(struct raft_io *io, struct raft_io_snapshot_get *re
 {
     struct disk_read *read = mem_zalloc(sizeof *read);
     read->get.data = read;
+    read->disk = (struct disk *)io;
     read->request = request;
     request->cb = cb;
     int status = ((struct disk *)io)->backend.snapshot_get(io, &read->get, get_done);
@@ -199,7 +209,7 @@ static int disk_snapshot_get(struct raft_io *io, struct raft_io_snapshot_get *re
 static void disk_tick(struct raft_io *io)
 {
     struct disk *disk = (struct disk *)io;
-    if (disk->writes && uv_now(disk->loop) - disk->writes->started_ms > DISK_STALL_MS)
+    if (disk->writes && uv_now(disk->loop) - disk->writes->started_ms > disk->stall_ms)
         disk_fail(disk->writes->what, 0, "a write has not come back; is the disk full or broken?");
     disk->tick(io);
 }
@@ -218,6 +228,9 @@ static int disk_send(
     struct raft_io *io, struct raft_io_send *request, const struct raft_message *message, raft_io_send_cb done)
 {
     struct disk *disk = (struct disk *)io;
+    if (message->type == RAFT_INSTALL_SNAPSHOT && message->install_snapshot.last_index == disk->read_index)
+        ((struct raft_message *)message)->install_snapshot.last_term =
+            disk->read_term; /* memory of the request's own */
     return disk->network.send(disk->network.user, request, message, done);
 }
 
@@ -236,12 +249,13 @@ static void disk_close(struct raft_io *io, raft_io_close_cb closed)
     disk->backend.close(io, disk_closed);
 }
 
-int disk_new(
-    uv_loop_t *loop, const char *directory, const struct disk_network *network, struct err *err, struct disk **out)
+int disk_new(uv_loop_t *loop, const char *directory, uint64_t stall_ms, const struct disk_network *network,
+    struct err *err, struct disk **out)
 {
     struct disk *disk = mem_zalloc(sizeof *disk);
     disk->loop = loop;
     disk->network = *network;
+    disk->stall_ms = stall_ms;
     disk->last_write = &disk->writes;
     disk->no_transport = (struct raft_uv_transport){
         .version = 1, .init = no_init, .listen = no_listen, .connect = no_connect, .close = no_close};
@@ -252,6 +266,8 @@ int disk_new(
         return -1;
     }
     raft_uv_set_disk_retry(&disk->io, DISK_RETRY_MS);
+    raft_uv_set_auto_recovery(
+        &disk->io, false);               /* it would put spoilt entries aside and vote as if they had never been */
     raft_uv_set_tracer(&disk->io, NULL); /* it would format a line for every step, to throw it away */
     disk->backend = disk->io;
     disk->io.start = disk_start;
@@ -270,6 +286,11 @@ int disk_new(
 struct raft_io *disk_io(struct disk *disk)
 {
     return &disk->io;
+}
+
+bool disk_idle(const struct disk *disk)
+{
+    return !disk->writes;
 }
 
 void disk_free(struct disk *disk)

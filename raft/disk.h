@@ -2,7 +2,7 @@
  *
  * libraft 0.22.1 ignores the failure of writing a term or a vote, and after a failed write of entries it retries with
  * the wrong timer's data (uvAppendRetryTimerCb()). So its retries are put off for ever, and this module ends the
- * process as soon as a write fails or has not come back within DISK_STALL_MS: the other members go on, and a supervisor
+ * process as soon as a write fails or has not come back within `stall_ms`: the other members go on, and a supervisor
  * starts this one again.
  *
  * The backend's own network is never used: sending, starting and stopping are handed to `network`. */
@@ -10,11 +10,10 @@
 #define RAFT_DISK_H
 
 #include <raft.h>
+#include <stdbool.h>
 #include <uv.h>
 
 #include "base/err.h"
-
-#define DISK_STALL_MS 10000u
 
 struct disk;
 
@@ -29,11 +28,13 @@ struct disk_network {
 };
 
 /* Makes the backend for the existing directory `directory`. Take: disk_free(), after raft has been closed. */
-MUST_CHECK int disk_new(
-    uv_loop_t *loop, const char *directory, const struct disk_network *network, struct err *err, struct disk **out);
+MUST_CHECK int disk_new(uv_loop_t *loop, const char *directory, uint64_t stall_ms, const struct disk_network *network,
+    struct err *err, struct disk **out);
 /* What raft_init() takes. Lent. */
 struct raft_io *disk_io(struct disk *disk);
 void disk_free(struct disk *disk);
+/* No write is under way; nor a truncation, behind which there always is one. */
+bool disk_idle(const struct disk *disk);
 
 /* Logs and ends the process: what is on disk, or what is to be, cannot be trusted any more. */
 __attribute__((noreturn)) void disk_fail(const char *what, int status, const char *detail);

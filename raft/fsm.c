@@ -42,6 +42,8 @@ static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsign
 {
     struct replica *replica = fsm->data;
     struct buf out = {0};
+    /* libraft files the snapshot under its commit index, whatever has been applied: see keep_commit_index(). */
+    ENSURE(raft_last_applied(&replica->raft) == raft_commit_index(&replica->raft));
     buf_append(&out, SNAPSHOT_MAGIC, SNAPSHOT_MAGIC_SIZE);
     replica->fsm.snapshot(replica->fsm.user, &out);
     if (out.len > CODEC_SNAPSHOT_MAX) {

@@ -8,6 +8,7 @@
 
 #include <raft.h>
 
+#include "base/loop.h"
 #include "raft/disk.h"
 #include "raft/kick.h"
 #include "raft/member.h"
@@ -21,9 +22,12 @@
 #define REPLICA_WAITING_ENTRIES  65536u
 #define REPLICA_WAITING_BYTES    (64u << 20)
 
-/* OPENING -> OPEN -> HANDING_OVER -> CLOSING -> CLOSED; one that does not lead goes from OPEN to CLOSING, one that
- * cannot be opened from OPENING. libraft may be asked up to HANDING_OVER. */
-enum replica_state { STATE_OPENING, STATE_OPEN, STATE_HANDING_OVER, STATE_CLOSING, STATE_CLOSED };
+/* OPENING -> OPEN -> HANDING_OVER -> DRAINING -> CLOSING -> CLOSED
+ *
+ * HANDING_OVER is for leaders. DRAINING takes no more messages and waits for the disk: libraft 0.22.1 may fire its
+ * close callback with a truncation still running, or never, when it is closed in the middle of a write. A replica that
+ * cannot be opened goes from OPENING to CLOSING. libraft may be asked up to DRAINING. */
+enum replica_state { STATE_OPENING, STATE_OPEN, STATE_HANDING_OVER, STATE_DRAINING, STATE_CLOSING, STATE_CLOSED };
 
 /* Something a caller waits for: an entry, a read, or a change of the membership. */
 struct request {
@@ -91,8 +95,9 @@ struct replica {
 
     struct raft_transfer transfer;
     bool close_wanted, transferred;
-    uint64_t hand_over_until_ms;
-    int lock_fd; /* of the directory: one process at a time */
+    uint64_t until_ms;        /* of handing over and of draining */
+    struct loop_timer *bound; /* of closing: libraft does not tick any more then */
+    int lock_fd;              /* of the directory: one process at a time */
     void (*closed)(void *user);
     void *closed_user;
     uint64_t snapshots_taken, elections;
@@ -101,8 +106,17 @@ struct replica {
 
 /* One function moves the state; it checks and logs. */
 void replica_move(struct replica *replica, enum replica_state to);
+/* libraft may be asked. */
+bool replica_usable(const struct replica *replica);
 bool replica_leads(const struct replica *replica);
 void replica_turn(void *user);
+void replica_close_stalled(void *user);
+/* What the transport asks, and what it brings: inbound.c. `user` is the replica. */
+raft_term replica_leading(void *user);
+bool replica_may_install(void *user);
+bool replica_admit(void *user, const char *from, struct raft_message *message);
+void replica_take_message(void *user, raft_id from, uint32_t method, const uint8_t *body, size_t len);
+void replica_ask_voter(void *user, raft_id voter, uint64_t round, raft_term term);
 /* The functions libraft calls: fsm.c. */
 void replica_fsm_init(struct replica *replica);
 /* The request has ended: its callback comes with the turn. `err` NULL: well. Takes it. */

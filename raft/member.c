@@ -46,8 +46,8 @@ static int split_address(const char *address, struct err *err, size_t *host_len,
 int member_format(const struct replica_member *member, struct err *err, char out[static MEMBER_TEXT_MAX])
 {
     char key[KEY_TEXT];
-    size_t host_len;
-    unsigned port;
+    size_t host_len = 0;
+    unsigned port = 0;
     if (check_name(member->name, err) || split_address(member->address, err, &host_len, &port))
         return -1;
     key_format(member->public_key, key);
@@ -67,8 +67,8 @@ void member_name(const char *text, char *out)
 int member_parse(const char *text, struct err *err, struct replica_member *out)
 {
     struct replica_member parsed = {.role = out->role};
-    size_t host_len;
-    unsigned port;
+    size_t host_len = 0;
+    unsigned port = 0;
     const char *first = strchr(text, '|');
     const char *second = first ? strchr(first + 1, '|') : NULL;
     if (!second || strlen(second + 1) != KEY_CHARS || second - first - 1 >= WIRE_ADDRESS_MAX)
@@ -104,8 +104,8 @@ int member_check_all(const struct replica_member *members, size_t count, struct 
 
 int member_snapshot_address(const char *address, struct err *err, char *out)
 {
-    size_t host_len;
-    unsigned port;
+    size_t host_len = 0;
+    unsigned port = 0;
     if (split_address(address, err, &host_len, &port))
         return -1;
     int len = snprintf(out, WIRE_ADDRESS_MAX, "%.*s:%u", (int)host_len, address, port + 1);

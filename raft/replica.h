@@ -55,6 +55,7 @@ struct replica_options {
     uint32_t election_ms;        /* 0: 500 */
     uint32_t heartbeat_ms;       /* 0: 50 */
     uint32_t snapshot_threshold; /* entries; 0: 8192 */
+    uint32_t disk_stall_ms;      /* a write that takes longer ends the process; 0: 30000 */
 };
 
 /* Opens the replica: loads snapshot and log, connects to the members of its configuration. A directory without data is

@@ -9,6 +9,9 @@
 #include "raft/kick.h"
 #include "raft/member.h"
 
+/* How long a member may take to say that it has the snapshot. */
+#define SETTLE_MS 2000u
+
 /* A link to another controller: the client to it if it is a member, and the session it has opened to us, if it has. */
 struct link {
     struct link *next;
@@ -23,6 +26,7 @@ struct link {
     struct raft_io_send *snapshot_request;
     raft_io_send_cb snapshot_done;
     raft_term snapshot_term;
+    uint64_t settled_ms; /* when refusals count again, after it has arrived */
 };
 
 /* The end of a request, to be told from outside the call that made it. */
@@ -103,14 +107,16 @@ static struct wire_peer *link_peer(const struct link *link)
 
 /* While a snapshot is on its way to a member, that member refuses the heartbeats, which are anchored behind the
  * snapshot. Taken literally, libraft would begin to send the snapshot anew with every one of them; so it only learns
- * that the member is alive. */
-static void soften_refusal(const struct link *link, struct raft_message *message)
+ * that the member is alive. The last refusals come after the transfer's end, on the other connection. */
+static void soften_refusal(struct link *link, struct raft_message *message)
 {
-    if (message->type == RAFT_APPEND_ENTRIES_RESULT && link->snapshot &&
-        message->append_entries_result.term == link->snapshot_term) {
-        message->append_entries_result.rejected = 0;
-        message->append_entries_result.last_log_index = 0;
-    }
+    struct raft_append_entries_result *result = &message->append_entries_result;
+    if (message->type != RAFT_APPEND_ENTRIES_RESULT || result->term != link->snapshot_term)
+        return;
+    if (result->rejected == 0)
+        link->settled_ms = 0;
+    else if (link->snapshot || uv_now(link->transport->options.loop) < link->settled_ms)
+        result->rejected = result->last_log_index = 0;
 }
 
 /* Gives libraft a message of which it takes the memory. */
@@ -273,6 +279,7 @@ static void snapshot_finished(void *user, int status)
 {
     struct link *link = user;
     link->snapshot = NULL; /* it is gone by itself */
+    link->settled_ms = status == 0 ? uv_now(link->transport->options.loop) + SETTLE_MS : 0;
     finish_later(link->transport, link->snapshot_request, link->snapshot_done, status);
 }
 
@@ -356,6 +363,11 @@ static void network_stop(void *user)
 struct disk_network transport_network(struct transport *transport)
 {
     return (struct disk_network){.user = transport, .start = network_start, .send = network_send, .stop = network_stop};
+}
+
+void transport_mute(struct transport *transport)
+{
+    transport->receive = NULL;
 }
 
 static void connect_member(struct transport *transport, const struct replica_member *member)

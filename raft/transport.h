@@ -24,8 +24,8 @@ struct transport_options {
     uv_loop_t *loop;
     const char *name;   /* of this member; lent for the transport's life */
     const char *listen; /* lent for the call */
-    /* The last word before libraft gets a message; false drops it. */
-    bool (*admit)(void *user, const char *from, const struct raft_message *message);
+    /* The last word before libraft gets a message; false drops it. May mend it. */
+    bool (*admit)(void *user, const char *from, struct raft_message *message);
     /* The term this member leads, or 0. */
     raft_term (*leading)(void *user);
     bool (*may_install)(void *user);
@@ -39,6 +39,9 @@ MUST_CHECK int transport_new(const struct transport_options *options, struct err
 void transport_free(struct transport *transport);
 /* How the disk hands libraft's messages over. */
 struct disk_network transport_network(struct transport *transport);
+
+/* No message is delivered any more; what is sent still goes out. */
+void transport_mute(struct transport *transport);
 
 /* The members of the present configuration: connects to new ones, lets old ones go. Not from inside a callback of wire.
  */

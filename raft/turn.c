@@ -8,6 +8,8 @@
 #include "raft/entry.h"
 #include "raft/internal.h"
 
+#define CLOSE_BOUND_MS 5000u
+
 /* ---- leadership ---- */
 
 struct barrier {
@@ -190,14 +192,31 @@ static void raft_closed(struct raft *raft)
     kick_arm(replica->kick);
 }
 
+/* A disk that does not answer is not waited for at the end: what was acknowledged is on it. */
+void replica_close_stalled(void *user)
+{
+    struct replica *replica = user;
+    log_event(LOG_ERROR, "raft.close_stalled", "member=%s", replica->name);
+    _exit(err_exit_status(ERR_INTERNAL));
+}
+
 static void close_raft(struct replica *replica)
+{
+    replica_move(replica, STATE_CLOSING);
+    loop_timer_start(replica->bound, CLOSE_BOUND_MS, 0);
+    raft_close(&replica->raft, raft_closed);
+}
+
+static void drain(struct replica *replica)
 {
     struct err err;
     err_set(&err, ERR_CANCELLED, "this member is closing");
     refuse_waiting(replica, &err);
     membership_fail(replica, &err);
-    replica_move(replica, STATE_CLOSING);
-    raft_close(&replica->raft, raft_closed);
+    transport_mute(replica->transport);
+    replica->until_ms = uv_now(replica->loop) + CLOSE_BOUND_MS;
+    replica_move(replica, STATE_DRAINING);
+    kick_arm(replica->kick);
 }
 
 static void transferred(struct raft_transfer *transfer)
@@ -232,11 +251,11 @@ static void begin_close(struct replica *replica)
     tell_leader(replica, false);
     replica->transfer.data = replica;
     if (successor == 0 || raft_transfer(&replica->raft, &replica->transfer, successor, transferred) != 0) {
-        close_raft(replica);
+        drain(replica);
         return;
     }
     /* libraft gives up after one election timeout, unless it is cut off meanwhile. */
-    replica->hand_over_until_ms = uv_now(replica->loop) + 2ull * replica->election_ms;
+    replica->until_ms = uv_now(replica->loop) + 2ull * replica->election_ms;
     replica_move(replica, STATE_HANDING_OVER);
 }
 
@@ -248,6 +267,7 @@ static void free_replica(struct replica *replica)
     disk_free(replica->disk);
     readindex_free(replica->reads);
     kick_free(replica->kick);
+    loop_timer_free(replica->bound);
     close(replica->lock_fd);
     free(replica);
     if (closed)
@@ -265,7 +285,11 @@ void replica_turn(void *user)
         break;
     case STATE_HANDING_OVER:
         transport_poll(replica->transport);
-        if (replica->transferred || uv_now(replica->loop) >= replica->hand_over_until_ms)
+        if (replica->transferred || uv_now(replica->loop) >= replica->until_ms)
+            drain(replica);
+        break;
+    case STATE_DRAINING:
+        if (disk_idle(replica->disk) || uv_now(replica->loop) >= replica->until_ms)
             close_raft(replica);
         break;
     case STATE_CLOSING:

@@ -8,6 +8,7 @@
 #include "controller/api/validate.h"
 
 #define REQUEST_ID_MAX 64
+#define LIST_BYTES_MAX (1u << 20) /* of a list in one answer: half of what wire takes */
 
 static void call_free(struct api_call *call)
 {
@@ -23,26 +24,34 @@ void api_reply(struct api_call *call, const void *message)
 
 void api_fail(struct api_call *call, const struct err *err)
 {
+    char address[WIRE_ADDRESS_MAX];
+    struct err leader;
+    if (err->code == ERR_NOT_LEADER) { /* the message is where to ask instead */
+        controller_leader_address(call->c, address);
+        err_set(&leader, ERR_NOT_LEADER, "%s", address);
+        err = &leader;
+    }
     wire_reply_error(call->request, err);
     call_free(call);
 }
 
-static int not_leader(const struct controller *c, struct err *err)
+bool api_room(size_t *used, const void *message)
 {
-    char address[WIRE_ADDRESS_MAX];
-    controller_leader_address(c, address);
-    return err_set(err, ERR_NOT_LEADER, "%s", address);
+    *used += protobuf_c_message_get_packed_size(message);
+    return *used <= LIST_BYTES_MAX;
 }
 
-/* --- jobs
- * ------------------------------------------------------------------------------------------------------------- */
+/* --- jobs --- */
 
-static const Drover__MigrationProgress *job_progress(const struct controller *c, const struct job *job)
+/* As the source reports it; before it does, an empty one, so that an unfinished migration always has it. Take. */
+static Drover__MigrationProgress *job_progress(const struct controller *c, const struct job *job)
 {
     const Drover__JobData *data = job->log.data;
     const struct fleet_host *host = data->from_host[0] ? fleet_find(c->fleet, data->from_host) : NULL;
     const struct fleet_partition *p = host ? fleet_partition(host, data->vm_id) : NULL;
-    return p && strcmp(p->migration_id, data->migration_id) == 0 ? p->progress : NULL;
+    if (p && p->progress && strcmp(p->migration_id, data->migration_id) == 0)
+        return pb_copy(p->progress);
+    return pb_new(&drover__migration_progress__descriptor);
 }
 
 Drover__Job *api_job_message(struct controller *c, uint64_t id)
@@ -55,7 +64,7 @@ Drover__Job *api_job_message(struct controller *c, uint64_t id)
     if (live && found.step < job->n_steps && live->waiting[0] && !job->steps[found.step]->detail[0])
         pb_string(&job->steps[found.step]->detail, live->waiting);
     if (live && job->kind == DROVER__JOB_KIND__JOB_VM_MIGRATE)
-        job->progress = pb_copy(job_progress(c, live));
+        job->progress = job_progress(c, live);
     found.job = NULL;
     state_job_clear(&found);
     return job;
@@ -80,8 +89,7 @@ static void job_submitted(void *user, const struct err *err, const Drover__Comma
     struct api_call *call = user;
     struct err why;
     if (err && err->code == ERR_NOT_LEADER) {
-        not_leader(call->c, &why);
-        api_fail(call, &why);
+        api_fail(call, err);
     } else if (err) {
         err_set(&why, err->code, "%s; it is not known whether the job was made: see `drover job list`", err->message);
         api_fail(call, &why);
@@ -127,8 +135,7 @@ void api_job(struct api_call *call, Drover__JobCreate *create)
     proposer_submit(call->c->replica, command, job_submitted, call);
 }
 
-/* --- what requests name
- * ------------------------------------------------------------------------------------------------ */
+/* --- what requests name --- */
 
 int api_vm(const struct api_call *call, const char *name, struct err *err, struct state_vm *out)
 {
@@ -151,8 +158,7 @@ int api_host(const struct api_call *call, const char *name, struct err *err)
     return 0;
 }
 
-/* --- dispatch
- * ---------------------------------------------------------------------------------------------------------- */
+/* --- dispatch --- */
 
 static const struct api_method *method_find(uint32_t number)
 {
@@ -192,15 +198,10 @@ static void read_ready(void *user, const struct err *err, const uint8_t *result,
 {
     (void)result, (void)len;
     struct api_read *read = user;
-    struct err why;
-    if (!err) {
+    if (err)
+        api_fail(read->call, err);
+    else
         read->run(read->call);
-    } else {
-        why = *err;
-        if (err->code == ERR_NOT_LEADER)
-            not_leader(read->call->c, &why);
-        api_fail(read->call, &why);
-    }
     free(read);
 }
 
@@ -210,7 +211,7 @@ static void call_run(struct api_call *call, const struct api_method *method)
     if (method->access == API_READ && wants_stale(call->message)) {
         method->run(call);
     } else if (!call->c->leader) {
-        not_leader(call->c, &err);
+        err_set(&err, ERR_NOT_LEADER, "another controller leads");
         api_fail(call, &err);
     } else if (method->access == API_READ) {
         struct api_read *read = mem_zalloc(sizeof *read);

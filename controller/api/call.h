@@ -46,6 +46,8 @@ MUST_CHECK int api_host(const struct api_call *call, const char *name, struct er
 Drover__Job *api_job_message(struct controller *c, uint64_t id);
 /* An unfinished or ended job as the answer. */
 void api_reply_job(struct api_call *call, uint64_t id);
+/* True while a list with `message` too fits one answer; what does not fit is for the next page. */
+bool api_room(size_t *used, const void *message);
 static inline uint32_t api_limit(uint32_t asked, uint32_t most)
 {
     return asked && asked < most ? asked : most;

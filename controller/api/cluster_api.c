@@ -23,6 +23,20 @@ static void member_message(const struct controller *c, const struct replica_memb
     PB_ADD(reply, members, m);
 }
 
+static uint32_t vms_running(const struct controller *c, const struct fleet_host *host)
+{
+    uint32_t count = 0;
+    for (size_t i = 0; i < host->partition_count; i++) {
+        struct state_vm vm;
+        Drover__PartitionState state = host->partitions[i].state;
+        if (state == DROVER__PARTITION_STATE__PARTITION_INCOMING && state_vm(c->state, host->partitions[i].vm_id, &vm))
+            state = fleet_vm_state(host, &host->partitions[i], &vm);
+        count +=
+            state == DROVER__PARTITION_STATE__PARTITION_RUNNING || state == DROVER__PARTITION_STATE__PARTITION_OUTGOING;
+    }
+    return count;
+}
+
 static void fleet_sum(const struct controller *c, Drover__ClusterStatusReply *reply)
 {
     struct load load = {0};
@@ -31,9 +45,7 @@ static void fleet_sum(const struct controller *c, Drover__ClusterStatusReply *re
     reply->load = pb_new(&drover__load__descriptor);
     for (size_t i = 0; i < fleet_count(c->fleet); i++) {
         const struct fleet_host *host = fleet_at(c->fleet, i);
-        for (size_t k = 0; k < host->partition_count; k++)
-            reply->vms_running += host->partitions[k].state == DROVER__PARTITION_STATE__PARTITION_RUNNING ||
-                                  host->partitions[k].state == DROVER__PARTITION_STATE__PARTITION_OUTGOING;
+        reply->vms_running += vms_running(c, host);
         if (!fleet_up(c->fleet, host, now_ms))
             continue;
         reply->hosts_up++;
@@ -179,16 +191,19 @@ static void host_list(struct api_call *call)
     } else {
         uint32_t limit = api_limit(request->limit, LIST_MAX);
         size_t count = state_hosts(call->c->state, request->after, limit + 1, &hosts);
-        reply->more = count > limit;
-        for (size_t i = 0; i < count && i < limit; i++)
+        size_t used = 0;
+        bool room = true;
+        for (size_t i = 0; i < count && i < limit && room; i++) {
             PB_ADD(reply, hosts, host_message(call->c, &hosts[i]));
+            room = api_room(&used, reply->hosts[i]);
+        }
+        reply->more = reply->n_hosts < count;
         free(hosts);
     }
     api_reply(call, reply);
 }
 
-/* --- members
- * ---------------------------------------------------------------------------------------------------------- */
+/* --- members --- */
 
 static Drover__MemberPut *member_put(
     const char *name, const uint8_t key[KEY_BYTES], const char *raft_address, const char *api_address)

@@ -4,11 +4,24 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/ensure.h"
 #include "controller/api/call.h"
 #include "controller/random.h"
 
 #define LIST_DEFAULT 50u
 #define LIST_MAX     1000u
+
+/* Rounds are told only where one job is asked for. The id is of a job that exists. */
+static Drover__Job *job_without_rounds(struct controller *c, uint64_t id)
+{
+    Drover__Job *job = api_job_message(c, id);
+    ENSURE(job != NULL);
+    for (size_t r = 0; job->migration && r < job->migration->n_rounds; r++)
+        pb_free(job->migration->rounds[r]);
+    if (job->migration)
+        job->migration->n_rounds = 0;
+    return job;
+}
 
 static void job_list(struct api_call *call)
 {
@@ -30,18 +43,13 @@ static void job_list(struct api_call *call)
     }
     uint32_t limit = request->limit ? api_limit(request->limit, LIST_MAX) : LIST_DEFAULT;
     size_t count = state_jobs(call->c->state, request->before_id, request->active_only, limit + 1, &refs);
-    reply->more = count > limit;
-    for (size_t i = 0; i < count && i < limit; i++) {
-        Drover__Job *job = api_job_message(call->c, refs[i].id);
-        if (!job)
-            continue;
-        /* Rounds only where one job is asked for: a list of many must fit one message. */
-        for (size_t r = 0; job->migration && r < job->migration->n_rounds; r++)
-            pb_free(job->migration->rounds[r]);
-        if (job->migration)
-            job->migration->n_rounds = 0;
-        PB_ADD(reply, jobs, job);
+    size_t used = 0;
+    bool room = true;
+    for (size_t i = 0; i < count && i < limit && room; i++) {
+        PB_ADD(reply, jobs, job_without_rounds(call->c, refs[i].id));
+        room = api_room(&used, reply->jobs[i]);
     }
+    reply->more = reply->n_jobs < count;
     free(refs);
     api_reply(call, reply);
 }

@@ -191,7 +191,7 @@ static Drover__Vm *vm_message(struct controller *c, const struct state_vm *vm)
     const struct fleet_host *host = vm->owner[0] ? fleet_find(c->fleet, vm->owner) : NULL;
     const struct fleet_partition *p = host ? fleet_partition(host, vm->id) : NULL;
     if (p) {
-        m->state = p->state;
+        m->state = fleet_vm_state(host, p, vm);
         m->uptime_ms = p->uptime_ms;
         m->load = pb_new(&drover__load__descriptor);
         load_write(&p->load, m->load);
@@ -214,16 +214,19 @@ static void vm_list(struct api_call *call)
     } else {
         uint32_t limit = api_limit(request->limit, LIST_MAX);
         size_t count = state_vms(call->c->state, request->after, limit + 1, &vms);
-        reply->more = count > limit;
-        for (size_t i = 0; i < count && i < limit; i++)
+        size_t used = 0;
+        bool room = true;
+        for (size_t i = 0; i < count && i < limit && room; i++) {
             PB_ADD(reply, vms, vm_message(call->c, &vms[i]));
+            room = api_room(&used, reply->vms[i]);
+        }
+        reply->more = reply->n_vms < count;
         free(vms);
     }
     api_reply(call, reply);
 }
 
-/* --- console: handed on to the host that owns the VM
- * ---------------------------------------------------------------------- */
+/* --- console: handed on to the host that owns the VM --- */
 
 struct console_call {
     struct api_call *call;

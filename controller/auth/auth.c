@@ -31,7 +31,5 @@ bool auth_lookup(void *user, const uint8_t public_key[KEY_BYTES], struct princip
     for (size_t i = 0; i < auth->options->admin_count; i++)
         if (memcmp(auth->options->admins[i].public_key, public_key, KEY_BYTES) == 0)
             return principal_set(out, PRINCIPAL_USER, auth->options->admins[i].name);
-    struct state_counts counts;
-    state_counts(auth->state, &counts);
-    return counts.members == 0 && founder_lookup(auth, public_key, out);
+    return !state_has_members(auth->state) && founder_lookup(auth, public_key, out);
 }

@@ -160,6 +160,14 @@ struct fleet_partition *fleet_partition(const struct fleet_host *host, const cha
     return bsearch(&key, host->partitions, host->partition_count, sizeof key, partition_compare);
 }
 
+Drover__PartitionState fleet_vm_state(
+    const struct fleet_host *host, const struct fleet_partition *p, const struct state_vm *vm)
+{
+    bool taken = strcmp(vm->owner, host->name) == 0 && vm->generation == p->generation;
+    return taken && p->state == DROVER__PARTITION_STATE__PARTITION_INCOMING ? DROVER__PARTITION_STATE__PARTITION_RUNNING
+                                                                            : p->state;
+}
+
 /* What is known of a VM that has just come to this host: its demand, from where it was. Looks through all hosts, but
  * only once per arrival. */
 static void demand_inherit(const struct fleet *fleet, const struct fleet_host *host, struct fleet_partition *p)

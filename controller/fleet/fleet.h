@@ -74,5 +74,9 @@ struct fleet_host *fleet_at(const struct fleet *fleet, size_t i); /* by name */
 bool fleet_up(const struct fleet *fleet, const struct fleet_host *host, uint64_t now_ms);
 uint64_t fleet_lease_left_ms(const struct fleet *fleet, const struct fleet_host *host, uint64_t now_ms);
 struct fleet_partition *fleet_partition(const struct fleet_host *host, const char *vm_id); /* NULL: not reported */
+/* How the VM is. A host calls a partition incoming until its engine has ended; one whose hand-over the log knows runs.
+ */
+Drover__PartitionState fleet_vm_state(
+    const struct fleet_host *host, const struct fleet_partition *partition, const struct state_vm *vm);
 
 #endif

@@ -75,8 +75,7 @@ static void undo_forget(struct job_ctx *ctx)
     job_resume(ctx, ctx->job->log.step);
 }
 
-/* --- optimizer apply: step n is move n
- * ---------------------------------------------------------------------------------- */
+/* --- optimizer apply: step n is move n --- */
 
 static Drover__JobCreate *child_create(const struct job_ctx *ctx, const Drover__PlannedMove *move)
 {

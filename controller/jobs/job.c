@@ -139,8 +139,7 @@ void job_clear(struct job *job)
     *job = (struct job){0};
 }
 
-/* --- what steps say --------------------------------------------------------------------------------------------------
- */
+/* --- what steps say --- */
 
 static Drover__JobUpdate *update_new(struct job_ctx *ctx, Drover__JobState state, uint32_t step)
 {
@@ -273,8 +272,7 @@ bool job_within(const struct job_ctx *ctx, uint32_t ms)
     return ctx->event->now_ms - ctx->job->since_ms < ms;
 }
 
-/* --- what several steps need
- * ------------------------------------------------------------------------------------------ */
+/* --- what several steps need --- */
 
 Drover__ActionKey *job_key(const struct job_ctx *ctx)
 {

@@ -182,8 +182,7 @@ static void run_allow(struct job_ctx *ctx)
         effect_hand_over_allow(data->vm_id, data->from_host, data->generation, data->migration_id, data->host));
 }
 
-/* --- move
- * --------------------------------------------------------------------------------------------------------------- */
+/* --- move --- */
 
 enum move_phase {
     MOVE_ASK,             /* ask the source how it stands: it may know more than a new leader */
@@ -333,8 +332,7 @@ static void run_move(struct job_ctx *ctx)
     }
 }
 
-/* --- finish
- * -------------------------------------------------------------------------------------------------------------- */
+/* --- finish --- */
 
 enum finish_phase {
     FINISH_RECORD, /* the source has the record of the rounds; it may still be closing */

@@ -175,6 +175,11 @@ size_t state_members(struct state *state, struct state_member **out)
     return count;
 }
 
+bool state_has_members(struct state *state)
+{
+    return sql_number(state, "SELECT EXISTS (SELECT 1 FROM members)", "") != 0;
+}
+
 bool state_member(struct state *state, const char *name, struct state_member *out)
 {
     sqlite3_stmt *row =

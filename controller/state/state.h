@@ -105,6 +105,8 @@ struct state_member {
     char raft_address[WIRE_ADDRESS_MAX], api_address[WIRE_ADDRESS_MAX];
 };
 size_t state_members(struct state *state, struct state_member **out);
+/* The log knows who the members are: it does from the first leader on. */
+bool state_has_members(struct state *state);
 bool state_member(struct state *state, const char *name, struct state_member *out);
 
 /* Copies the setting's value; false when it was never set. */

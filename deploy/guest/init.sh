@@ -22,6 +22,7 @@ for word in $(cat /proc/cmdline); do
 done
 ip link set lo up
 if [ -e /sys/class/net/eth0 ]; then
+    echo 1 >/proc/sys/net/ipv4/conf/eth0/arp_notify # neighbours may remember another guest at this address
     ip link set eth0 up
     [ -z "$address" ] || ip addr add "$address" broadcast + dev eth0
     [ -z "$gateway" ] || ip route add default via "$gateway"

@@ -16,7 +16,7 @@
 
 #define LINE_BYTES       200
 #define STACK_BYTES      (128 * 1024)
-#define STREAM_PERIOD_NS 10000000ULL
+#define STREAM_PERIOD_MS 10
 #define CLIENTS_MAX      64
 
 static atomic_ullong counter;
@@ -111,18 +111,20 @@ static void check_print(FILE *out, struct check check)
     }
 }
 
-static void stream(FILE *out)
+static void stream(FILE *out, uint64_t period_ms)
 {
     uint64_t next = now_ns();
 
     for (unsigned long long n = 1; fprintf(out, "%llu\n", n) > 0 && fflush(out) == 0; n++) {
-        tick_wait(&next, STREAM_PERIOD_NS);
+        tick_wait(&next, period_ms * 1000000);
     }
 }
 
 /* False: the connection ends. */
 static bool command_run(FILE *out, const char *line)
 {
+    uint64_t period_ms;
+
     if (strcmp(line, "get") == 0) {
         fprintf(out, "%llu\n", atomic_fetch_add(&counter, 1) + 1);
     } else if (strcmp(line, "uptime") == 0) {
@@ -141,7 +143,10 @@ static bool command_run(FILE *out, const char *line)
         const char *problem = loads_run(line + 5);
         fprintf(out, "%s%s\n", problem != NULL ? "error " : "ok", problem != NULL ? problem : "");
     } else if (strcmp(line, "stream") == 0) {
-        stream(out);
+        stream(out, STREAM_PERIOD_MS);
+        return false;
+    } else if (strncmp(line, "stream ", 7) == 0 && number_read(line + 7, 60000, false, &period_ms) && period_ms > 0) {
+        stream(out, period_ms);
         return false;
     } else if (strcmp(line, "poweroff") == 0) {
         power_off();

@@ -8,7 +8,7 @@
  *   verify disk      reads the disk's blocks back: "ok BLOCKS" or "corrupt N"
  *   load SPEC        as drover.run= on the kernel's command line, with blanks or colons: "ok" or "error WHY"
  *   load             the last SPEC
- *   stream           from now on an increasing number every 10 ms, until the client goes
+ *   stream [MS]      from now on an increasing number every 10 (or MS) ms, until the client goes
  *   poweroff         as the power button would
  *   quit
  * Anything else: "error WHY". */

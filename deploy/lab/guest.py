@@ -62,10 +62,10 @@ class Guest:
 class Stream:
     """Follows a guest's number stream on a thread: every number exactly once, in order, over one TCP connection."""
 
-    def __init__(self, namespace, address):
+    def __init__(self, namespace, address, period_ms):
         self.socket = netns.tcp_connect(namespace, (address, COUNTER_PORT), 10)
         self.socket.settimeout(30)
-        self.socket.sendall(b"stream\n")
+        self.socket.sendall(b"stream %d\n" % period_ms)
         self.last = 0
         self.longest_pause = 0.0
         self.problem = None

@@ -6,7 +6,7 @@
         print(lab.cli("vm", "list").json)
 
 Every host and every controller has a network namespace of its own; a further one, the fabric, holds two bridges that join them:
-`mgmt` (10.76.0.0/24: controllers .11 on, hosts .101 on, the fabric itself .1) and `guest` (10.77.0.0/24: guests .11 on, the fabric .1).
+`mgmt` (10.76.0.0/24: controllers .11 on, hosts .101 on, the fabric itself .1) and `guest` (10.77.0.0/16: guests from .0.12 on, the fabric .0.1).
 The command line and the probers run in the fabric. All names carry the lab's id, so labs run side by side. State is in
 /var/tmp/ID and, what must be on tmpfs, /dev/shm/ID. reaper.py cleans everything away, also when this program is killed.
 """
@@ -78,6 +78,7 @@ class Lab:
         self.hosts = {f"h{i}": Node(self, f"h{i}", f"10.76.0.{100 + i}", "drover-hostd") for i in range(1, hosts + 1)}
         self.config = f"{self.directory}/drover.ini"
         self.addresses = {}  # of guests, by VM
+        self._given = 0  # addresses so far: none is given twice
         self._reaper = None
         self._closers = []
 
@@ -141,7 +142,7 @@ class Lab:
     def _make_network(self):
         netns.ip([f"netns add {name}" for name in self.namespaces()])
         wires = [f"link add {bridge} type bridge forward_delay 0 mcast_snooping 0" for bridge in ("mgmt", "guest")]
-        wires += ["link set lo up", "addr add 10.76.0.1/24 dev mgmt", "addr add 10.77.0.1/24 dev guest"]
+        wires += ["link set lo up", "addr add 10.76.0.1/24 dev mgmt", "addr add 10.77.0.1/16 dev guest"]
         for node in self.nodes():
             networks = ("mgmt", "guest") if node.name in self.hosts else ("mgmt",)
             for bridge in networks:
@@ -235,14 +236,24 @@ class Lab:
                      f"job {job_id} to end", interval=0.1)
 
     def address(self, vm):
-        """The guest's address: the next free one, at the first call."""
-        return self.addresses.setdefault(vm, f"10.77.0.{11 + len(self.addresses)}")
+        """The guest's address; given at the first call."""
+        if vm not in self.addresses:
+            self._given += 1
+            assert self._given < 240 * 256, "out of addresses"
+            self.addresses[vm] = f"10.77.{self._given // 240}.{11 + self._given % 240}"
+        return self.addresses[vm]
+
+    def vm_delete(self, vm):
+        """Stops and deletes a VM. The next one of its name gets another address."""
+        self.cli("vm", "stop", vm, "--force", check=False)
+        self.cli("vm", "delete", vm)
+        self.addresses.pop(vm, None)
 
     def vm_create(self, name, run="idle", host=None, memory=256 * MiB, disk=False, start=True, wait=True, extra=()):
         """Creates (and starts) a VM with the lab's guest. Its disk is a file that all hosts reach."""
         arguments = ["vm", "create", name, "--memory", memory, "--vcpus", 1, "--kernel", f"{self.guest_directory}/vmlinux",
                      "--initrd", f"{self.guest_directory}/initramfs.cpio", "--nic", "default",
-                     "--cmdline", f"console=ttyS0 quiet mitigations=off drover.ip={self.address(name)}/24 drover.run={run}"]
+                     "--cmdline", f"console=ttyS0 quiet mitigations=off drover.ip={self.address(name)}/16 drover.run={run}"]
         if disk:
             image = f"{self.directory}/disks/{name}.raw"
             with open(image, "wb") as file:
@@ -263,8 +274,9 @@ class Lab:
     def guest(self, vm, timeout=10):
         return self._closing(Guest(self.fabric, self.address(vm), timeout))
 
-    def stream(self, vm):
-        return self._closing(Stream(self.fabric, self.address(vm)))
+    def stream(self, vm, period_ms=20):
+        """Every number costs an emulated guest about 1.5 ms of CPU time."""
+        return self._closing(Stream(self.fabric, self.address(vm), period_ms))
 
     def pinger(self, vm):
         return self._closing(Pinger(f"{self.bin}/drover-pinger", self.fabric, self.address(vm)))

@@ -23,8 +23,13 @@ static bool adopt_guest(struct partition *p)
     struct err err;
     struct guest_events events = partition_guest_events;
     events.user = p;
-    if (guest_adopt(p->all->env.hypervisor, p->directory, p->record.guest, &events, &err, &p->guest) < 0)
-        return false;
+    if (guest_adopt(p->all->env.hypervisor, p->directory, p->record.guest, &events, &err, &p->guest) < 0) {
+        if (err.code == ERR_NOT_FOUND)
+            return false;
+        /* It lives, and taking it for dead would take its memory away: better to begin anew. */
+        log_event(LOG_ERROR, "guest.not_adopted", "vm=%s reason=%s", p->record.vm_id, LOG_QUOTE(err.message));
+        exit(err_exit_status(err.code));
+    }
     if (p->record.state == STATE_STOPPING)
         partition_await_stop(p);
     return true;
@@ -94,28 +99,27 @@ static void adopt_one(struct partition *p)
     }
 }
 
-static void load_one(struct partitions *ps, const char *vm_id)
+/* A partition whose record cannot be read may run, and nobody could be told of it: the controllers would take it for
+ * gone and have the VM started elsewhere. So hostd does not begin to speak for this host before somebody has looked. */
+static int load_one(struct partitions *ps, const char *vm_id, struct err *err)
 {
     char directory[PATH_MAX], path[PATH_MAX];
     struct record record;
-    struct err err;
     paths_directory(ps->env.options->directory, vm_id, directory);
-    if (record_load(paths_file(directory, PATH_RECORD, path), &err, &record) == 0) {
+    if (record_load(paths_file(directory, PATH_RECORD, path), err, &record) == 0) {
         if (strcmp(record.vm_id, vm_id) == 0) {
             adopt_one(partition_adopt_record(ps, directory, &record));
-            return;
+            return 0;
         }
-        err_set(&err, ERR_CORRUPT, "%s is of VM %s", path, record.vm_id);
+        err_set(err, ERR_CORRUPT, "%s is of VM %s", path, record.vm_id);
         record_clear(&record);
     }
-    if (err.code == ERR_NOT_FOUND) {
+    if (err->code == ERR_NOT_FOUND) {
         /* The record is written before anything runs and removed after everything ended. */
         partition_sweep(ps, vm_id);
-        if (file_remove_tree(directory, &err) == 0)
-            return;
+        return file_remove_tree(directory, err);
     }
-    log_event(LOG_ERROR, "partition.unreadable", "vm=%s reason=%s consequence=%s", vm_id, LOG_QUOTE(err.message),
-        LOG_QUOTE("left alone; this VM cannot start here until its directory is seen to by hand"));
+    return err_wrap(err, "end the QEMU of VM %s, if it runs, then remove %s and start again", vm_id, directory);
 }
 
 int partitions_open(const struct partitions_env *env, struct err *err, struct partitions **out)
@@ -131,13 +135,14 @@ int partitions_open(const struct partitions_env *env, struct err *err, struct pa
     struct partitions *ps = mem_zalloc(sizeof *ps);
     ps->env = *env;
     *out = ps; /* before adoption, whose events may come back to the owner */
+    int rc = 0;
     for (int i = 0; i < count; i++) {
-        if (paths_vm_id_ok(names[i]->d_name))
-            load_one(ps, names[i]->d_name);
+        if (rc == 0 && paths_vm_id_ok(names[i]->d_name))
+            rc = load_one(ps, names[i]->d_name, err);
         free(names[i]);
     }
     free(names);
-    return 0;
+    return rc;
 }
 
 void partitions_close(struct partitions *ps)

@@ -88,6 +88,10 @@ void partition_guest_dead(struct partition *p, bool by_guest, const char *why)
         ledger_end(p->all->env.ledger, p->record.vm_id, p->record.generation);
         partition_release(p);
         partition_note(p, by_guest ? STATE_STOPPED : STATE_FAILED, why);
+        if (p->stopping) {
+            text_print(p->end_detail, sizeof p->end_detail, why);
+            partition_remove(p);
+        }
         return;
     case DEATH_REMOVE:
         break;
@@ -287,22 +291,23 @@ static void stop_gracefully(struct partition *p, uint64_t grace_ms)
 
 void partition_stop(struct partitions *ps, const Drover__PartitionStopRequest *m, struct wire_request *request)
 {
-    struct err err;
     struct action *action = action_begin(ps->env.actions, DROVER__METHOD__PARTITION_STOP, m->key, request);
     if (!action)
         return;
+    struct err err;
+    if (!paths_vm_id_ok(m->vm_id) || m->generation == 0 || m->generation > INT64_MAX) {
+        err_set(&err, ERR_INVALID, "vm_id or generation is missing or malformed");
+        action_fail(action, &err);
+        return;
+    }
     struct partition *p = partition_find(ps, m->vm_id);
+    if (!p) /* a start under this generation that is still on its way comes too late */
+        ledger_end(ps->env.ledger, m->vm_id, m->generation);
     if (!p || p->record.generation > m->generation) {
         action_done(action, p ? "a later generation is here; left alone" : "nothing of it is here");
         return;
     }
     enum partition_state state = p->record.state;
-    if (state == STATE_INCOMING || state == STATE_OUTGOING || state == STATE_IN_DOUBT) {
-        err_set(&err, ERR_BUSY, "the partition is %s (migration %s): cancel or resolve that first", state_name(state),
-            p->record.migration.id);
-        action_fail(action, &err);
-        return;
-    }
     action->also = p->stopping;
     p->stopping = action;
     if (state == STATE_STOPPED || state == STATE_FAILED) {
@@ -311,6 +316,8 @@ void partition_stop(struct partitions *ps, const Drover__PartitionStopRequest *m
     } else if (state == STATE_STOPPING) {
         if (m->force && !p->forced)
             partition_end(p, "ended at once", false);
+    } else if (state == STATE_INCOMING || state == STATE_OUTGOING || state == STATE_IN_DOUBT) {
+        migration_stop(p);
     } else if (m->force || state == STATE_STARTING || !p->guest) {
         partition_end(p, "ended at once", false);
     } else {

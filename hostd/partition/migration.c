@@ -11,6 +11,8 @@
 #include "hostd/text.h"
 #include "proto/api.pb-c.h"
 
+#define RESUME_FAILURES_MAX 5u
+
 /* Keeps how the migration ended. -1: not written down; nothing may be done that follows from it. */
 static int keep_outcome(
     struct partition *p, Drover__MigrationOutcome how, const struct err *why, bool told, struct err *err)
@@ -74,6 +76,8 @@ static void settle(struct partition *p, const char *detail)
         engine_remove_files(p->directory);
     else /* until it is written down, the engine's record must say whose it is */
         partition_note(p, STATE_RUNNING, detail);
+    if (p->stopping)
+        partition_end(p, "ended at once", false);
 }
 
 /* Why it did not move, by what the engine said or by its last words. */
@@ -87,19 +91,36 @@ static struct err failure_of(const struct partition *p, const char *why)
     return failure;
 }
 
+/* A monitor that does not answer says nothing about the guest, so it is asked again before the guest is given up. True:
+ * it is. */
+static bool resume_again(struct partition *p, const struct err *err, guest_done_fn fn)
+{
+    if (!err) {
+        p->resume_failures = 0;
+        return false;
+    }
+    log_event(LOG_ERROR, "guest.not_resumed", "vm=%s reason=%s", p->record.vm_id, LOG_QUOTE(err->message));
+    if (p->stopping || ++p->resume_failures >= RESUME_FAILURES_MAX)
+        return false;
+    p->resuming = true;
+    guest_resume(p->guest, fn, p);
+    return true;
+}
+
 static void source_resumed(void *user, const struct err *err)
 {
     struct partition *p = user;
-    struct err failure = failure_of(p, p->end_detail), unsaved;
-    p->end_detail[0] = '\0';
     p->resuming = false;
     if (!p->guest)
         return; /* its death is being told */
+    if (resume_again(p, err, source_resumed))
+        return;
     if (err) {
-        log_event(LOG_ERROR, "guest.not_resumed", "vm=%s reason=%s", p->record.vm_id, LOG_QUOTE(err->message));
         guest_kill(p->guest); /* stopped for good and ours: its death is told as a failure */
         return;
     }
+    struct err failure = failure_of(p, p->end_detail), unsaved;
+    p->end_detail[0] = '\0';
     /* Should the outcome be lost, the state says the same: running here under the old generation. */
     (void)keep_outcome(p, DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED, &failure, false, &unsaved);
     settle(p, failure.message);
@@ -112,8 +133,9 @@ static void destination_resumed(void *user, const struct err *err)
     p->resuming = false;
     if (!p->guest)
         return;
+    if (resume_again(p, err, destination_resumed))
+        return;
     if (err) {
-        log_event(LOG_ERROR, "guest.not_resumed", "vm=%s reason=%s", p->record.vm_id, LOG_QUOTE(err->message));
         guest_kill(p->guest);
         return;
     }
@@ -126,7 +148,7 @@ static void resolve_resumed(void *user, const struct err *err)
     struct partition *p = user;
     struct err failure, unsaved;
     p->resuming = false;
-    if (!p->guest)
+    if (!p->guest || resume_again(p, err, resolve_resumed))
         return;
     if (err) {
         wire_reply_error(p->resolving, err);
@@ -142,12 +164,13 @@ static void resolve_resumed(void *user, const struct err *err)
     p->resolving = NULL;
 }
 
-/* VERDICT_RUN: the guest is ours, dead or alive. */
+/* VERDICT_RUN: the guest is ours, dead or alive. One that is to be ended is not run again for that: the controllers may
+ * end an old generation while a newer one runs elsewhere. */
 static void verdict_run(struct partition *p, const char *why)
 {
     struct err err, failure = failure_of(p, why);
     bool incoming = p->record.migration.incoming;
-    if (p->guest) {
+    if (p->guest && !p->stopping) {
         text_print(p->end_detail, sizeof p->end_detail, why);
         p->resuming = true;
         guest_resume(p->guest, incoming ? destination_resumed : source_resumed, p);
@@ -158,6 +181,10 @@ static void verdict_run(struct partition *p, const char *why)
             incoming ? NULL : &failure, false, &err) < 0)
         return; /* asked again when hostd starts the next time */
     answer_queries(p);
+    if (p->guest) {
+        partition_end(p, "ended at once", false);
+        return;
+    }
     char detail[RECORD_TEXT_MAX];
     snprintf(detail, sizeof detail, "%s", p->record.detail[0] ? p->record.detail : why);
     partition_guest_dead(p, p->shut_down, detail);
@@ -187,6 +214,8 @@ static void verdict_doubt(struct partition *p)
     p->doubt_told = false;
     if (p->record.state != STATE_IN_DOUBT)
         partition_note(p, STATE_IN_DOUBT, detail);
+    if (p->stopping)
+        partition_end(p, "ended while in doubt", true);
 }
 
 void migration_decide(struct partition *p, const char *why)
@@ -271,6 +300,14 @@ void migration_resolve(struct partition *p, bool resume, uint64_t generation, st
     } else {
         partition_end(p, "moved away", true);
     }
+}
+
+void migration_stop(struct partition *p)
+{
+    if (p->engine)
+        engine_kill(p->engine);
+    else if (!p->resuming)
+        migration_decide(p, "ended on request");
 }
 
 static int engine_created(void *user, struct process_id id, struct err *err)

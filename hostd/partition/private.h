@@ -37,6 +37,7 @@ struct partition {
     bool forced;                      /* its end is not waited for */
     bool shut_down;                   /* by the guest itself, while an engine was at work */
     bool resuming;                    /* guest_resume() under way */
+    unsigned resume_failures;         /* in a row */
     struct report last;               /* what the engine that ended had told */
     bool doubt_told;
     uint64_t reported_in; /* sequence of the first report of its end; 0: not yet */
@@ -98,6 +99,8 @@ void migration_guest_ready(struct partition *p);
 void migration_launch(struct partition *p, const Drover__MigrateStartRequest *m, struct action *action);
 /* No engine is left, whenever and however it went: decides by its record file. */
 void migration_decide(struct partition *p, const char *why);
+/* PARTITION_STOP where a migration is under way or in doubt: whatever its engine had come to, the partition ends. */
+void migration_stop(struct partition *p);
 /* IN_DOUBT: the controllers have said whose the guest is. Takes the request. */
 void migration_resolve(struct partition *p, bool resume, uint64_t generation, struct wire_request *request);
 extern const struct engine_events migration_engine_events; /* `user` to be set to the partition */

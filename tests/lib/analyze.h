@@ -4,7 +4,7 @@
 #ifndef TESTS_LIB_ANALYZE_H
 #define TESTS_LIB_ANALYZE_H
 
-#include "../../base/err.h"
+#include "base/err.h"
 
 void err_format(const char *fmt, ...);
 

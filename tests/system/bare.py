@@ -28,7 +28,7 @@ class Side:
             netns.ip_in(self.node.namespace, ["tuntap add tap0 mode tap", "link set tap0 master drover0 up"])
         cmdline = f"console=ttyS0 quiet mitigations=off drover.ip={lab.address('bare')}/24 drover.run={run}"
         argv = ["env", f"LD_PRELOAD={lab.bin}/../lib/libdrover-shim.so", "qemu-system-x86_64",
-                "-machine", "q35,memory-backend=ram", "-accel", "tcg,thread=multi,tb-size=64", "-cpu", "max",
+                "-machine", "q35,hpet=off,suppress-vmdesc=on,memory-backend=ram", "-accel", "tcg,thread=multi,tb-size=64", "-cpu", "max",
                 "-m", str(memory_mib), "-nodefaults", "-display", "none", "-object",
                 f"memory-backend-file,id=ram,size={self.memory},mem-path={self.ram},share=on,prealloc=off",
                 "-kernel", f"{lab.guest_directory}/vmlinux", "-initrd", f"{lab.guest_directory}/initramfs.cpio",

@@ -18,7 +18,9 @@ from lab import netns
 from lab.lab import Lab
 from lab.program import until
 
-SHARED_LAB = {"lease_ms": 3000, "controller_keys": [("optimizer", "automatic = false")]}
+# The optimizer acts when a test turns it on, and then without the patience that suits a real cluster.
+SHARED_LAB = {"lease_ms": 3000, "controller_keys": [("optimizer", line) for line in (
+    "automatic = false", "hold_s = 5", "settle_s = 2", "rest_s = 60")]}
 
 
 class Skip(Exception):
@@ -188,8 +190,7 @@ class Run:
         lab = self.lab
         lab.forget_connections()
         for vm in lab.vm_list():
-            lab.cli("vm", "stop", vm["spec"]["name"], "--force", check=False)
-            lab.cli("vm", "delete", vm["spec"]["name"])
+            lab.vm_delete(vm["spec"]["name"])
         left = []
 
         def clean():

@@ -1,7 +1,8 @@
 """A guest under observation: what has to hold before, during and after anything that is done to its VM."""
 from lab.program import until
 
-SLOW = "2M"  # bytes a second: an idle guest's migration takes long enough to be interfered with
+# Held back so that there is time to interfere, and allowed a long blackout so that it ends all the same.
+SLOW = ("--bandwidth", "4M", "--max-downtime", 5000)
 
 
 class Watched:
@@ -38,7 +39,7 @@ def other_host(lab, host):
 
 def begin_slow_move(lab, vm, to_host, *flags):
     """Starts a migration that is held back, waits until pages flow, and returns the job's id."""
-    job_id = lab.cli("vm", "migrate", vm, "--to", to_host, "--bandwidth", SLOW, "--async", *flags).json["id"]
+    job_id = lab.cli("vm", "migrate", vm, "--to", to_host, *SLOW, "--async", *flags).json["id"]
     until(lambda: lab.job(job_id)["progress"]["phase"] == "precopy", 20, "pre-copy to begin")
     return job_id
 

@@ -3,7 +3,7 @@ from harness import case
 from lab.program import until
 
 
-@case(deadline=90)
+@case(deadline=180)
 def vm_create_start_stop_delete(run):
     lab = run.lab
     lab.vm_create("plain", disk=True, start=False)
@@ -30,7 +30,7 @@ def vm_create_start_stop_delete(run):
     assert lab.residue("h3") == [], lab.residue("h3")
 
 
-@case(deadline=60)
+@case(deadline=120)
 def guest_that_powers_off_stops(run):
     lab = run.lab
     lab.vm_create("leaves", host="h1")
@@ -41,7 +41,7 @@ def guest_that_powers_off_stops(run):
     until(lambda: lab.vm("leaves")["state"] in ("stopped", "none"), 10, "the stop to be known")
 
 
-@case(deadline=60)
+@case(deadline=120)
 def console_reaches_the_guests_shell(run):
     lab = run.lab
     lab.vm_create("talks", host="h2")
@@ -50,7 +50,7 @@ def console_reaches_the_guests_shell(run):
         console.expect("drover-42", 20)
 
 
-@case(deadline=60)
+@case(deadline=120)
 def placement_spreads_new_vms(run):
     lab = run.lab
     for name in ("a", "b", "c"):

@@ -29,22 +29,22 @@ def move_under(run, load):
     pinger.stop()
 
 
-@case(deadline=60, needs=MIGRATION)
+@case(deadline=120, needs=MIGRATION)
 def migrate_idle_verified(run):
     move_under(run, "idle")
 
 
-@case(deadline=60, needs=MIGRATION)
+@case(deadline=120, needs=MIGRATION)
 def migrate_under_cpu_load_verified(run):
     move_under(run, "cpu")
 
 
-@case(deadline=60, needs=MIGRATION)
+@case(deadline=120, needs=MIGRATION)
 def migrate_under_memory_load_verified(run):
     move_under(run, "memory")
 
 
-@case(deadline=60, needs=MIGRATION)
+@case(deadline=120, needs=MIGRATION)
 def migrate_under_disk_load_verified(run):
     move_under(run, "disk")
 
@@ -68,7 +68,7 @@ def back_and_forth(run, times):
              f"{statistics.median(engine):.1f} ms, total p50 {statistics.median(total):.0f} ms; no connection lost")
 
 
-@case(deadline=150, needs=MIGRATION)
+@case(deadline=300, needs=MIGRATION)
 def migrate_20_times_back_and_forth(run):
     back_and_forth(run, 20)
 
@@ -78,7 +78,7 @@ def soak_migrations(run):
     back_and_forth(run, max(run.soak, 1))
 
 
-@case(deadline=60, needs=MIGRATION)
+@case(deadline=120, needs=MIGRATION)
 def migrate_to_where_placement_decides(run):
     lab = run.lab
     lab.vm_create("placed", host="h1")
@@ -88,7 +88,7 @@ def migrate_to_where_placement_decides(run):
     watched.check()
 
 
-@case(deadline=90, needs=MIGRATION)
+@case(deadline=180, needs=MIGRATION)
 def several_migrations_at_once(run):
     lab = run.lab
     guests = {}

@@ -33,24 +33,24 @@ def kill_program(lab, host, name):
     os.kill(pids[0], signal.SIGKILL)
 
 
-@case(deadline=90, needs=MIGRATION)
+@case(deadline=180, needs=MIGRATION)
 def cancel_midway(run):
     def harm(lab, job_id):
         lab.cli("job", "cancel", job_id)
     interrupted(run, harm, ("cancelled",))
 
 
-@case(deadline=90, needs=MIGRATION)
+@case(deadline=180, needs=MIGRATION)
 def source_engine_killed(run):
     interrupted(run, lambda lab, _: kill_program(lab, "h1", "drover-migrate"), ("failed",))
 
 
-@case(deadline=90, needs=MIGRATION)
+@case(deadline=180, needs=MIGRATION)
 def destination_engine_killed(run):
     interrupted(run, lambda lab, _: kill_program(lab, "h2", "drover-migrate"), ("failed",))
 
 
-@case(deadline=90, needs=MIGRATION)
+@case(deadline=180, needs=MIGRATION)
 def destination_qemu_killed(run):
     interrupted(run, lambda lab, _: kill_program(lab, "h2", "qemu-system-x86_64"), ("failed",))
 
@@ -64,22 +64,22 @@ def restart_hosts(*names):
     return harm
 
 
-@case(deadline=120, needs=MIGRATION)
+@case(deadline=240, needs=MIGRATION)
 def source_hostd_killed(run):
     interrupted(run, restart_hosts("h1"), ("succeeded", "failed"))
 
 
-@case(deadline=120, needs=MIGRATION)
+@case(deadline=240, needs=MIGRATION)
 def destination_hostd_killed(run):
     interrupted(run, restart_hosts("h2"), ("succeeded", "failed"))
 
 
-@case(deadline=120, needs=MIGRATION)
+@case(deadline=240, needs=MIGRATION)
 def both_hostds_killed(run):
     interrupted(run, restart_hosts("h1", "h2"), ("succeeded", "failed"))
 
 
-@case(deadline=120, needs=MIGRATION)
+@case(deadline=240, needs=MIGRATION)
 def leader_killed_during_migration(run):
     def harm(lab, _):
         leader = lab.leader()
@@ -89,7 +89,7 @@ def leader_killed_during_migration(run):
     interrupted(run, harm, ("succeeded",))
 
 
-@case(deadline=90, needs=MIGRATION)
+@case(deadline=180, needs=MIGRATION)
 def source_qemu_killed(run):
     """The guest itself dies: the move fails, nothing is left, and nobody has started a second one meanwhile."""
     lab = run.lab
@@ -104,7 +104,7 @@ def source_qemu_killed(run):
     assert owner(lab, "mortal") in ("h1", "")
 
 
-@case(deadline=90, needs=MIGRATION)
+@case(deadline=180, needs=MIGRATION)
 def refused_before_the_first_byte(run):
     """What cannot work is said at once, names the cause and leaves the VM alone."""
     lab = run.lab

@@ -6,7 +6,7 @@ from lab.program import until
 from watched import Watched, begin_slow_move, owner, settled
 
 
-@case(deadline=90)
+@case(deadline=180)
 def hostd_restart_adopts_partitions(run):
     lab = run.lab
     lab.vm_create("adopted", run="cpu:10", host="h1", disk=True)
@@ -25,7 +25,7 @@ def hostd_restart_adopts_partitions(run):
     assert lab.residue("h1") == [], lab.residue("h1")
 
 
-@case(deadline=120)
+@case(deadline=240)
 def controllers_restart_with_their_data(run):
     lab = run.lab
     lab.vm_create("kept", host="h1")
@@ -47,7 +47,7 @@ def controllers_restart_with_their_data(run):
     assert sorted(lab.hosts) == sorted(host["name"] for host in lab.host_list())
 
 
-@case(deadline=120)
+@case(deadline=240)
 def leader_killed_cli_answers_and_no_job_is_lost(run):
     lab = run.lab
     leader = lab.leader()
@@ -71,7 +71,7 @@ def leader_killed_cli_answers_and_no_job_is_lost(run):
     until(lambda: lab.cli("cluster", "status", "--stale").json["leader"], 10, "a leader known")
 
 
-@case(deadline=120, needs=MIGRATION)
+@case(deadline=240, needs=MIGRATION)
 def unfinished_job_goes_on_under_a_new_leader(run):
     lab = run.lab
     lab.vm_create("carried", host="h1")
@@ -85,7 +85,7 @@ def unfinished_job_goes_on_under_a_new_leader(run):
     watched.check()
 
 
-@case(deadline=60)
+@case(deadline=120)
 def leader_stopped_in_order_hands_over(run):
     lab = run.lab
     leader = lab.leader()
@@ -97,7 +97,7 @@ def leader_stopped_in_order_hands_over(run):
     lab.controllers[leader].daemon.start()
 
 
-@case(deadline=60)
+@case(deadline=120)
 def minority_answers_only_stale_reads(run):
     lab = run.lab
     leader = lab.leader()

@@ -4,11 +4,11 @@ from lab.program import until
 from watched import Watched
 
 
-@case(deadline=150, needs=MIGRATION)
+@case(deadline=300, needs=MIGRATION)
 def optimizer_moves_a_guest_off_a_hot_host(run):
     lab = run.lab
     for name in ("hot1", "hot2", "hot3"):
-        lab.vm_create(name, run="cpu:30", host="h1", wait=False)
+        lab.vm_create(name, run="cpu:45", host="h1", wait=False)
     watched = [Watched(lab, name) for name in ("hot1", "hot2", "hot3") if lab.guest_wait(name)]
     lab.cli("optimizer", "set", "--automatic", "on")
     try:
@@ -29,7 +29,7 @@ def optimizer_moves_a_guest_off_a_hot_host(run):
         lab.cli("optimizer", "set", "--automatic", "off")
 
 
-@case(deadline=60)
+@case(deadline=120)
 def optimizer_leaves_a_balanced_cluster_alone(run):
     lab = run.lab
     for name, host in (("x", "h1"), ("y", "h2"), ("z", "h3")):

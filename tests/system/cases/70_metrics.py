@@ -11,7 +11,7 @@ def scrape(lab, node):
     return done.stdout
 
 
-@case(deadline=30, needs=("root", "namespaces", "promtool"))
+@case(deadline=60, needs=("root", "namespaces", "promtool"))
 def metrics_pass_promtool(run):
     lab = run.lab
     for node in lab.nodes():
@@ -20,20 +20,21 @@ def metrics_pass_promtool(run):
         assert done.returncode == 0 and not done.stderr.strip(), f"{node.name}: {done.stdout}{done.stderr}"
 
 
-@case(deadline=60)
+@case(deadline=120)
 def metrics_tell_load_jobs_and_raft(run):
     lab = run.lab
     lab.vm_create("seen", run="cpu:20", host="h1")
     leader = scrape(lab, lab.controllers[lab.leader()])
     host = scrape(lab, lab.hosts["h1"])
-    for text, names in ((leader, ("drover_raft_term", "drover_raft_commit_index", "drover_raft_leader", "drover_jobs")),
-                        (host, ("drover_host_cpu_cores", "drover_vm_cpu_cores"))):
+    for text, names in ((leader, ("drover_raft_term", "drover_raft_commit_index", "drover_raft_is_leader 1", "drover_jobs",
+                                  "drover_migration_duration_seconds", "drover_migration_blackout_seconds",
+                                  "drover_migration_wire_bytes_total", 'drover_vm_cpu_cores{vm="seen"')),
+                        (host, ("drover_host_cpu_cores", 'drover_partition_cpu_cores{vm="seen"'))):
         for name in names:
             assert f"\n{name}" in text, f"no {name}"
-    assert 'vm="seen"' in host, "the VM is not in its host's metrics"
 
 
-@case(deadline=60)
+@case(deadline=120)
 def idle_cluster_is_cheap(run):
     """The bound on CPU is wide, because other programs share the machine; the figure is printed."""
     lab = run.lab

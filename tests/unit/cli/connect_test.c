@@ -95,6 +95,11 @@ static void follows_to_the_leader(void **state)
     unsigned others = fake_requests(fakes[0]) + fake_requests(fakes[1]);
     assert_int_equal(list(&job), 0); /* it remembers who leads */
     assert_int_equal(fake_requests(fakes[0]) + fake_requests(fakes[1]), others);
+
+    unsigned asked = fake_requests(fakes[0]);
+    roles(FAKE_FOLLOWS, FAKE_LEADS, FAKE_FOLLOWS, 1);
+    assert_int_equal(list(&job), 0); /* and goes straight to the one that is named */
+    assert_int_equal(fake_requests(fakes[0]), asked);
 }
 
 static void outlives_the_leader(void **state)
@@ -119,8 +124,10 @@ static void a_silent_leader_does_not_hold_it_up(void **state)
 {
     (void)state;
     uint64_t job = 0;
-    roles(FAKE_SILENT, FAKE_LEADS, FAKE_LEADS, 1);
+    roles(FAKE_LEADS, FAKE_FOLLOWS, FAKE_FOLLOWS, 0);
     client_open(10000);
+    assert_int_equal(list(&job), 0); /* so that it asks this one first */
+    roles(FAKE_SILENT, FAKE_LEADS, FAKE_LEADS, 1);
     uint64_t begun_ms = clock_now_ms();
     assert_int_equal(list(&job), 0);
     assert_true(clock_now_ms() - begun_ms < 3000);

@@ -143,9 +143,10 @@ void cluster_open(struct cluster *cluster, size_t i, size_t members)
     struct replica_options options = {.name = node->member.name,
         .directory = node->directory,
         .listen = node->member.address,
-        .election_ms = 200,
+        .election_ms = cluster->election_ms ? cluster->election_ms : 1000,
         .heartbeat_ms = 20,
-        .snapshot_threshold = cluster->snapshot_threshold};
+        .snapshot_threshold = cluster->snapshot_threshold,
+        .disk_stall_ms = cluster->disk_stall_ms};
     struct replica_fsm fsm = {.user = node,
         .apply = node_apply,
         .snapshot = node_snapshot,

@@ -33,6 +33,8 @@ struct cluster {
     struct node nodes[CLUSTER_MAX];
     size_t count;
     uint32_t snapshot_threshold;
+    uint32_t election_ms;     /* 0: 1000, which a busy machine does not miss */
+    uint32_t disk_stall_ms;   /* 0: the default */
     size_t ballast;           /* bytes more in every snapshot */
     struct key_pair outsider; /* enrolled as `outsider_kind`, if `outsider_known` */
     bool outsider_known;

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "proto/raft.pb-c.h"
 #include "tests/unit/raft/cluster.h"
 
@@ -37,7 +38,7 @@ static void test_a_lagging_member_gets_a_snapshot_in_chunks(void **state)
     uint64_t term = node_status(leader).term;
     cluster_open(&cluster, index_of(lagging), 3);
     cluster_until(&cluster, 20000, cluster_equal(&cluster, 150));
-    assert_int_equal(lagging->restored, 1);
+    assert_true(lagging->restored > 0);
     assert_true(leader->leader);
     assert_int_equal(node_status(leader).term, term); /* nobody missed a heartbeat */
     node_put(leader, 150, 8);
@@ -262,6 +263,44 @@ static void test_strangers_get_nothing_in(void **state)
     }
 }
 
+/* An old message of a leader, or one sent again, ends before what is committed, and knows of more that is. */
+static void test_an_old_message_does_not_take_back_what_is_committed(void **state)
+{
+    Drover__RaftMessage message = DROVER__RAFT_MESSAGE__INIT;
+    Drover__RaftAppend append = DROVER__RAFT_APPEND__INIT;
+    struct stranger stranger;
+    struct cluster cluster;
+    struct err err;
+    (void)state;
+    open_first(&cluster, 3, 3);
+    cluster.outsider_known = true;
+    cluster.outsider_kind = PRINCIPAL_CONTROLLER;
+    cluster.outsider_name = "old";
+    struct node *leader = cluster_wait_leader(&cluster);
+    struct node *follower = leader == &cluster.nodes[0] ? &cluster.nodes[1] : &cluster.nodes[0];
+    for (uint64_t i = 0; i < 20; i++)
+        node_put(leader, i, 8);
+    cluster_until(&cluster, 5000, cluster_equal(&cluster, 20));
+    stranger_open(&cluster, follower, &stranger);
+    cluster_until(&cluster, 5000, wire_client_connected(stranger.client));
+    struct replica_status before = node_status(follower);
+    message.version = 1;
+    message.term = before.term;
+    message.kind_case = DROVER__RAFT_MESSAGE__KIND_APPEND;
+    message.append = &append;
+    append.prev_index = append.prev_term = 1;
+    append.leader_commit = before.commit_index + 5;
+    for (uint64_t until = cluster_deadline(200); clock_now_ms() < until;) {
+        assert_int_equal(
+            wire_note(wire_client_peer(stranger.client), DROVER__RAFT_METHOD__RAFT_METHOD_MESSAGE, &message.base, &err),
+            0);
+        cluster_turn(&cluster, UINT64_MAX, "", __FILE__, __LINE__);
+        assert_true(node_status(follower).commit_index >= before.commit_index);
+    }
+    stranger_close(&stranger);
+    cluster_free(&cluster);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -271,6 +310,7 @@ int main(void)
         cmocka_unit_test(test_a_leader_may_remove_itself),
         cmocka_unit_test(test_one_member_grows_to_three),
         cmocka_unit_test(test_strangers_get_nothing_in),
+        cmocka_unit_test(test_an_old_message_does_not_take_back_what_is_committed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,193 @@
+/* Sessions, leases, loads and what reports may hold. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "controller/fleet/fleet.h"
+#include "controller/pb.h"
+
+#define LEASE_MS 4000u
+
+static struct wire_peer *peer(int number)
+{
+    return (struct wire_peer *)(uintptr_t)(0x1000 + number); /* only ever compared */
+}
+
+static struct fleet_host *hello(struct fleet *fleet, const char *name, int number, uint64_t now_ms)
+{
+    struct err err;
+    struct fleet_host *host = NULL;
+    Drover__HostFacts facts = DROVER__HOST_FACTS__INIT;
+    Drover__HostHelloRequest request = DROVER__HOST_HELLO_REQUEST__INIT;
+    request.facts = &facts;
+    assert_int_equal(fleet_hello(fleet, name, peer(number), &request, now_ms, &err, &host), 0);
+    return host;
+}
+
+/* A heartbeat with one partition (id NULL: none). */
+static int beat(struct fleet *fleet, struct fleet_host *host, const char *id, Drover__PartitionState state,
+    double vm_cores, double host_cores, uint64_t now_ms, struct err *err)
+{
+    Drover__Load host_load = DROVER__LOAD__INIT, vm_load = DROVER__LOAD__INIT;
+    Drover__PartitionReport report = DROVER__PARTITION_REPORT__INIT, *reports[] = {&report};
+    Drover__HeartbeatRequest request = DROVER__HEARTBEAT_REQUEST__INIT;
+    host_load.cpu_cores = host_cores;
+    vm_load.cpu_cores = vm_cores;
+    request.load = &host_load;
+    report.load = &vm_load;
+    report.vm_id = (char *)(id ? id : "");
+    report.state = state;
+    request.partitions = reports;
+    request.n_partitions = id ? 1 : 0;
+    return fleet_heartbeat(fleet, host, &request, now_ms, err);
+}
+
+#define RUNNING DROVER__PARTITION_STATE__PARTITION_RUNNING
+
+static void lease_lives_on_heartbeats(void **unused)
+{
+    (void)unused;
+    struct err err;
+    struct fleet *fleet = fleet_new(LEASE_MS);
+    struct fleet_host *host = hello(fleet, "h1", 1, 1000);
+    assert_true(fleet_up(fleet, host, 1000));
+    assert_int_equal(fleet_lease_left_ms(fleet, host, 2000), LEASE_MS - 1000);
+    assert_int_equal(beat(fleet, host, NULL, RUNNING, 0, 0, 4000, &err), 0);
+    assert_true(fleet_up(fleet, host, 4000 + LEASE_MS)); /* the host itself has given up by now */
+    assert_int_equal(fleet_lease_left_ms(fleet, host, 4000 + LEASE_MS), 0);
+    assert_true(fleet_up(fleet, host, 4000 + LEASE_MS + LEASE_MS / 8 - 1));
+    assert_false(fleet_up(fleet, host, 4000 + LEASE_MS + LEASE_MS / 8));
+    fleet_free(fleet);
+}
+
+static void sessions_are_found_and_forgotten(void **unused)
+{
+    (void)unused;
+    struct fleet *fleet = fleet_new(LEASE_MS);
+    const char *names[] = {"m", "a", "z", "k"};
+    for (int i = 0; i < 4; i++)
+        hello(fleet, names[i], i, 1000);
+    assert_int_equal(fleet_count(fleet), 4);
+    for (size_t i = 1; i < 4; i++)
+        assert_true(strcmp(fleet_at(fleet, i - 1)->name, fleet_at(fleet, i)->name) < 0);
+    for (int i = 0; i < 4; i++)
+        assert_ptr_equal(fleet_find(fleet, names[i])->peer, peer(i));
+    assert_null(fleet_find(fleet, "b"));
+    fleet_disconnected(fleet, peer(2));
+    assert_null(fleet_find(fleet, "z")->peer);
+    assert_true(fleet_up(fleet, fleet_find(fleet, "z"), 1001)); /* the lease runs on */
+    fleet_forget(fleet, "m");
+    assert_null(fleet_find(fleet, "m"));
+    assert_int_equal(fleet_count(fleet), 3);
+    hello(fleet, "z", 9, 2000);
+    assert_ptr_equal(fleet_find(fleet, "z")->peer, peer(9));
+    fleet_clear(fleet);
+    assert_int_equal(fleet_count(fleet), 0);
+    fleet_free(fleet);
+}
+
+static void demand_is_smoothed_and_follows_the_vm(void **unused)
+{
+    (void)unused;
+    struct err err;
+    struct fleet *fleet = fleet_new(LEASE_MS);
+    struct fleet_host *a = hello(fleet, "a", 1, 1000), *b = hello(fleet, "b", 2, 1000);
+    uint64_t now = 1000;
+    assert_int_equal(beat(fleet, a, "vm", RUNNING, 1.0, 1.25, now, &err), 0);
+    assert_float_equal(fleet_partition(a, "vm")->demand.value.cpu_cores, 1.0, 1e-9);
+    assert_float_equal(a->overhead.value.cpu_cores, 0.25, 1e-9);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(beat(fleet, a, "vm", RUNNING, 0.0, 0.25, now += 1000, &err), 0);
+    assert_float_equal(fleet_partition(a, "vm")->demand.value.cpu_cores, exp(-1.0), 1e-6);
+    assert_float_equal(a->overhead.value.cpu_cores, 0.25, 1e-9);
+    /* it arrives at b, whose first sample is not yet worth anything */
+    assert_int_equal(beat(fleet, b, "vm", DROVER__PARTITION_STATE__PARTITION_INCOMING, 0, 0, now, &err), 0);
+    assert_float_equal(fleet_partition(b, "vm")->demand.value.cpu_cores, exp(-1.0), 1e-6);
+    fleet_free(fleet);
+}
+
+static void foreign_numbers_are_made_sane(void **unused)
+{
+    (void)unused;
+    struct err err;
+    struct fleet *fleet = fleet_new(LEASE_MS);
+    struct fleet_host *host = hello(fleet, "h1", 1, 1000);
+    assert_int_equal(beat(fleet, host, "vm", RUNNING, NAN, INFINITY, 1000, &err), 0);
+    assert_float_equal(host->load.cpu_cores, 0, 0);
+    assert_int_equal(beat(fleet, host, "vm", RUNNING, -3, 1, 2000, &err), 0);
+    assert_float_equal(fleet_partition(host, "vm")->load.cpu_cores, 0, 0);
+    assert_float_equal(host->load.cpu_cores, 1, 0);
+    fleet_free(fleet);
+}
+
+static void reports_are_bounded(void **unused)
+{
+    (void)unused;
+    struct err err;
+    char id[STATE_ID_MAX + 1];
+    struct fleet *fleet = fleet_new(LEASE_MS);
+    struct fleet_host *host = hello(fleet, "h1", 1, 1000);
+    assert_int_equal(beat(fleet, host, "vm", RUNNING, 1, 1, 1000, &err), 0);
+    memset(id, 'x', STATE_ID_MAX);
+    id[STATE_ID_MAX] = '\0';
+    assert_int_equal(beat(fleet, host, id, RUNNING, 1, 1, 2000, &err), -1);
+    assert_int_equal(beat(fleet, host, "", RUNNING, 1, 1, 2000, &err), -1);
+    assert_non_null(fleet_partition(host, "vm")); /* a bad report leaves the last good one */
+    assert_int_equal(host->seen_ms, 1000);
+
+    Drover__PartitionReport report = DROVER__PARTITION_REPORT__INIT;
+    Drover__PartitionReport **many = mem_alloc((FLEET_PARTITIONS_MAX + 1) * sizeof *many);
+    for (size_t i = 0; i <= FLEET_PARTITIONS_MAX; i++)
+        many[i] = &report;
+    Drover__HeartbeatRequest request = DROVER__HEARTBEAT_REQUEST__INIT;
+    request.partitions = many;
+    request.n_partitions = FLEET_PARTITIONS_MAX + 1;
+    assert_int_equal(fleet_heartbeat(fleet, host, &request, 3000, &err), -1);
+    free(many);
+
+    char long_fact[1000];
+    memset(long_fact, 'y', sizeof long_fact - 1);
+    long_fact[sizeof long_fact - 1] = '\0';
+    Drover__HostFacts facts = DROVER__HOST_FACTS__INIT;
+    Drover__HostHelloRequest bad = DROVER__HOST_HELLO_REQUEST__INIT;
+    assert_int_equal(fleet_hello(fleet, "h2", peer(2), &bad, 1, &err, &host), -1);
+    facts.kernel = long_fact;
+    bad.facts = &facts;
+    assert_int_equal(fleet_hello(fleet, "h2", peer(2), &bad, 1, &err, &host), -1);
+    fleet_free(fleet);
+}
+
+static void peak_covers_ten_minutes(void **unused)
+{
+    (void)unused;
+    struct samples *samples = mem_zalloc(sizeof *samples);
+    struct load high = {.cpu_cores = 8}, low = {.cpu_cores = 1, .rx_bytes_per_s = 5};
+    uint64_t now = 5000;
+    samples_add(samples, &high, now);
+    samples_add(samples, &low, now + 10); /* the same second */
+    for (int i = 1; i < SAMPLES_SECONDS; i++)
+        samples_add(samples, &low, now + (uint64_t)i * 1000);
+    assert_float_equal(samples_peak(samples).cpu_cores, 8, 0);
+    assert_float_equal(samples_peak(samples).rx_bytes_per_s, 5, 0);
+    samples_add(samples, &low, now + SAMPLES_SECONDS * 1000);
+    assert_float_equal(samples_peak(samples).cpu_cores, 1, 0);
+    free(samples);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lease_lives_on_heartbeats),
+        cmocka_unit_test(sessions_are_found_and_forgotten),
+        cmocka_unit_test(demand_is_smoothed_and_follows_the_vm),
+        cmocka_unit_test(foreign_numbers_are_made_sane),
+        cmocka_unit_test(reports_are_bounded),
+        cmocka_unit_test(peak_covers_ten_minutes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,224 @@
+/* From the log and the fleet to the optimizer and back: a hot host is relieved once, by one move, and then it is quiet.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "controller/placement/placement.h"
+#include "sim.h"
+
+#define WALL 1700000000000
+
+struct world {
+    struct sim sim; /* for its state and commands */
+    struct fleet *fleet;
+    struct placement *placement;
+    uint64_t now_ms;
+    double demand[4];
+};
+
+static const char *const ids[] = {"vm-0", "vm-1", "vm-2", "vm-3"};
+
+static void world_open(struct world *w, bool automatic)
+{
+    *w = (struct world){.now_ms = 1000000, .demand = {0.28, 0.28, 0.28, 0.1}};
+    sim_open(&w->sim);
+    w->fleet = fleet_new(5000);
+    struct placement_options options = {.automatic = automatic, .settle_ms = 5000};
+    optimizer_defaults(&options.optimizer);
+    options.optimizer.hold_ms = 10000;
+    w->placement = placement_new(w->sim.state, w->fleet, &options);
+    for (int i = 0; i < 4; i++) {
+        Drover__VmSpec spec = DROVER__VM_SPEC__INIT;
+        spec.name = (char *)ids[i];
+        spec.vcpus = 1;
+        spec.memory_bytes = 128u << 20;
+        sim_change(&w->sim, effect_vm_insert(ids[i], &spec, ""));
+        sim_change(&w->sim, effect_vm_grant(ids[i], i < 3 ? "h1" : "h2", 1));
+    }
+}
+
+static void world_close(struct world *w)
+{
+    placement_free(w->placement);
+    fleet_free(w->fleet);
+    sim_close(&w->sim);
+}
+
+/* All hosts report what the log says they own. */
+static void beat(struct world *w)
+{
+    struct err err;
+    for (size_t h = 0; h < SIM_HOSTS; h++) {
+        Drover__PartitionReport reports[4], *list[4];
+        Drover__Load loads[4], total = DROVER__LOAD__INIT;
+        size_t n = 0;
+        for (int i = 0; i < 4; i++) {
+            struct state_vm vm = sim_vm(&w->sim, ids[i]);
+            if (strcmp(vm.owner, w->sim.hosts[h].name) != 0)
+                continue;
+            drover__partition_report__init(&reports[n]);
+            drover__load__init(&loads[n]);
+            loads[n].cpu_cores = w->demand[i];
+            total.cpu_cores += w->demand[i];
+            reports[n].vm_id = (char *)ids[i];
+            reports[n].generation = vm.generation;
+            reports[n].state = DROVER__PARTITION_STATE__PARTITION_RUNNING;
+            reports[n].load = &loads[n];
+            list[n] = &reports[n];
+            n++;
+        }
+        struct fleet_host *host = fleet_find(w->fleet, w->sim.hosts[h].name);
+        if (!host) {
+            Drover__HostHelloRequest hello = DROVER__HOST_HELLO_REQUEST__INIT;
+            w->sim.hosts[h].facts->capacity->cpu_cores = 1;
+            hello.facts = w->sim.hosts[h].facts;
+            assert_int_equal(fleet_hello(w->fleet, w->sim.hosts[h].name, (struct wire_peer *)(uintptr_t)(h + 1), &hello,
+                                 w->now_ms, &err, &host),
+                0);
+        }
+        Drover__HeartbeatRequest heartbeat = DROVER__HEARTBEAT_REQUEST__INIT;
+        heartbeat.load = &total;
+        heartbeat.partitions = list;
+        heartbeat.n_partitions = n;
+        assert_int_equal(fleet_heartbeat(w->fleet, host, &heartbeat, w->now_ms, &err), 0);
+    }
+}
+
+/* Seconds until a move is asked for; 0: none within `limit`. */
+static unsigned wait_for_move(struct world *w, unsigned limit, struct placement_move *move)
+{
+    for (unsigned i = 1; i <= limit; i++) {
+        w->now_ms += 1000;
+        beat(w);
+        if (placement_tick(w->placement, w->now_ms, WALL + (int64_t)w->now_ms, move))
+            return i;
+    }
+    return 0;
+}
+
+static void hot_host_is_relieved_once(void **unused)
+{
+    (void)unused;
+    struct world w;
+    struct placement_move move;
+    world_open(&w, true);
+    unsigned after = wait_for_move(&w, 60, &move);
+    assert_true(after >= 10 && after <= 15); /* not before the hold time */
+    assert_string_equal(move.from_host, "h1");
+    assert_string_equal(move.to_host, "h3"); /* the emptiest */
+    assert_true(strlen(move.reason) > 10);
+    placement_moved(w.placement, move.vm_id, w.now_ms);
+    /* while it moves, nothing else does */
+    sim_change(&w.sim, effect_hand_over_allow(move.vm_id, "h1", 1, "m", "h3"));
+    uint64_t job = sim_job(&w.sim, sim_vm_job(DROVER__JOB_KIND__JOB_VM_MIGRATE, move.vm_id, "h3", false));
+    struct placement_move second;
+    assert_int_equal(wait_for_move(&w, 20, &second), 0);
+    Drover__Command *command = pb_new(&drover__command__descriptor);
+    command->body_case = DROVER__COMMAND__BODY_JOB_UPDATE;
+    command->job_update = pb_new(&drover__job_update__descriptor);
+    command->job_update->job_id = job;
+    command->job_update->revision = 1;
+    command->job_update->state = DROVER__JOB_STATE__JOB_SUCCEEDED;
+    PB_ADD(command->job_update, effects, effect_hand_over_taken(move.vm_id, "m"));
+    assert_null(sim_apply(&w.sim, command, NULL));
+    /* and afterwards the cluster is quiet: h1 is below its lower threshold */
+    assert_int_equal(wait_for_move(&w, 120, &second), 0);
+    world_close(&w);
+}
+
+static void nothing_by_itself_unless_automatic(void **unused)
+{
+    (void)unused;
+    struct world w;
+    struct placement_move move;
+    world_open(&w, false);
+    assert_int_equal(wait_for_move(&w, 60, &move), 0);
+    sim_change(&w.sim, effect_setting_put("optimizer.automatic", "true"));
+    assert_true(placement_automatic(w.placement));
+    assert_int_equal(wait_for_move(&w, 60, &move), 1);
+    sim_change(&w.sim, effect_setting_put("optimizer.automatic", "false"));
+    assert_int_equal(wait_for_move(&w, 60, &move), 0);
+    world_close(&w);
+}
+
+/* A move that fails is not tried again and again. */
+static void what_was_tried_rests(void **unused)
+{
+    (void)unused;
+    struct world w;
+    struct placement_move first, next;
+    world_open(&w, true);
+    w.demand[0] = w.demand[1] = 0.3;
+    assert_true(wait_for_move(&w, 60, &first) > 0);
+    placement_moved(w.placement, first.vm_id, w.now_ms);
+    assert_true(wait_for_move(&w, 60, &next) >= 5); /* settles */
+    assert_string_not_equal(first.vm_id, next.vm_id);
+    world_close(&w);
+}
+
+static void placing(void **unused)
+{
+    (void)unused;
+    struct world w;
+    struct err err;
+    char host[STATE_NAME_MAX], reason[256];
+    Drover__VmSpec spec = DROVER__VM_SPEC__INIT;
+    world_open(&w, false);
+    spec.name = (char *)"new";
+    spec.vcpus = 1;
+    spec.memory_bytes = 128u << 20;
+    sim_change(&w.sim, effect_vm_insert("vm-new", &spec, ""));
+    assert_int_equal(placement_choose(w.placement, "vm-new", "", w.now_ms, &err, host, reason), -1);
+    assert_int_equal(err.code, ERR_UNAVAILABLE);
+    beat(&w);
+    assert_int_equal(placement_choose(w.placement, "vm-new", "", w.now_ms, &err, host, reason), 0);
+    assert_string_equal(host, "h3");
+    assert_int_equal(placement_choose(w.placement, "vm-new", "h3", w.now_ms, &err, host, reason), 0);
+    assert_string_equal(host, "h2");
+    w.now_ms += 60000; /* all leases have run out */
+    assert_int_equal(placement_choose(w.placement, "vm-new", "", w.now_ms, &err, host, reason), -1);
+    assert_int_equal(err.code, ERR_UNAVAILABLE);
+    assert_int_equal(placement_choose(w.placement, "no-such", "", w.now_ms, &err, host, reason), -1);
+    assert_int_equal(err.code, ERR_NOT_FOUND);
+    world_close(&w);
+}
+
+static void plan_and_status_are_told(void **unused)
+{
+    (void)unused;
+    struct world w;
+    struct placement_move moves[4];
+    world_open(&w, false);
+    beat(&w);
+    Drover__OptimizerPlanReply *plan = pb_new(&drover__optimizer_plan_reply__descriptor);
+    size_t count = placement_plan(w.placement, w.now_ms, WALL, plan, moves, 4);
+    assert_int_equal(count, 1);
+    assert_int_equal(plan->n_moves, 1);
+    assert_string_equal(plan->moves[0]->vm, moves[0].vm);
+    assert_true(plan->imbalance_after < plan->imbalance_before);
+    pb_free(plan);
+    Drover__OptimizerStatusReply *status = pb_new(&drover__optimizer_status_reply__descriptor);
+    placement_status(w.placement, w.now_ms, WALL, status);
+    assert_int_equal(status->n_hosts, 3);
+    assert_float_equal(status->hosts[0]->cpu_utilization, 0.84, 1e-6);
+    assert_true(status->verdict[0] != '\0');
+    pb_free(status);
+    world_close(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hot_host_is_relieved_once),
+        cmocka_unit_test(nothing_by_itself_unless_automatic),
+        cmocka_unit_test(what_was_tried_rests),
+        cmocka_unit_test(placing),
+        cmocka_unit_test(plan_and_status_are_told),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,357 @@
+#include "sim_hosts.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "controller/fleet/reconcile.h"
+#include "proto/api.pb-c.h"
+
+static void invariant(const struct sim *sim)
+{
+    const char *vm_id = sim->job.log.data ? sim->job.log.data->vm_id : "";
+    assert_true(__builtin_popcount(sim_running_on(sim, vm_id)) <= 1);
+}
+
+/* --- the environment of jobs --- */
+
+static bool away(const struct sim *sim, size_t host)
+{
+    return !sim->hosts[host].up || sim->now_ms < sim->away_until_ms;
+}
+
+static bool env_host(void *user, const char *name, struct job_host *out)
+{
+    struct sim *sim = user;
+    struct state_host known;
+    if (!state_host(sim->state, name, &known))
+        return false;
+    size_t host = sim_host_index(sim, name);
+    *out = (struct job_host){!away(sim, host), sim->hosts[host].facts};
+    return true;
+}
+
+static bool env_partition(void *user, const char *host, const char *vm_id, struct job_partition *out)
+{
+    struct sim *sim = user;
+    struct sim_partition *p = sim_partition_find(sim, sim_host_index(sim, host), vm_id);
+    if (!p)
+        return false;
+    *out = (struct job_partition){p->state, p->generation, 1000};
+    return true;
+}
+
+static int env_place(
+    void *user, const char *vm_id, const char *exclude, struct err *err, char host[STATE_NAME_MAX], char reason[256])
+{
+    struct sim *sim = user;
+    (void)vm_id;
+    for (size_t i = 0; i < SIM_HOSTS; i++)
+        if (!away(sim, i) && strcmp(sim->hosts[i].name, exclude) != 0) {
+            snprintf(host, STATE_NAME_MAX, "%s", sim->hosts[i].name);
+            snprintf(reason, 256, "first that is up");
+            return 0;
+        }
+    return err_set(err, ERR_UNAVAILABLE, "no host is up");
+}
+
+/* --- driving --- */
+
+const char *sim_apply(struct sim *sim, Drover__Command *command, uint64_t *job_id)
+{
+    static char why[600];
+    struct buf packed = {0}, result = {0};
+    command->version = STATE_SCHEMA;
+    command->now_ms = 1700000000000 + (int64_t)sim->now_ms;
+    pb_pack(command, &packed);
+    pb_free(command);
+    state_apply(sim->state, packed.data, packed.len, &result);
+    Drover__CommandResult *r = pb_unpack(&drover__command_result__descriptor, result.data, result.len);
+    assert_non_null(r);
+    bool refused = r->error != NULL;
+    if (refused)
+        snprintf(why, sizeof why, "%s: %s", r->error->code, r->error->message);
+    if (job_id)
+        *job_id = r->job_id;
+    pb_free(r);
+    buf_free(&packed);
+    buf_free(&result);
+    return refused ? why : NULL;
+}
+
+void sim_change(struct sim *sim, Drover__Effect *effect)
+{
+    Drover__Command *command = pb_new(&drover__command__descriptor);
+    command->body_case = DROVER__COMMAND__BODY_CHANGE;
+    command->change = pb_new(&drover__change__descriptor);
+    PB_ADD(command->change, effects, effect);
+    const char *why = sim_apply(sim, command, NULL);
+    if (why)
+        fail_msg("%s", why);
+}
+
+uint64_t sim_job(struct sim *sim, Drover__JobCreate *create)
+{
+    uint64_t id = 0;
+    Drover__Command *command = pb_new(&drover__command__descriptor);
+    command->body_case = DROVER__COMMAND__BODY_JOB_CREATE;
+    command->job_create = create;
+    const char *why = sim_apply(sim, command, &id);
+    if (why)
+        fail_msg("%s", why);
+    return id;
+}
+
+struct state_vm sim_vm(struct sim *sim, const char *vm_id)
+{
+    struct state_vm vm;
+    assert_true(state_vm(sim->state, vm_id, &vm));
+    return vm;
+}
+
+static void new_leader(struct sim *sim)
+{
+    job_clear(&sim->job);
+    sim->loaded = false;
+}
+
+static void cancel(struct sim *sim, uint64_t job_id)
+{
+    Drover__Command *command = pb_new(&drover__command__descriptor);
+    command->body_case = DROVER__COMMAND__BODY_JOB_CANCEL;
+    command->job_cancel = pb_new(&drover__job_cancel__descriptor);
+    command->job_cancel->job_id = job_id;
+    pb_string(&command->job_cancel->actor, "anna");
+    sim_apply(sim, command, NULL);
+}
+
+/* Outcomes that hosts tell unasked, once each until they are told again by a query. */
+static bool outcome_told(struct sim *sim, struct job_event *event, Drover__MigrateOutcomeRequest *request)
+{
+    struct sim_migration *m = &sim->migration;
+    if (!sim->outcomes || !m->ended)
+        return false;
+    bool source = !m->told_source;
+    if (m->told_source && m->told_destination)
+        return false;
+    size_t host = source ? m->source : m->destination;
+    *(source ? &m->told_source : &m->told_destination) = true;
+    Drover__MigrationOutcome outcome = sim_outcome_of(sim, host);
+    if (away(sim, host) || outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY ||
+        outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN)
+        return false;
+    request->migration_id = m->id;
+    request->vm_id = m->vm_id;
+    request->outcome = outcome;
+    *event = (struct job_event){.type = JOB_OUTCOME, .host = sim->hosts[host].name, .outcome = request};
+    return true;
+}
+
+/* Does one action; the event that comes back. The bytes behind it live until the next call. */
+static struct job_event act(struct sim *sim, struct job_action *action, enum sim_blow blow)
+{
+    static struct buf body;
+    static struct err err;
+    struct job_event event = {.type = JOB_TIMER};
+    buf_clear(&body);
+    if (action->act == ACT_WAIT || action->act == ACT_KEEP) {
+        sim->now_ms += action->act == ACT_WAIT ? action->timer_ms : 100;
+    } else if (action->act == ACT_COMMIT) {
+        Drover__Command *command = pb_new(&drover__command__descriptor);
+        command->body_case = DROVER__COMMAND__BODY_JOB_UPDATE;
+        command->job_update = action->update;
+        action->update = NULL;
+        uint64_t id = sim->job.log.job->id, revision = sim->job.log.revision;
+        const char *why = sim_apply(sim, command, NULL);
+        struct state_job now;
+        assert_true(state_job(sim->state, id, &now));
+        bool moved_on = now.revision != revision;
+        state_job_clear(&now);
+        event.type = JOB_ENTER;
+        if (why && !moved_on) {
+            err_set(&err, ERR_STATE, "%s", why);
+            event = (struct job_event){.type = JOB_REFUSED, .err = &err};
+        }
+    } else if (action->act == ACT_CALL) {
+        void *reply = NULL;
+        size_t host = sim_host_index(sim, action->host);
+        int rc = 0;
+        event.type = JOB_REPLY;
+        if (away(sim, host) || blow == BLOW_LOST_REQUEST)
+            rc = err_set(&err, ERR_UNAVAILABLE, "host %s is not connected", action->host);
+        else
+            rc = sim_host_call(sim, host, action->method, action->request, &err, &reply);
+        if (rc == 0 && blow == BLOW_LOST_REPLY)
+            rc = err_set(&err, ERR_TIMEOUT, "no answer");
+        if (rc == 0)
+            pb_pack(reply, &body);
+        pb_free(reply);
+        event.err = rc < 0 ? &err : NULL;
+        event.body = body.data;
+        event.len = body.len;
+        sim->now_ms += 5;
+    } else {
+        event.type = JOB_REPLY;
+        sim->members++;
+    }
+    return event;
+}
+
+static enum sim_blow blow_now(struct sim *sim)
+{
+    if (sim->struck || sim->blow == BLOW_NONE || sim->actions != sim->blow_at)
+        return BLOW_NONE;
+    sim->struck = true;
+    return sim->blow;
+}
+
+static void load(struct sim *sim, uint64_t job_id)
+{
+    state_job_clear(&sim->job.log);
+    assert_true(state_job(sim->state, job_id, &sim->job.log));
+    sim->loaded = true;
+}
+
+Drover__JobState sim_run(struct sim *sim, uint64_t job_id, unsigned max)
+{
+    struct job_env env = {sim->state, sim, env_host, env_partition, env_place};
+    struct job_event event = {.type = JOB_ENTER};
+    for (sim->actions = 0; sim->actions < max; sim->actions++) {
+        Drover__MigrateOutcomeRequest told = DROVER__MIGRATE_OUTCOME_REQUEST__INIT;
+        struct job_event outcome;
+        struct job_action action;
+        if (event.type == JOB_ENTER)
+            load(sim, job_id);
+        if (sim->job.log.job->finished_ms)
+            return sim->job.log.job->state;
+        event.now_ms = sim->now_ms;
+        if (event.type != JOB_ENTER && outcome_told(sim, &outcome, &told)) {
+            outcome.now_ms = sim->now_ms;
+            job_step(&sim->job, &env, &outcome, &action);
+            if (action.act == ACT_KEEP)
+                job_step(&sim->job, &env, &event, &action);
+        } else {
+            job_step(&sim->job, &env, &event, &action);
+        }
+        enum sim_blow blow = blow_now(sim);
+        if (blow == BLOW_CANCEL) { /* the cancel is in the log first; a commit on its way finds that out */
+            cancel(sim, job_id);
+            if (action.act != ACT_COMMIT) {
+                job_action_clear(&action);
+                event = (struct job_event){.type = JOB_ENTER};
+                continue;
+            }
+        }
+        if (blow == BLOW_AWAY)
+            sim->away_until_ms = sim->now_ms + sim->away_ms;
+        if (blow != BLOW_LEADER_BEFORE)
+            event = act(sim, &action, blow);
+        job_action_clear(&action);
+        sim_engines_run(sim);
+        invariant(sim);
+        if (blow == BLOW_LEADER_BEFORE || blow == BLOW_LEADER_AFTER) {
+            new_leader(sim);
+            event = (struct job_event){.type = JOB_ENTER};
+        }
+    }
+    fail_msg("job %u has not ended after %u actions: %s", (unsigned)job_id, max, sim->job.waiting);
+    return DROVER__JOB_STATE__JOB_QUEUED;
+}
+
+static void settle_partition(struct sim *sim, size_t host, struct sim_partition *p)
+{
+    struct state_vm vm;
+    bool known = state_vm(sim->state, p->vm_id, &vm);
+    struct fleet_partition report = {.generation = p->generation, .state = p->state};
+    snprintf(report.vm_id, sizeof report.vm_id, "%s", p->vm_id);
+    struct reconcile_decision d = reconcile_partition(sim->hosts[host].name, &report, known ? &vm : NULL, 1000000);
+    assert_int_not_equal(d.act, RECONCILE_WARN);
+    if (d.act == RECONCILE_END)
+        sim_host_stop(sim, host, p->vm_id, p->generation);
+    else if (d.act == RECONCILE_RELEASE)
+        sim_change(sim, effect_vm_release(vm.id, sim->hosts[host].name, vm.generation, ""));
+    else if (d.act == RECONCILE_RENEW)
+        sim_change(sim, effect_vm_renew(vm.id, sim->hosts[host].name, vm.generation + 1, ""));
+    else if (d.act == RECONCILE_RESUME) {
+        p->state = DROVER__PARTITION_STATE__PARTITION_RUNNING;
+        p->generation = vm.generation;
+    }
+}
+
+void sim_settle(struct sim *sim)
+{
+    for (int round = 0; round < 5; round++) {
+        sim->now_ms += 10000;
+        sim_engines_run(sim);
+        for (size_t h = 0; h < SIM_HOSTS; h++) {
+            for (size_t i = 0; i < SIM_PARTITIONS; i++)
+                if (sim->hosts[h].partitions[i].used)
+                    settle_partition(sim, h, &sim->hosts[h].partitions[i]);
+            struct state_vm *owned;
+            size_t count = state_vms_owned(sim->state, sim->hosts[h].name, &owned);
+            for (size_t i = 0; i < count; i++)
+                if (!sim_partition_find(sim, h, owned[i].id) &&
+                    reconcile_missing(&owned[i], RECONCILE_MISSING).act == RECONCILE_RELEASE)
+                    sim_change(sim, effect_vm_release(owned[i].id, sim->hosts[h].name, owned[i].generation, ""));
+            free(owned);
+        }
+        invariant(sim);
+    }
+}
+
+Drover__JobCreate *sim_vm_job(Drover__JobKind kind, const char *vm_id, const char *host, bool start)
+{
+    Drover__JobCreate *create = pb_new(&drover__job_create__descriptor);
+    create->kind = kind;
+    create->data = pb_new(&drover__job_data__descriptor);
+    pb_string(&create->target, "web-1");
+    pb_string(&create->actor, "anna");
+    pb_string(&create->vm_id, vm_id);
+    pb_string(&create->data->vm_id, vm_id);
+    pb_string(&create->data->host, host);
+    if (kind == DROVER__JOB_KIND__JOB_VM_MIGRATE)
+        pb_string(&create->data->migration_id, "m-1");
+    job_add_steps(create, start);
+    return create;
+}
+
+void sim_running_vm(struct sim *sim, const char *vm_id, const char *name)
+{
+    Drover__VmSpec spec = DROVER__VM_SPEC__INIT;
+    spec.name = (char *)name;
+    spec.vcpus = 1;
+    spec.memory_bytes = 256u << 20;
+    sim_change(sim, effect_vm_insert(vm_id, &spec, ""));
+    sim_change(sim, effect_vm_grant(vm_id, "h1", 1));
+    struct sim_partition *p = sim_partition_make(sim, 0, vm_id);
+    p->generation = 1;
+    p->state = DROVER__PARTITION_STATE__PARTITION_RUNNING;
+}
+
+void sim_open(struct sim *sim)
+{
+    *sim = (struct sim){.state = state_new(), .now_ms = 1000, .outcomes = true, .away_ms = 120000};
+    for (size_t i = 0; i < SIM_HOSTS; i++) {
+        struct sim_host *host = &sim->hosts[i];
+        uint8_t key[KEY_BYTES] = {(uint8_t)(i + 1)};
+        snprintf(host->name, sizeof host->name, "h%zu", i + 1);
+        host->up = host->starts = true;
+        host->facts = pb_new(&drover__host_facts__descriptor);
+        host->facts->capacity = pb_new(&drover__capacity__descriptor);
+        host->facts->capacity->memory_bytes = 1ull << 30;
+        pb_string(&host->facts->accelerator, "tcg");
+        pb_string(&host->facts->tracker, "wp-async");
+        sim_change(sim, effect_host_insert(host->name, key));
+    }
+}
+
+void sim_close(struct sim *sim)
+{
+    job_clear(&sim->job);
+    for (size_t i = 0; i < SIM_HOSTS; i++)
+        pb_free(sim->hosts[i].facts);
+    state_free(sim->state);
+}

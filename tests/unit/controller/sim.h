@@ -1,0 +1,98 @@
+/* A controller's jobs against hosts that are simulated: a real state, the real job_step(), virtual time, and hosts that
+ * do what drover-hostd promises. After every action the invariant of the ownership protocol is checked: never two
+ * running instances.
+ *
+ * A disturbance strikes at the n-th action; tests try every n until a run ends undisturbed. */
+#ifndef TESTS_CONTROLLER_SIM_H
+#define TESTS_CONTROLLER_SIM_H
+
+#include "controller/jobs/job.h"
+#include "controller/pb.h"
+#include "controller/state/effect.h"
+
+#define SIM_HOSTS      3
+#define SIM_PARTITIONS 8
+
+/* How a migration goes once it has begun. */
+enum sim_fate {
+    FATE_SUCCESS,
+    FATE_ABORT,           /* the source gives up */
+    FATE_DOUBT_TAKEN,     /* the source loses the destination's answer; the destination runs it */
+    FATE_DOUBT_NOT_TAKEN, /* the hand-over never arrived */
+    FATE_DOUBT_FORGOTTEN, /* the destination has lost all knowledge of it */
+    FATE_SOURCE_FORGETS,  /* the source's host has been reset after the destination took it */
+    FATE_SLOW,            /* takes so long that only a cancel ends it */
+};
+
+struct sim_partition {
+    bool used;
+    char vm_id[STATE_ID_MAX];
+    uint64_t generation;
+    Drover__PartitionState state;
+};
+
+struct sim_migration {
+    char id[STATE_ID_MAX], vm_id[STATE_ID_MAX];
+    bool prepared, started, ended, fenced, told_source, told_destination;
+    size_t source, destination;
+    uint64_t generation, start_ms;
+};
+
+struct sim_host {
+    char name[STATE_NAME_MAX];
+    bool up;     /* answers, and is known to be up */
+    bool starts; /* PARTITION_START succeeds */
+    Drover__HostFacts *facts;
+    struct sim_partition partitions[SIM_PARTITIONS];
+};
+
+enum sim_blow {
+    BLOW_NONE,
+    BLOW_LEADER_BEFORE, /* a new leader instead of the n-th action */
+    BLOW_LEADER_AFTER,  /* a new leader right after the n-th action took effect, before its answer */
+    BLOW_CANCEL,        /* the job is cancelled before the n-th action */
+    BLOW_LOST_REQUEST,  /* the n-th action, if a call, never arrives */
+    BLOW_LOST_REPLY,    /* it arrives, but its answer does not */
+    BLOW_AWAY,          /* all hosts are silent for away_ms (two minutes) from then on */
+};
+
+struct sim {
+    struct state *state;
+    struct sim_host hosts[SIM_HOSTS];
+    struct sim_migration migration;
+    enum sim_fate fate;
+    bool outcomes; /* hosts tell outcomes unasked */
+    struct job job;
+    bool loaded;
+    uint64_t now_ms, away_ms, away_until_ms;
+    unsigned actions, members;
+    enum sim_blow blow;
+    unsigned blow_at;
+    bool struck;
+};
+
+/* Hosts h1 to h3, all up, none with a VM. */
+void sim_open(struct sim *sim);
+void sim_close(struct sim *sim);
+/* Applies a command built from one effect and wants it accepted. */
+void sim_change(struct sim *sim, Drover__Effect *effect);
+/* Applies a command; NULL: accepted, else why not (in a static buffer). Takes it. */
+const char *sim_apply(struct sim *sim, Drover__Command *command, uint64_t *job_id);
+/* A new job, accepted. */
+uint64_t sim_job(struct sim *sim, Drover__JobCreate *create);
+/* A VM that h1 runs as generation 1. */
+void sim_running_vm(struct sim *sim, const char *vm_id, const char *name);
+/* Steps the job until it ends; its final state. Fails the test when it takes more than `max` actions. */
+Drover__JobState sim_run(struct sim *sim, uint64_t job_id, unsigned max);
+/* Lets the fleet's reconciling put everything right, as heartbeats would. */
+void sim_settle(struct sim *sim);
+/* Hosts (bits by index) on which an instance of the VM is running. */
+unsigned sim_running_on(const struct sim *sim, const char *vm_id);
+/* Partitions of the VM in whatever state, on all hosts. */
+unsigned sim_partitions_of(const struct sim *sim, const char *vm_id);
+struct state_vm sim_vm(struct sim *sim, const char *vm_id);
+
+/* JobCreate of each kind of VM job. */
+Drover__JobCreate *sim_vm_job(Drover__JobKind kind, const char *vm_id, const char *host, bool start);
+
+#endif

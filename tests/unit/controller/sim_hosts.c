@@ -1,0 +1,294 @@
+/* What drover-hostd and the engines promise, in a few lines: partitions, migrations with their fates, idempotent
+ * answers. */
+#include "sim_hosts.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "proto/api.pb-c.h"
+
+#define MIGRATION_MS 1500u
+
+size_t sim_host_index(const struct sim *sim, const char *name)
+{
+    for (size_t i = 0; i < SIM_HOSTS; i++)
+        if (strcmp(sim->hosts[i].name, name) == 0)
+            return i;
+    fail_msg("no host %s", name);
+    return 0;
+}
+
+struct sim_partition *sim_partition_find(struct sim *sim, size_t host, const char *vm_id)
+{
+    for (size_t i = 0; i < SIM_PARTITIONS; i++)
+        if (sim->hosts[host].partitions[i].used && strcmp(sim->hosts[host].partitions[i].vm_id, vm_id) == 0)
+            return &sim->hosts[host].partitions[i];
+    return NULL;
+}
+
+struct sim_partition *sim_partition_make(struct sim *sim, size_t host, const char *vm_id)
+{
+    struct sim_partition *p = sim_partition_find(sim, host, vm_id);
+    for (size_t i = 0; !p && i < SIM_PARTITIONS; i++)
+        if (!sim->hosts[host].partitions[i].used)
+            p = &sim->hosts[host].partitions[i];
+    assert_non_null(p);
+    *p = (struct sim_partition){.used = true};
+    snprintf(p->vm_id, sizeof p->vm_id, "%s", vm_id);
+    return p;
+}
+
+unsigned sim_running_on(const struct sim *sim, const char *vm_id)
+{
+    unsigned hosts = 0;
+    for (size_t h = 0; h < SIM_HOSTS; h++)
+        for (size_t i = 0; i < SIM_PARTITIONS; i++) {
+            const struct sim_partition *p = &sim->hosts[h].partitions[i];
+            if (p->used && strcmp(p->vm_id, vm_id) == 0 &&
+                (p->state == DROVER__PARTITION_STATE__PARTITION_RUNNING ||
+                    p->state == DROVER__PARTITION_STATE__PARTITION_OUTGOING))
+                hosts |= 1u << h;
+        }
+    return hosts;
+}
+
+unsigned sim_partitions_of(const struct sim *sim, const char *vm_id)
+{
+    unsigned count = 0;
+    for (size_t h = 0; h < SIM_HOSTS; h++)
+        for (size_t i = 0; i < SIM_PARTITIONS; i++)
+            count += sim->hosts[h].partitions[i].used && strcmp(sim->hosts[h].partitions[i].vm_id, vm_id) == 0;
+    return count;
+}
+
+/* --- the engines --- */
+
+static void source_becomes(struct sim *sim, Drover__PartitionState state)
+{
+    struct sim_partition *p = sim_partition_find(sim, sim->migration.source, sim->migration.vm_id);
+    if (p && state == DROVER__PARTITION_STATE__PARTITION_NONE)
+        p->used = false;
+    else if (p)
+        p->state = state;
+}
+
+static void destination_becomes(struct sim *sim, Drover__PartitionState state)
+{
+    struct sim_partition *p = sim_partition_find(sim, sim->migration.destination, sim->migration.vm_id);
+    if (p && state == DROVER__PARTITION_STATE__PARTITION_NONE)
+        p->used = false;
+    else if (p)
+        p->state = state;
+}
+
+void sim_engines_run(struct sim *sim)
+{
+    struct sim_migration *m = &sim->migration;
+    if (!m->started || m->ended)
+        return;
+    if (m->fenced) {
+        m->ended = true;
+        sim->fate = FATE_ABORT;
+        source_becomes(sim, DROVER__PARTITION_STATE__PARTITION_RUNNING);
+        return;
+    }
+    if (sim->now_ms - m->start_ms < MIGRATION_MS || sim->fate == FATE_SLOW)
+        return;
+    m->ended = true;
+    switch (sim->fate) {
+    case FATE_SUCCESS:
+        source_becomes(sim, DROVER__PARTITION_STATE__PARTITION_STOPPED);
+        destination_becomes(sim, DROVER__PARTITION_STATE__PARTITION_RUNNING);
+        break;
+    case FATE_ABORT:
+        source_becomes(sim, DROVER__PARTITION_STATE__PARTITION_RUNNING);
+        break;
+    case FATE_DOUBT_TAKEN:
+        source_becomes(sim, DROVER__PARTITION_STATE__PARTITION_IN_DOUBT);
+        destination_becomes(sim, DROVER__PARTITION_STATE__PARTITION_RUNNING);
+        break;
+    case FATE_DOUBT_NOT_TAKEN:
+        source_becomes(sim, DROVER__PARTITION_STATE__PARTITION_IN_DOUBT);
+        break;
+    case FATE_DOUBT_FORGOTTEN:
+        source_becomes(sim, DROVER__PARTITION_STATE__PARTITION_IN_DOUBT);
+        destination_becomes(sim, DROVER__PARTITION_STATE__PARTITION_NONE);
+        break;
+    case FATE_SOURCE_FORGETS:
+        source_becomes(sim, DROVER__PARTITION_STATE__PARTITION_NONE);
+        destination_becomes(sim, DROVER__PARTITION_STATE__PARTITION_RUNNING);
+        break;
+    case FATE_SLOW:
+        break;
+    }
+}
+
+Drover__MigrationOutcome sim_outcome_of(const struct sim *sim, size_t host)
+{
+    const struct sim_migration *m = &sim->migration;
+    bool source = host == m->source;
+    if (source && !m->started)
+        return DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN;
+    if (!source && !m->prepared)
+        return DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN;
+    if (!source && m->fenced)
+        return DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED;
+    if (!m->ended)
+        return DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
+    switch (sim->fate) {
+    case FATE_SUCCESS:
+        return DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN;
+    case FATE_ABORT:
+        return source ? DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED : DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
+    case FATE_DOUBT_TAKEN:
+        return source ? DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT : DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN;
+    case FATE_DOUBT_NOT_TAKEN:
+        return source ? DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT : DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
+    case FATE_DOUBT_FORGOTTEN:
+        return source ? DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT : DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN;
+    case FATE_SOURCE_FORGETS:
+        return source ? DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN : DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN;
+    case FATE_SLOW:
+        break;
+    }
+    return DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
+}
+
+/* --- what hosts answer --- */
+
+static void *answer_query(struct sim *sim, size_t host)
+{
+    Drover__MigrateQueryReply *reply = pb_new(&drover__migrate_query_reply__descriptor);
+    reply->outcome = sim_outcome_of(sim, host);
+    if (reply->outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN && host == sim->migration.source) {
+        reply->record = pb_new(&drover__migration_record__descriptor);
+        reply->record->blackout_us = 4200;
+    }
+    return reply;
+}
+
+static int host_start(struct sim *sim, size_t host, const Drover__PartitionStartRequest *r, struct err *err)
+{
+    if (!sim->hosts[host].starts)
+        return err_set(err, ERR_INTERNAL, "QEMU did not start");
+    struct sim_partition *p = sim_partition_make(sim, host, r->vm_id);
+    p->generation = r->generation;
+    p->state = DROVER__PARTITION_STATE__PARTITION_RUNNING;
+    return 0;
+}
+
+void sim_host_stop(struct sim *sim, size_t host, const char *vm_id, uint64_t generation)
+{
+    struct sim_partition *p = sim_partition_find(sim, host, vm_id);
+    if (p && p->generation <= generation)
+        p->used = false;
+}
+
+static void host_prepare(struct sim *sim, size_t host, const Drover__MigratePrepareRequest *r)
+{
+    struct sim_migration *m = &sim->migration;
+    if (m->prepared)
+        return;
+    m->prepared = true;
+    m->destination = host;
+    snprintf(m->id, sizeof m->id, "%s", r->migration_id);
+    snprintf(m->vm_id, sizeof m->vm_id, "%s", r->vm_id);
+    struct sim_partition *p = sim_partition_make(sim, host, r->vm_id);
+    p->generation = r->generation;
+    p->state = DROVER__PARTITION_STATE__PARTITION_INCOMING;
+}
+
+/* The log must hold the leave by now. */
+static int host_migrate(struct sim *sim, size_t host, const Drover__MigrateStartRequest *r, struct err *err)
+{
+    struct sim_migration *m = &sim->migration;
+    struct state_vm vm = sim_vm(sim, r->vm_id);
+    struct sim_partition *p = sim_partition_find(sim, host, r->vm_id);
+    if (m->started)
+        return 0;
+    if (!p || p->state != DROVER__PARTITION_STATE__PARTITION_RUNNING)
+        return err_set(err, ERR_STATE, "it does not run here");
+    assert_string_equal(vm.hand_over_id, r->migration_id);
+    m->started = true;
+    m->source = host;
+    m->generation = r->generation;
+    m->start_ms = sim->now_ms;
+    p->state = DROVER__PARTITION_STATE__PARTITION_OUTGOING;
+    return 0;
+}
+
+static void host_fence(struct sim *sim, size_t host)
+{
+    struct sim_migration *m = &sim->migration;
+    bool taken = sim_outcome_of(sim, host) == DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN;
+    bool forgotten = m->ended && sim->fate == FATE_DOUBT_FORGOTTEN;
+    if (host != m->destination || taken || forgotten || !m->prepared)
+        return;
+    m->fenced = true;
+    destination_becomes(sim, DROVER__PARTITION_STATE__PARTITION_NONE);
+}
+
+static void host_cancel(struct sim *sim, size_t host)
+{
+    struct sim_migration *m = &sim->migration;
+    if (host != m->source || !m->started || m->ended)
+        return;
+    m->ended = true;
+    sim->fate = FATE_ABORT;
+    source_becomes(sim, DROVER__PARTITION_STATE__PARTITION_RUNNING);
+}
+
+static void host_resolve(struct sim *sim, size_t host, const Drover__MigrateResolveRequest *r)
+{
+    struct sim_partition *p = sim_partition_find(sim, host, r->vm_id);
+    if (!p || p->state != DROVER__PARTITION_STATE__PARTITION_IN_DOUBT)
+        return;
+    p->used = r->resume;
+    p->state = DROVER__PARTITION_STATE__PARTITION_RUNNING;
+    p->generation = r->resume ? r->generation : p->generation;
+}
+
+int sim_host_call(struct sim *sim, size_t host, uint32_t method, const void *request, struct err *err, void **reply)
+{
+    *reply = NULL;
+    switch (method) {
+    case DROVER__METHOD__PARTITION_START:
+        *reply = pb_new(&drover__partition_start_reply__descriptor);
+        return host_start(sim, host, request, err);
+    case DROVER__METHOD__PARTITION_STOP: {
+        const Drover__PartitionStopRequest *stop = request;
+        sim_host_stop(sim, host, stop->vm_id, stop->generation);
+        *reply = pb_new(&drover__partition_stop_reply__descriptor);
+        return 0;
+    }
+    case DROVER__METHOD__MIGRATE_PREPARE: {
+        host_prepare(sim, host, request);
+        Drover__MigratePrepareReply *prepared = pb_new(&drover__migrate_prepare_reply__descriptor);
+        pb_string(&prepared->address, "tcp://127.0.0.1:1");
+        *reply = prepared;
+        return 0;
+    }
+    case DROVER__METHOD__MIGRATE_START:
+        *reply = pb_new(&drover__migrate_start_reply__descriptor);
+        return host_migrate(sim, host, request, err);
+    case DROVER__METHOD__MIGRATE_CANCEL:
+        host_cancel(sim, host);
+        *reply = answer_query(sim, host);
+        return 0;
+    case DROVER__METHOD__MIGRATE_QUERY:
+        if (((const Drover__MigrateQueryRequest *)request)->fence)
+            host_fence(sim, host);
+        *reply = answer_query(sim, host);
+        return 0;
+    case DROVER__METHOD__MIGRATE_RESOLVE:
+        host_resolve(sim, host, request);
+        *reply = pb_new(&drover__migrate_resolve_reply__descriptor);
+        return 0;
+    default:
+        return err_set(err, ERR_UNSUPPORTED, "method %u", method);
+    }
+}

@@ -1,0 +1,107 @@
+/* clang-format off */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+/* clang-format on */
+#include "hostd/decision.h"
+
+static void a_dead_source_engine(void **unused)
+{
+    (void)unused;
+    assert_int_equal(decide_engine_death(false, RECORD_NONE), VERDICT_RUN);
+    assert_int_equal(decide_engine_death(false, RECORD_FAILED), VERDICT_RUN);
+    assert_int_equal(decide_engine_death(false, RECORD_HANDED_OVER), VERDICT_DOUBT);
+    assert_int_equal(decide_engine_death(false, RECORD_TAKEN), VERDICT_END);
+    /* What no source writes is no leave to run. */
+    assert_int_equal(decide_engine_death(false, RECORD_OWNER), VERDICT_DOUBT);
+    assert_int_equal(decide_engine_death(false, RECORD_UNREADABLE), VERDICT_DOUBT);
+}
+
+static void a_dead_destination_engine(void **unused)
+{
+    (void)unused;
+    assert_int_equal(decide_engine_death(true, RECORD_OWNER), VERDICT_RUN);
+    static const enum record_phase others[] = {
+        RECORD_NONE, RECORD_FAILED, RECORD_HANDED_OVER, RECORD_TAKEN, RECORD_UNREADABLE};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        assert_int_equal(decide_engine_death(true, others[i]), VERDICT_END);
+}
+
+/* Of every pair of records the two engines of one migration can leave, at most one host runs the guest by itself. */
+static void never_two_owners(void **unused)
+{
+    (void)unused;
+    static const struct {
+        enum record_phase source, destination;
+    } pairs[] = {
+        {RECORD_NONE, RECORD_NONE},
+        {RECORD_NONE, RECORD_FAILED},
+        {RECORD_FAILED, RECORD_NONE},
+        {RECORD_FAILED, RECORD_FAILED},
+        {RECORD_HANDED_OVER, RECORD_NONE},
+        {RECORD_HANDED_OVER, RECORD_FAILED},
+        {RECORD_HANDED_OVER, RECORD_OWNER},
+        {RECORD_TAKEN, RECORD_OWNER},
+    };
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        int owners = (decide_engine_death(false, pairs[i].source) == VERDICT_RUN) +
+                     (decide_engine_death(true, pairs[i].destination) == VERDICT_RUN);
+        assert_true(owners <= 1);
+    }
+}
+
+static void what_a_restarted_hostd_does(void **unused)
+{
+    (void)unused;
+    static const struct {
+        enum partition_state state;
+        enum adoption neither, guest, engine, both; /* what of the two is alive */
+    } table[] = {
+        {STATE_STARTING, ADOPT_END, ADOPT_WATCH, ADOPT_END, ADOPT_WATCH},
+        {STATE_RUNNING, ADOPT_GUEST_DEATH, ADOPT_WATCH, ADOPT_GUEST_DEATH, ADOPT_WATCH},
+        {STATE_INCOMING, ADOPT_GUEST_DEATH, ADOPT_ENGINE_DEATH, ADOPT_ENGINE_STOP, ADOPT_WATCH_ENGINE},
+        {STATE_OUTGOING, ADOPT_GUEST_DEATH, ADOPT_ENGINE_DEATH, ADOPT_ENGINE_STOP, ADOPT_WATCH_ENGINE},
+        {STATE_IN_DOUBT, ADOPT_GUEST_DEATH, ADOPT_WATCH, ADOPT_GUEST_DEATH, ADOPT_WATCH},
+        {STATE_STOPPING, ADOPT_END, ADOPT_END, ADOPT_END, ADOPT_END},
+        {STATE_STOPPED, ADOPT_KEEP, ADOPT_KEEP, ADOPT_KEEP, ADOPT_KEEP},
+        {STATE_FAILED, ADOPT_KEEP, ADOPT_KEEP, ADOPT_KEEP, ADOPT_KEEP},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        assert_int_equal(decide_adoption(table[i].state, false, false, false), table[i].neither);
+        assert_int_equal(decide_adoption(table[i].state, true, false, false), table[i].guest);
+        assert_int_equal(decide_adoption(table[i].state, false, true, false), table[i].engine);
+        assert_int_equal(decide_adoption(table[i].state, true, true, false), table[i].both);
+    }
+    assert_int_equal(decide_adoption(STATE_STOPPING, true, false, true), ADOPT_WATCH);
+    assert_int_equal(decide_adoption(STATE_STOPPING, false, false, true), ADOPT_END);
+}
+
+static void what_a_guests_death_means(void **unused)
+{
+    (void)unused;
+    assert_int_equal(decide_guest_death(STATE_RUNNING, RECORD_NONE), DEATH_REPORT);
+    assert_int_equal(decide_guest_death(STATE_STARTING, RECORD_NONE), DEATH_REMOVE);
+    assert_int_equal(decide_guest_death(STATE_STOPPING, RECORD_NONE), DEATH_REMOVE);
+    assert_int_equal(decide_guest_death(STATE_IN_DOUBT, RECORD_HANDED_OVER), DEATH_DOUBT);
+    assert_int_equal(decide_guest_death(STATE_OUTGOING, RECORD_NONE), DEATH_REPORT);
+    assert_int_equal(decide_guest_death(STATE_OUTGOING, RECORD_FAILED), DEATH_REPORT);
+    assert_int_equal(decide_guest_death(STATE_OUTGOING, RECORD_HANDED_OVER), DEATH_DOUBT);
+    assert_int_equal(decide_guest_death(STATE_OUTGOING, RECORD_UNREADABLE), DEATH_DOUBT);
+    assert_int_equal(decide_guest_death(STATE_OUTGOING, RECORD_TAKEN), DEATH_REMOVE);
+    assert_int_equal(decide_guest_death(STATE_INCOMING, RECORD_NONE), DEATH_REMOVE);
+    assert_int_equal(decide_guest_death(STATE_INCOMING, RECORD_OWNER), DEATH_REPORT);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_dead_source_engine),
+        cmocka_unit_test(a_dead_destination_engine),
+        cmocka_unit_test(never_two_owners),
+        cmocka_unit_test(what_a_restarted_hostd_does),
+        cmocka_unit_test(what_a_guests_death_means),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

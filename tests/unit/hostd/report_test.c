@@ -1,0 +1,152 @@
+/* clang-format off */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+/* clang-format on */
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/config.h"
+#include "hostd/engine.h"
+#include "tests/unit/hostd/specs.h"
+
+static enum report_change apply(struct report *report, const char *text)
+{
+    json_t *event = json_loads(text, 0, NULL);
+    assert_non_null(event);
+    enum report_change change = report_apply(report, event);
+    json_decref(event);
+    return change;
+}
+
+static void a_migration_as_it_is_told(void **unused)
+{
+    (void)unused;
+    struct report r = {0};
+    assert_int_equal(apply(&r, "{\"event\":\"listening\",\"address\":\"tcp://10.0.0.2:99\"}"), REPORT_LISTENING);
+    assert_string_equal(r.address, "tcp://10.0.0.2:99");
+    assert_int_equal(apply(&r, "{\"event\":\"phase\",\"phase\":\"precopy\"}"), REPORT_PHASE);
+    assert_int_equal(apply(&r, "{\"event\":\"round\",\"number\":1,\"pages\":100,\"raw_bytes\":4096,\"wire_bytes\":1000,"
+                               "\"remaining_bytes\":777,\"bandwidth_bytes_per_s\":5,\"dirty_pages_per_s\":6}"),
+        REPORT_ROUND);
+    assert_int_equal(
+        apply(&r, "{\"event\":\"round\",\"number\":2,\"pages\":10,\"raw_bytes\":4,\"wire_bytes\":1}"), REPORT_ROUND);
+    Drover__MigrationProgress progress;
+    report_progress(&r, 1234, &progress);
+    assert_string_equal(progress.phase, "precopy");
+    assert_int_equal(progress.round, 2);
+    assert_int_equal(progress.raw_bytes, 4100);
+    assert_int_equal(progress.wire_bytes, 1001);
+    assert_int_equal(progress.elapsed_ms, 1234);
+    assert_int_equal(r.record->n_rounds, 2);
+    assert_int_equal(apply(&r, "{\"event\":\"done\",\"record\":{\"total_us\":9,\"blackout_us\":8,\"mode\":\"precopy\","
+                               "\"rounds\":[{\"number\":1},{\"number\":2},{\"number\":3}],\"source_hash\":\"ab\"}}"),
+        REPORT_DONE);
+    assert_true(r.done);
+    assert_int_equal(r.record->blackout_us, 8);
+    assert_string_equal(r.record->mode, "precopy");
+    assert_string_equal(r.record->source_hash, "ab");
+    assert_int_equal(r.record->n_rounds, 3);
+    report_clear(&r);
+}
+
+static void failures_keep_their_code(void **unused)
+{
+    (void)unused;
+    struct report r = {0};
+    assert_int_equal(
+        apply(&r, "{\"event\":\"failed\",\"code\":\"no-convergence\",\"message\":\"too\\u0007 fast\"}"), REPORT_FAILED);
+    assert_int_equal(r.failure.code, ERR_CONVERGENCE);
+    assert_string_equal(r.failure.message, "too? fast");
+    report_clear(&r);
+}
+
+static void nonsense_changes_nothing(void **unused)
+{
+    (void)unused;
+    struct report r = {0};
+    assert_int_equal(apply(&r, "{}"), REPORT_NOTHING);
+    assert_int_equal(apply(&r, "{\"event\":7}"), REPORT_NOTHING);
+    assert_int_equal(apply(&r, "{\"event\":\"listening\"}"), REPORT_NOTHING);
+    assert_int_equal(apply(&r, "{\"event\":\"round\",\"number\":-5,\"pages\":\"x\",\"raw_bytes\":-1}"), REPORT_ROUND);
+    assert_int_equal(r.raw_bytes, 0);
+    for (int i = 0; i < 2 * REPORT_ROUNDS_MAX; i++)
+        apply(&r, "{\"event\":\"round\",\"number\":1}");
+    assert_int_equal(r.record->n_rounds, REPORT_ROUNDS_MAX);
+    assert_int_equal(apply(&r, "{\"event\":\"done\"}"), REPORT_DONE);
+    report_clear(&r);
+}
+
+static void record_files(void **unused)
+{
+    (void)unused;
+    static const struct {
+        const char *text;
+        enum record_phase phase;
+    } table[] = {
+        {"{\"migration\":\"m-1\",\"phase\":\"handed-over\"}", RECORD_HANDED_OVER},
+        {"{\"migration\":\"m-1\",\"phase\":\"taken\"}", RECORD_TAKEN},
+        {"{\"migration\":\"m-1\",\"phase\":\"owner\"}", RECORD_OWNER},
+        {"{\"migration\":\"m-1\",\"phase\":\"failed\"}", RECORD_FAILED},
+        {"{\"migration\":\"m-2\",\"phase\":\"failed\"}", RECORD_UNREADABLE}, /* of another migration */
+        {"{\"migration\":\"m-1\",\"phase\":\"owner", RECORD_UNREADABLE},
+        {"{\"migration\":\"m-1\",\"phase\":\"\"}", RECORD_UNREADABLE},
+        {"{\"migration\":\"m-1\"}", RECORD_UNREADABLE},
+        {"[]", RECORD_UNREADABLE},
+        {"", RECORD_UNREADABLE},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        assert_int_equal(record_phase_parse(table[i].text, strlen(table[i].text), "m-1"), table[i].phase);
+}
+
+static void the_engines_configuration(void **unused)
+{
+    (void)unused;
+    struct specs s;
+    specs_make(&s);
+    Drover__MigrationOptions options = DROVER__MIGRATION_OPTIONS__INIT;
+    struct engine_config config = {
+        .destination = true,
+        .migration_id = "m-1",
+        .key_file = "/etc/drover/host.key",
+        .peer_key = "PEER",
+        .directory = "/run/drover/partitions/x",
+        .ram_path = "/dev/shm/x.ram",
+        .spec = &s.spec,
+        .guest = {4711, 1},
+        .address = "tcp://10.0.0.2:0",
+        .options = &options,
+        .announce_interface = "eth0",
+    };
+    cleanup_free char *text = engine_config_format(&config);
+    assert_non_null(strstr(text, "listen = tcp://10.0.0.2:0\n"));
+    assert_non_null(strstr(text, "pid = 4711\n"));
+    assert_non_null(strstr(text, "max_downtime_ms = 50\n")); /* the VM's, as the migration says nothing */
+    assert_non_null(strstr(text, "mac = 52:54:00:12:34:56\n"));
+    assert_non_null(strstr(text, "enabled = false\n"));
+    assert_null(strstr(text, "max_rounds"));
+    config.destination = false;
+    options.max_downtime_ms = 10;
+    options.max_rounds = 5;
+    options.verify = true;
+    cleanup_free char *source = engine_config_format(&config);
+    assert_non_null(strstr(source, "connect = tcp://10.0.0.2:0\n"));
+    assert_non_null(strstr(source, "max_downtime_ms = 10\n"));
+    assert_non_null(strstr(source, "max_rounds = 5\n"));
+    assert_non_null(strstr(source, "enabled = true\n"));
+    assert_null(strstr(source, "[announce]"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_migration_as_it_is_told),
+        cmocka_unit_test(failures_keep_their_code),
+        cmocka_unit_test(nonsense_changes_nothing),
+        cmocka_unit_test(record_files),
+        cmocka_unit_test(the_engines_configuration),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

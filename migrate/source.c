@@ -231,7 +231,8 @@ static void source_done(struct source *s)
 /* It runs there. Without post-copy it is all there, too. */
 static void source_started(struct source *s)
 {
-    s->report.blackout_us = (clock_now_ns() - s->sw.stopped_ns) / 1000;
+    if (s->sw.stopped_ns) /* else only the engine before us knew */
+        s->report.blackout_us = (clock_now_ns() - s->sw.stopped_ns) / 1000;
     source_trace(s, "taken");
     if (!s->pusher) {
         source_done(s);
@@ -287,7 +288,8 @@ static void source_hand_over(void *user)
 static void source_commit(struct source *s)
 {
     struct err err;
-    if (record_write(s->side.options->record_file, s->side.options->migration_id, "handed-over", &err) < 0) {
+    const struct options *o = s->side.options;
+    if ((s->pusher ? record_write_postcopy : record_write)(o->record_file, o->migration_id, "handed-over", &err) < 0) {
         source_fail(s, &err); /* nothing has been sent: it is still ours */
         return;
     }
@@ -564,15 +566,17 @@ static void source_begin_postcopy(struct source *s)
     pusher_arm(s->pusher);
 }
 
-/* An earlier engine of this migration has handed the guest over and died before the destination had all of its pages.
- * It does not run here and QEMU is not asked for anything: only RAM is read. */
+/* An earlier engine of this migration has recorded the hand-over and died before the destination had all pages. Whether
+ * it had sent the hand-over nobody knows, so it is sent again, as that engine would have done. */
 static void source_take_over(struct source *s)
 {
     source_move(s, SOURCE_HANDED_OVER);
     s->pusher = source_new_pusher(s);
     pusher_inherit(s->pusher);
-    source_move(s, SOURCE_POSTCOPY);
-    pusher_push(s->pusher, NULL);
+    loop_timer_free(s->deadline);
+    s->deadline = loop_timer_new(&s->side.loop, source_hand_over, s);
+    s->hand_over_ns = clock_now_ns();
+    source_hand_over(s);
 }
 
 /* The destination says that all pages are there: this ends post-copy. */

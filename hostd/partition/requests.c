@@ -72,6 +72,7 @@ static int engine_launch(struct partition *p, const char *peer_key, const char *
     struct engine_events events = migration_engine_events;
     events.user = p;
     p->migrating_from_ms = clock_now_ms();
+    p->engine_resumes = 0;
     return engine_start(env->loop, &config, &events, err, &p->engine);
 }
 

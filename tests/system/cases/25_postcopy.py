@@ -1,5 +1,7 @@
 """Post-copy: guests that write faster than the link carries move all the same, and a lost connection loses nothing."""
 import glob
+import os
+import signal
 
 from harness import MIGRATION, case
 from lab import netns
@@ -57,6 +59,30 @@ def begun(run):
 def postcopy_cannot_be_cancelled(run):
     watched, job_id = begun(run)
     run.lab.cli("job", "cancel", job_id, check=False)
+    assert run.lab.job_wait(job_id, 90)["state"] == "succeeded"
+    assert settled(run.lab, "writer", 15) == "h2"
+    watched.check()
+
+
+@case(deadline=120, needs=MIGRATION)
+def source_engine_killed_in_postcopy(run):
+    """Its host starts it again: the pages are still there."""
+    watched, job_id = begun(run)
+    engines = run.lab.programs("h1", "drover-migrate")
+    assert len(engines) == 1, engines
+    os.kill(engines[0], signal.SIGKILL)
+    job = run.lab.job_wait(job_id, 90)
+    assert job["state"] == "succeeded" and int(job["migration"]["resumes"]) >= 1, job
+    assert settled(run.lab, "writer", 15) == "h2"
+    watched.check()
+
+
+@case(deadline=120, needs=MIGRATION)
+def both_hostds_killed_in_postcopy(run):
+    watched, job_id = begun(run)
+    for host in ("h1", "h2"):
+        run.lab.hosts[host].daemon.kill()
+        run.lab.hosts[host].daemon.start()
     assert run.lab.job_wait(job_id, 90)["state"] == "succeeded"
     assert settled(run.lab, "writer", 15) == "h2"
     watched.check()

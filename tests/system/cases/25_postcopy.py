@@ -97,7 +97,7 @@ def engine_logs(host):
             continue
 
 
-@case(deadline=150, needs=MIGRATION, own_lab=True)
+@case(deadline=150, needs=MIGRATION)
 def postcopy_waits_for_a_lost_link(run):
     """The source is cut off from everybody, the controllers too."""
     watched, job_id = begun(run)

@@ -1,5 +1,6 @@
 /* drover vm migrate */
 #include <stdio.h>
+#include <string.h>
 
 #include "cli/cmd_vm.h"
 #include "cli/show.h"
@@ -10,6 +11,27 @@ static void summary_print(const Drover__Job *job)
         return;
     putchar('\n');
     show_migration(job->migration);
+}
+
+static Drover__MigrationMode mode_of(const char *word)
+{
+    return strcmp(word, "auto") == 0      ? DROVER__MIGRATION_MODE__MIGRATION_MODE_AUTO
+           : strcmp(word, "hybrid") == 0  ? DROVER__MIGRATION_MODE__MIGRATION_MODE_HYBRID
+           : strcmp(word, "precopy") == 0 ? DROVER__MIGRATION_MODE__MIGRATION_MODE_PRECOPY
+                                          : DROVER__MIGRATION_MODE__MIGRATION_MODE_POSTCOPY;
+}
+
+/* Says the one risk of post-copy before it starts. */
+static void warn_of_postcopy(const Drover__MigrationOptions *o)
+{
+    bool may = o->mode >= DROVER__MIGRATION_MODE__MIGRATION_MODE_AUTO ||
+               o->on_no_convergence == DROVER__MIGRATION_STUCK__MIGRATION_STUCK_POSTCOPY;
+    bool will = o->mode >= DROVER__MIGRATION_MODE__MIGRATION_MODE_HYBRID;
+    if (may)
+        fprintf(stderr,
+            "drover: the guest %s run on the destination before all of its memory is there. Until it is, losing the\n"
+            "        source host loses the guest; a lost connection is waited for. It cannot be cancelled then.\n",
+            will ? "will" : "may");
 }
 
 static int migrate_run(struct cli *cli, const struct args *args, struct err *err)
@@ -26,6 +48,13 @@ static int migrate_run(struct cli *cli, const struct args *args, struct err *err
     options.max_downtime_ms = (uint32_t)args_number(args, "max-downtime", 0);
     options.max_rounds = (uint32_t)args_number(args, "max-rounds", 0);
     options.bandwidth_bytes_per_s = args_number(args, "bandwidth", 0);
+    if (args_on(args, "mode"))
+        options.mode = mode_of(args_text(args, "mode"));
+    if (args_on(args, "on-no-convergence"))
+        options.on_no_convergence = strcmp(args_text(args, "on-no-convergence"), "cancel") == 0
+                                        ? DROVER__MIGRATION_STUCK__MIGRATION_STUCK_CANCEL
+                                        : DROVER__MIGRATION_STUCK__MIGRATION_STUCK_POSTCOPY;
+    warn_of_postcopy(&options);
     return cli_submit(cli, args, DROVER__METHOD__VM_MIGRATE, &request.base, DROVER__JOB_KIND__JOB_VM_MIGRATE,
         request.name, summary_print, err);
 }
@@ -37,6 +66,10 @@ static const struct flag migrate_flags[] = {
     {"bandwidth", 0, FLAG_SIZE, .value = "BYTES/S", .min = 1 << 16, .max = 1ull << 40,
         .help = "send no faster, e.g. 50M"},
     {"max-rounds", 0, FLAG_UINT, .value = "N", .min = 1, .max = 1000, .help = "give up after so many rounds"},
+    {"mode", 0, FLAG_CHOICE, .value = "precopy|auto|hybrid|postcopy",
+        .help = "send memory before the switch (precopy), or also after it"},
+    {"on-no-convergence", 0, FLAG_CHOICE, .value = "cancel|postcopy",
+        .help = "when the guest writes too fast: give up, or send the rest after the switch"},
     {"verify", 0, FLAG_SWITCH, .help = "compare all of memory on both sides at the switch; makes the blackout longer"},
     {"reason", 0, FLAG_TEXT, .value = "TEXT", .help = "why, for the record of the job"},
     {NULL},
@@ -47,11 +80,14 @@ const struct command cmd_vm_migrate = {
     .arguments = "VM",
     .kind = COMMAND_JOB,
     .summary = "move a running VM to another host while it goes on",
-    .text = "Memory is sent in rounds while the guest runs; when what is left fits into the longest allowed blackout, "
-            "the guest\n"
-            "stops on the one host and goes on on the other. If anything fails before that, or the job is cancelled, "
-            "the guest\n"
-            "simply goes on where it is. Connections of the guest survive.",
+    .text =
+        "Memory is sent in rounds while the guest runs; when what is left fits into the longest allowed blackout, "
+        "the guest\n"
+        "stops on the one host and goes on on the other. If anything fails before that, or the job is cancelled, "
+        "the guest\n"
+        "simply goes on where it is. Connections of the guest survive.\n"
+        "A guest that writes faster than the network carries can be moved with --mode auto: what is left then follows\n"
+        "after the switch. Until all of it is there, losing the source host loses the guest.",
     .example = "drover vm migrate web-1 --to h2\n"
                "drover vm migrate web-1 --max-downtime 10 --reason 'h1 gets new memory'",
     .flags = migrate_flags,

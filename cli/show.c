@@ -84,6 +84,14 @@ void show_migration(const Drover__MigrationRecord *r)
     output_field("Blackout", "%s", milliseconds(r->blackout_us, text));
     output_field("Memory", "%s, %s on the wire (%.1fx)", format_bytes(r->raw_bytes, text),
         format_bytes(r->wire_bytes, more), r->wire_bytes ? (double)r->raw_bytes / (double)r->wire_bytes : 0.0);
+    if (r->postcopy_us) {
+        output_field("After the switch", "%" PRIu64 " pages in %s; the guest waited for %" PRIu64 " of them",
+            r->stale_pages, milliseconds(r->postcopy_us, text), r->demanded_pages);
+        output_field("Wait for a page", "%s typical, %s at most", milliseconds(r->page_wait_p50_us, text),
+            milliseconds(r->page_wait_max_us, more));
+    }
+    if (r->resumes)
+        output_field("Connection lost", "%u times, and taken up again", r->resumes);
     output_field("Device state", "%s", format_bytes(r->state_bytes, text));
     if (r->source_hash[0])
         output_field("Verified", "%s: source %s, destination %s",

@@ -1,6 +1,7 @@
 #include "hostd/engine.h"
 
 #include <inttypes.h>
+#include <jansson.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #include "hostd/partition/paths.h"
 
 #define CONNECT_RETRY_MS 20 /* until the engine has made its socket, moments after it starts */
+#define CONFIG_BYTES_MAX (64u << 10)
 #define RECORD_BYTES_MAX 4096
 
 struct engine {
@@ -38,6 +40,32 @@ static uint32_t downtime_of(const struct engine_config *c)
     return c->spec->max_downtime_ms ? c->spec->max_downtime_ms : ENGINE_DOWNTIME_MS;
 }
 
+static const char *mode_of(const Drover__MigrationOptions *o)
+{
+    switch (o->mode) {
+    case DROVER__MIGRATION_MODE__MIGRATION_MODE_AUTO:
+        return "auto";
+    case DROVER__MIGRATION_MODE__MIGRATION_MODE_HYBRID:
+        return "hybrid";
+    case DROVER__MIGRATION_MODE__MIGRATION_MODE_POSTCOPY:
+        return "postcopy";
+    default: /* checked when it was asked for */
+        return "precopy";
+    }
+}
+
+static const char *stuck_of(const Drover__MigrationOptions *o)
+{
+    switch (o->on_no_convergence) {
+    case DROVER__MIGRATION_STUCK__MIGRATION_STUCK_CANCEL:
+        return "cancel";
+    case DROVER__MIGRATION_STUCK__MIGRATION_STUCK_POSTCOPY:
+        return "postcopy";
+    default:
+        return o->mode == DROVER__MIGRATION_MODE__MIGRATION_MODE_AUTO ? "postcopy" : "cancel";
+    }
+}
+
 char *engine_config_format(const struct engine_config *c)
 {
     static const Drover__MigrationOptions none = DROVER__MIGRATION_OPTIONS__INIT;
@@ -55,6 +83,7 @@ char *engine_config_format(const struct engine_config *c)
         o->bandwidth_bytes_per_s);
     if (o->max_rounds)
         buf_printf(&text, "max_rounds = %" PRIu32 "\n", o->max_rounds);
+    buf_printf(&text, "[policy]\nmode = %s\non_no_convergence = %s\n", mode_of(o), stuck_of(o));
     buf_printf(&text, "[verify]\nenabled = %s\n", o->verify ? "true" : "false");
     if (c->destination && c->spec->n_nics > 0) {
         buf_printf(&text, "[announce]\ninterface = %s\n", c->announce_interface);
@@ -138,15 +167,11 @@ static struct engine *engine_make(uv_loop_t *loop, const char *directory, const 
     return engine;
 }
 
-int engine_start(uv_loop_t *loop, const struct engine_config *config, const struct engine_events *events,
+static int engine_spawn(uv_loop_t *loop, const struct engine_config *config, const struct engine_events *events,
     struct err *err, struct engine **out)
 {
     char config_path[PATH_MAX], log_path[PATH_MAX];
-    engine_remove_files(config->directory);
-    cleanup_free char *text = engine_config_format(config);
     paths_file(config->directory, PATH_ENGINE_CONFIG, config_path);
-    if (file_write(config_path, text, strlen(text), 0600, err) < 0)
-        return -1;
     struct engine *engine = engine_make(loop, config->directory, events);
     char *argv[] = {(char *)(uintptr_t)config->program,
         config->destination ? (char[]){"destination"} : (char[]){"source"}, (char[]){"--config"}, config_path, NULL};
@@ -164,6 +189,49 @@ int engine_start(uv_loop_t *loop, const struct engine_config *config, const stru
     loop_timer_start(engine->retry, CONNECT_RETRY_MS, 0);
     *out = engine;
     return 0;
+}
+
+int engine_start(uv_loop_t *loop, const struct engine_config *config, const struct engine_events *events,
+    struct err *err, struct engine **out)
+{
+    char config_path[PATH_MAX];
+    engine_remove_files(config->directory);
+    cleanup_free char *text = engine_config_format(config);
+    paths_file(config->directory, PATH_ENGINE_CONFIG, config_path);
+    if (file_write(config_path, text, strlen(text), 0600, err) < 0)
+        return -1;
+    return engine_spawn(loop, config, events, err, out);
+}
+
+/* Does the record say that pages follow the hand-over? */
+static bool engine_postcopy(const char *directory)
+{
+    char path[PATH_MAX];
+    json_t *record = json_load_file(paths_file(directory, PATH_ENGINE_RECORD, path), JSON_REJECT_DUPLICATES, NULL);
+    bool postcopy = json_is_true(json_object_get(record, "postcopy"));
+    json_decref(record);
+    return postcopy;
+}
+
+int engine_resume(uv_loop_t *loop, const struct engine_config *config, const struct engine_events *events,
+    struct err *err, struct engine **out)
+{
+    static const char resume[] = "[policy]\nresume = true\n";
+    char path[PATH_MAX];
+    cleanup_buf struct buf text = {0};
+    if (config->destination || engine_record(config->directory, config->migration_id) != RECORD_HANDED_OVER ||
+        !engine_postcopy(config->directory))
+        return err_set(err, ERR_STATE, "no pages of the guest are to be sent");
+    paths_file(config->directory, PATH_ENGINE_CONFIG, path);
+    if (file_read(path, CONFIG_BYTES_MAX, err, &text) < 0)
+        return -1;
+    if (!strstr(buf_str(&text), resume)) {
+        buf_append(&text, resume, strlen(resume));
+        if (file_write(path, text.data, text.len, 0600, err) < 0)
+            return -1;
+    }
+    unlink(paths_file(config->directory, PATH_ENGINE_CONTROL, path));
+    return engine_spawn(loop, config, events, err, out);
 }
 
 int engine_adopt(uv_loop_t *loop, const char *directory, struct process_id id, const struct engine_events *events,

@@ -84,6 +84,13 @@ static enum report_change apply_done(struct report *r, const json_t *event)
     record->raw_bytes = number_of(from, "raw_bytes");
     record->wire_bytes = number_of(from, "wire_bytes");
     record->state_bytes = number_of(from, "state_bytes");
+    const json_t *postcopy = json_object_get(from, "postcopy");
+    record->postcopy_us = number_of(postcopy, "duration_us");
+    record->stale_pages = number_of(postcopy, "stale_pages");
+    record->demanded_pages = number_of(postcopy, "demanded_pages");
+    record->page_wait_p50_us = number_of(postcopy, "wait_p50_us");
+    record->page_wait_max_us = number_of(postcopy, "wait_max_us");
+    record->resumes = (uint32_t)number_of(postcopy, "resumes");
     set_text(&record->mode, text_of(from, "mode"));
     set_text(&record->tracker, text_of(from, "tracker"));
     set_text(&record->source_hash, text_of(from, "source_hash"));

@@ -8,6 +8,7 @@
 #include "base/ensure.h"
 #include "base/loop.h"
 #include "migrate/announce.h"
+#include "migrate/puller.h"
 #include "migrate/receiver.h"
 #include "migrate/record.h"
 #include "migrate/seal.h"
@@ -15,8 +16,9 @@
 #include "migrate/statepipe.h"
 #include "proto/engine.pb-c.h"
 
-#define LISTEN_MS   60000u /* nobody connects: give up */
-#define LINGER_MS   5000u  /* after the start: the source may ask again if our answer was lost */
+#define LISTEN_MS   60000u  /* nobody connects: give up */
+#define LINGER_MS   5000u   /* after the start: the source may ask again if our answer was lost */
+#define TOLD_MS     600000u /* after post-copy the source must learn that it may go */
 #define STRIPES_MAX 16u
 /* Switches learn from one frame; the others are for a lost one. */
 static const uint32_t announce_at_ms[] = {0, 50, 200};
@@ -27,6 +29,7 @@ enum destination_phase {
     DESTINATION_RECEIVING,
     DESTINATION_READY,
     DESTINATION_OWNER,
+    DESTINATION_POSTCOPY,
     DESTINATION_DONE,
     DESTINATION_FAILED,
     DESTINATION_PHASES
@@ -40,7 +43,8 @@ static const struct {
     [DESTINATION_LISTENING] = {"listening", TO(DESTINATION_RECEIVING) | TO(DESTINATION_FAILED)},
     [DESTINATION_RECEIVING] = {"receiving", TO(DESTINATION_READY) | TO(DESTINATION_FAILED)},
     [DESTINATION_READY] = {"loading", TO(DESTINATION_OWNER) | TO(DESTINATION_FAILED)},
-    [DESTINATION_OWNER] = {"started", TO(DESTINATION_DONE) | TO(DESTINATION_FAILED)},
+    [DESTINATION_OWNER] = {"started", TO(DESTINATION_POSTCOPY) | TO(DESTINATION_DONE) | TO(DESTINATION_FAILED)},
+    [DESTINATION_POSTCOPY] = {"postcopy", TO(DESTINATION_DONE) | TO(DESTINATION_FAILED)},
     [DESTINATION_DONE] = {"done", 0},
     [DESTINATION_FAILED] = {"failed", 0},
 };
@@ -52,14 +56,16 @@ struct destination {
     struct wire_peer *source; /* while it is connected */
     struct loop_timer *deadline, *announcer;
     struct receiver *receiver;
+    struct puller *puller; /* NULL: all pages come before the hand-over */
     struct statepipe *pipe;
     char pipe_path[108];
+    bool naming;                                     /* stale pages are being named */
     bool prepared;                                   /* QEMU listens for device state */
     struct wire_request *hello, *verify, *hand_over; /* to be answered */
     uint64_t state_bytes;
     uint64_t hand_over_ns, started_us;
     size_t announcements;
-    bool farewell; /* the source has our answer */
+    bool farewell; /* the source has our answer, and after post-copy knows that all is here */
     bool finished;
 };
 
@@ -77,15 +83,15 @@ static void destination_finish(void *user)
     uv_stop(&d->side.loop);
 }
 
-/* It has not run here and never will: that is recorded before anyone is told. After OWNER it is ours, whatever goes
+/* It has not run here and never will: that is recorded before anyone is told. From OWNER on it is ours, whatever goes
  * wrong. */
 static void destination_fail(struct destination *d, const struct err *err)
 {
     struct err why;
     if (d->phase == DESTINATION_DONE || d->phase == DESTINATION_FAILED)
         return;
-    if (d->phase != DESTINATION_OWNER &&
-        record_write(d->side.options->record_file, d->side.options->migration_id, "failed", &why) < 0)
+    bool ours = d->phase == DESTINATION_OWNER || d->phase == DESTINATION_POSTCOPY;
+    if (!ours && record_write(d->side.options->record_file, d->side.options->migration_id, "failed", &why) < 0)
         log_event(LOG_ERROR, "record.unwritten", "message=%s", LOG_QUOTE(why.message));
     char code[32], message[ERR_MESSAGE_MAX];
     snprintf(code, sizeof code, "%s", err_name(err->code));
@@ -93,18 +99,20 @@ static void destination_fail(struct destination *d, const struct err *err)
     Drover__ErrorInfo info = DROVER__ERROR_INFO__INIT;
     info.code = code;
     info.message = message;
-    if (d->source && d->phase != DESTINATION_OWNER) {
+    if (d->source) {
         Drover__EngineAbort abort = DROVER__ENGINE_ABORT__INIT;
         abort.error = &info;
         if (wire_note(d->source, DROVER__ENGINE_METHOD__ENGINE_ABORT, &abort.base, &why) < 0)
             log_event(LOG_INFO, "abort.unsent", "message=%s", LOG_QUOTE(why.message));
     }
-    if (d->hand_over && d->phase != DESTINATION_OWNER) {
+    if (d->hand_over && !ours) {
         Drover__EngineHandOverReply reply = DROVER__ENGINE_HAND_OVER_REPLY__INIT;
         reply.refused = &info;
         wire_reply(d->hand_over, &reply.base);
         d->hand_over = NULL;
     }
+    if (d->puller && !ours)
+        puller_abandon(d->puller);
     destination_move(d, DESTINATION_FAILED);
     side_failed(&d->side, err);
     destination_finish(d);
@@ -117,6 +125,8 @@ static void destination_on_cancel(void *user)
     err_set(&err, ERR_CANCELLED, "cancelled on request");
     if (d->phase < DESTINATION_OWNER)
         destination_fail(d, &err);
+    else if (d->phase < DESTINATION_DONE)
+        side_refused(&d->side, "the guest runs here already, so it cannot be cancelled any more");
 }
 
 static void destination_late(void *user)
@@ -133,6 +143,8 @@ static void destination_on_broken(void *user, const struct err *err)
     struct destination *d = user;
     if (d->phase < DESTINATION_OWNER)
         destination_fail(d, err);
+    else if (d->puller && d->phase < DESTINATION_DONE) /* the source notices, and asks for new stripes */
+        log_event(LOG_WARN, "receive.failed", "message=%s", LOG_QUOTE(err->message));
 }
 
 /* ---- hand-over ---- */
@@ -172,9 +184,26 @@ static void destination_answer(struct destination *d)
     d->hand_over = NULL;
 }
 
+/* All of the guest is here. */
+static void destination_done(struct destination *d)
+{
+    destination_move(d, DESTINATION_DONE);
+    json_t *postcopy = d->puller ? puller_report(d->puller) : NULL;
+    control_event(d->side.control, "done", json_pack("{s:{s:o*}}", "record", "postcopy", postcopy), true);
+    loop_timer_free(d->deadline);
+    d->deadline = loop_timer_new(&d->side.loop, destination_finish, d);
+    loop_timer_start(d->deadline, d->puller ? TOLD_MS : LINGER_MS, 0);
+    destination_try_finish(d);
+}
+
 static void destination_started(void *user, const struct err *err)
 {
     struct destination *d = user;
+    if (err && err->code == ERR_TIMEOUT && d->puller) {
+        /* QEMU itself waits for a page, perhaps until the connection is back. Asking twice does no harm. */
+        guest_start(d->side.guest, destination_started, d);
+        return;
+    }
     if (err) {
         struct err why = *err;
         err_wrap(&why, "the guest is here but could not be started");
@@ -182,16 +211,24 @@ static void destination_started(void *user, const struct err *err)
         return;
     }
     d->started_us = (clock_now_ns() - d->hand_over_ns) / 1000;
+    if (d->puller)
+        destination_move(d, DESTINATION_POSTCOPY);
     if (d->hand_over)
         destination_answer(d);
-    destination_move(d, DESTINATION_DONE);
-    control_event(d->side.control, "done", json_pack("{s:{}}", "record"), true);
-    loop_timer_free(d->deadline);
-    d->deadline = loop_timer_new(&d->side.loop, destination_finish, d);
-    loop_timer_start(d->deadline, LINGER_MS, 0);
     if (d->side.options->announce_interface[0])
         destination_announce(d);
-    destination_try_finish(d);
+    if (d->puller)
+        puller_started(d->puller);
+    else
+        destination_done(d);
+}
+
+/* The source may come back over another connection. */
+static void destination_adopt(struct destination *d, struct wire_peer *peer)
+{
+    d->source = peer;
+    if (d->puller)
+        puller_set_peer(d->puller, peer);
 }
 
 static void destination_on_hand_over(struct destination *d, struct wire_request *request)
@@ -207,6 +244,7 @@ static void destination_on_hand_over(struct destination *d, struct wire_request 
         break;
     case DESTINATION_OWNER:
         return;
+    case DESTINATION_POSTCOPY:
     case DESTINATION_DONE:
         destination_answer(d);
         return;
@@ -300,6 +338,143 @@ static void destination_on_migration(void *user, const char *status)
         destination_fail(d, &err);
 }
 
+/* ---- stripes ---- */
+
+static int destination_open_receiver(struct destination *d, const uint8_t *key, struct err *err)
+{
+    char host[64];
+    const char *address = wire_server_address(d->server) + strlen("tcp://");
+    snprintf(host, sizeof host, "%.*s", (int)(strrchr(address, ':') - address), address);
+    struct receiver_options options = {
+        .ram = &d->side.ram,
+        .filler = d->puller ? puller_filler(d->puller) : NULL,
+        .key = key,
+        .host = host,
+        .stripes = (uint32_t)d->side.options->stripes,
+        .on_failed = destination_on_broken,
+        .user = d,
+    };
+    return receiver_open(&d->side.loop, &options, err, &d->receiver);
+}
+
+static size_t destination_addresses(const struct destination *d, char *out[static STRIPES_MAX])
+{
+    for (uint32_t i = 0; i < d->side.options->stripes; i++)
+        out[i] = (char *)receiver_address(d->receiver, i);
+    return d->side.options->stripes;
+}
+
+/* ---- post-copy ---- */
+
+static void destination_on_all_here(void *user)
+{
+    destination_done(user);
+}
+
+static void destination_on_told(void *user)
+{
+    struct destination *d = user;
+    d->farewell = true;
+    destination_try_finish(d);
+}
+
+static void destination_on_puller_failed(void *user, const struct err *err)
+{
+    destination_fail(user, err);
+}
+
+static void destination_on_postcopy(struct destination *d, struct wire_request *request)
+{
+    const struct puller_options options = {
+        .side = &d->side,
+        .on_complete = destination_on_all_here,
+        .on_told = destination_on_told,
+        .on_failed = destination_on_puller_failed,
+        .user = d,
+    };
+    struct err err;
+    if (d->phase != DESTINATION_RECEIVING || d->puller || d->state_bytes)
+        err_set(&err, ERR_PROTOCOL, "post-copy is not possible now");
+    else if (puller_open(&options, &err, &d->puller) == 0) {
+        Drover__EnginePostcopyReply reply = DROVER__ENGINE_POSTCOPY_REPLY__INIT;
+        d->naming = true;
+        puller_set_peer(d->puller, d->source);
+        wire_reply(request, &reply.base);
+        return;
+    }
+    wire_reply_error(request, &err);
+}
+
+static void destination_on_stale(struct destination *d, struct wire_request *request, const uint8_t *body, size_t len)
+{
+    struct err err;
+    bool last = false;
+    if (!d->puller || !d->naming) {
+        err_set(&err, ERR_PROTOCOL, "no pages may become stale now");
+        wire_reply_error(request, &err);
+        return;
+    }
+    if (puller_take_stale(d->puller, body, len, &err, &last) < 0) {
+        wire_reply_error(request, &err);
+        return;
+    }
+    Drover__EngineStaleReply reply = DROVER__ENGINE_STALE_REPLY__INIT;
+    wire_reply(request, &reply.base);
+    if (!last)
+        return;
+    receiver_fill(d->receiver, puller_filler(d->puller));
+    d->naming = false;
+}
+
+static void destination_on_resume(
+    struct destination *d, struct wire_request *request, struct wire_peer *peer, const uint8_t *body, size_t len)
+{
+    struct err err;
+    Drover__EngineResume *resume = drover__engine_resume__unpack(NULL, len, body);
+    int rc = -1;
+    if (!resume || resume->bulk_key.len != SEAL_KEY_BYTES)
+        err_set(&err, ERR_PROTOCOL, "resume makes no sense");
+    else if (strcmp(resume->migration_id, d->side.options->migration_id) != 0)
+        err_set(&err, ERR_INVALID, "this engine serves another migration");
+    else if (!d->puller || d->phase < DESTINATION_OWNER || d->phase > DESTINATION_DONE)
+        err_set(&err, ERR_STATE, "there is nothing to resume");
+    else {
+        receiver_close(d->receiver, NULL);
+        d->receiver = NULL;
+        rc = destination_open_receiver(d, resume->bulk_key.data, &err);
+    }
+    drover__engine_resume__free_unpacked(resume, NULL);
+    if (rc < 0) {
+        wire_reply_error(request, &err);
+        return;
+    }
+    char *addresses[STRIPES_MAX];
+    Drover__EngineResumeReply reply = DROVER__ENGINE_RESUME_REPLY__INIT;
+    reply.n_bulk_addresses = destination_addresses(d, addresses);
+    reply.bulk_addresses = addresses;
+    reply.window_bytes = RECEIVER_WINDOW_BYTES;
+    wire_reply(request, &reply.base);
+    destination_adopt(d, peer);
+}
+
+static void destination_on_missing(struct destination *d, struct wire_request *request, const uint8_t *body, size_t len)
+{
+    struct err err;
+    if (d->puller) {
+        puller_answer_missing(d->puller, request, body, len);
+        return;
+    }
+    err_set(&err, ERR_PROTOCOL, "no page is missing here");
+    wire_reply_error(request, &err);
+}
+
+static void destination_on_pages(struct destination *d, const uint8_t *body, size_t len)
+{
+    struct err err;
+    if (d->puller && puller_take_pages(d->puller, body, len, &err) < 0)
+        destination_on_broken(d, &err);
+}
+
 /* ---- hello ---- */
 
 /* Answers the hello once QEMU listens for device state and the stripes are open. */
@@ -315,9 +490,7 @@ static void destination_welcome(struct destination *d)
     }
     char *addresses[STRIPES_MAX];
     Drover__EngineHelloReply reply = DROVER__ENGINE_HELLO_REPLY__INIT;
-    reply.n_bulk_addresses = d->side.options->stripes;
-    for (uint32_t i = 0; i < d->side.options->stripes; i++)
-        addresses[i] = (char *)receiver_address(d->receiver, i);
+    reply.n_bulk_addresses = destination_addresses(d, addresses);
     reply.bulk_addresses = addresses;
     reply.window_bytes = RECEIVER_WINDOW_BYTES;
     wire_reply(d->hello, &reply.base);
@@ -335,18 +508,7 @@ static int destination_accept(struct destination *d, const Drover__EngineHello *
         hello->bulk_key.len != SEAL_KEY_BYTES)
         return err_set(err, ERR_INVALID, "RAM, page size or stripes differ: %llu bytes there, %llu here",
             (unsigned long long)hello->ram_bytes, (unsigned long long)o->ram_bytes);
-    char host[64];
-    const char *address = wire_server_address(d->server) + strlen("tcp://");
-    snprintf(host, sizeof host, "%.*s", (int)(strrchr(address, ':') - address), address);
-    struct receiver_options options = {
-        .ram = &d->side.ram,
-        .key = hello->bulk_key.data,
-        .host = host,
-        .stripes = (uint32_t)o->stripes,
-        .on_failed = destination_on_broken,
-        .user = d,
-    };
-    return receiver_open(&d->side.loop, &options, err, &d->receiver);
+    return destination_open_receiver(d, hello->bulk_key.data, err);
 }
 
 static void destination_on_hello(
@@ -387,6 +549,8 @@ static void destination_on_note(struct destination *d, uint32_t method, const ui
         destination_on_state(d, body, len);
     } else if (method == DROVER__ENGINE_METHOD__ENGINE_STATE_END) {
         destination_on_state_end(d, body, len);
+    } else if (method == DROVER__ENGINE_METHOD__ENGINE_PAGES) {
+        destination_on_pages(d, body, len);
     } else if (method == DROVER__ENGINE_METHOD__ENGINE_FAREWELL) {
         d->farewell = true;
         destination_try_finish(d);
@@ -418,7 +582,20 @@ static void destination_on_message(
         destination_on_verify(d, request);
         break;
     case DROVER__ENGINE_METHOD__ENGINE_HAND_OVER:
+        destination_adopt(d, peer);
         destination_on_hand_over(d, request);
+        break;
+    case DROVER__ENGINE_METHOD__ENGINE_POSTCOPY:
+        destination_on_postcopy(d, request);
+        break;
+    case DROVER__ENGINE_METHOD__ENGINE_STALE:
+        destination_on_stale(d, request, body, len);
+        break;
+    case DROVER__ENGINE_METHOD__ENGINE_RESUME:
+        destination_on_resume(d, request, peer, body, len);
+        break;
+    case DROVER__ENGINE_METHOD__ENGINE_MISSING:
+        destination_on_missing(d, request, body, len);
         break;
     default:
         err_set(&err, ERR_PROTOCOL, "unknown request %u", method);
@@ -432,7 +609,7 @@ static void destination_on_peer(void *user, struct wire_peer *peer, bool up)
     struct err err;
     if (up || peer != d->source)
         return;
-    d->source = NULL;
+    destination_adopt(d, NULL);
     err_set(&err, ERR_UNAVAILABLE, "connection to the source lost");
     /* Once ready, the hand-over may be on its way to us again over a new connection; the controllers can still fence
      * us. */
@@ -467,6 +644,7 @@ static void destination_close(struct destination *d)
     receiver_close(d->receiver, NULL);
     statepipe_close(d->pipe);
     wire_server_close(d->server);
+    puller_close(d->puller);
     side_close(&d->side);
 }
 

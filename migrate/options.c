@@ -1,5 +1,7 @@
 #include "migrate/options.h"
 
+#include <string.h>
+
 #define KEY(name, type, field, fallback, min, max, help)                                                               \
     {                                                                                                                  \
         name, type, offsetof(struct options, field), fallback, min, max, help                                          \
@@ -23,6 +25,11 @@ const struct config_key options_keys[] = {
         "longest blackout the switch may predict"),
     KEY("limits.bandwidth", CONFIG_UINT, bandwidth, "0", 0, 0, "bytes per second; 0: not limited"),
     KEY("limits.max_rounds", CONFIG_UINT, max_rounds, "60", 1, 1000, "rounds of pre-copy before it gives up"),
+    KEY("policy.mode", CONFIG_STRING, mode, "precopy", 0, 0, "source: precopy, auto, hybrid or postcopy"),
+    KEY("policy.on_no_convergence", CONFIG_STRING, on_no_convergence, "", 0, 0,
+        "source: postcopy or cancel; empty: postcopy with mode auto, else cancel"),
+    KEY("policy.resume", CONFIG_BOOL, resume, "false", 0, 0,
+        "source: an engine of this migration died in post-copy (record: handed-over); go on where it was"),
     KEY("verify.enabled", CONFIG_BOOL, verify, "false", 0, 0, "hash all of RAM on both sides at the switch"),
     KEY("announce.interface", CONFIG_STRING, announce_interface, "", 0, 0,
         "destination: where to announce the guest; empty: nowhere"),
@@ -30,3 +37,27 @@ const struct config_key options_keys[] = {
     KEY("log.level", CONFIG_STRING, log_level, "info", 0, 0, "error, warn, info or debug"),
     {0},
 };
+
+int options_policy(const struct options *options, struct err *err, struct options_policy *out)
+{
+    static const char *const modes[] = {
+        [MODE_PRECOPY] = "precopy", [MODE_AUTO] = "auto", [MODE_HYBRID] = "hybrid", [MODE_POSTCOPY] = "postcopy"};
+    struct options_policy policy;
+    size_t mode = 0;
+    while (mode < sizeof modes / sizeof *modes && strcmp(options->mode, modes[mode]) != 0)
+        mode++;
+    if (mode == sizeof modes / sizeof *modes)
+        return err_set(err, ERR_INVALID, "policy.mode is precopy, auto, hybrid or postcopy, not %s", options->mode);
+    policy.mode = (enum options_mode)mode;
+    if (strcmp(options->on_no_convergence, "postcopy") == 0)
+        policy.postcopy_when_stuck = true;
+    else if (strcmp(options->on_no_convergence, "cancel") == 0)
+        policy.postcopy_when_stuck = false;
+    else if (options->on_no_convergence[0] == '\0')
+        policy.postcopy_when_stuck = policy.mode == MODE_AUTO;
+    else
+        return err_set(
+            err, ERR_INVALID, "policy.on_no_convergence is postcopy or cancel, not %s", options->on_no_convergence);
+    *out = policy;
+    return 0;
+}

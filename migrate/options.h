@@ -15,11 +15,29 @@ struct options {
     char *listen, *connect;
     uint64_t stripes;
     uint64_t max_downtime_ms, bandwidth, max_rounds;
+    char *mode, *on_no_convergence;
+    bool resume;
     bool verify;
     char *announce_interface, *announce_macs;
     char *log_level;
 };
 
 extern const struct config_key options_keys[];
+
+/* How the guest's pages travel (policy.mode). */
+enum options_mode {
+    MODE_PRECOPY,  /* all before the switch */
+    MODE_AUTO,     /* as that, but what the guest writes faster than the link carries follows after the switch */
+    MODE_HYBRID,   /* most before the switch, what was written meanwhile after it */
+    MODE_POSTCOPY, /* all after the switch */
+};
+
+struct options_policy {
+    enum options_mode mode;
+    bool postcopy_when_stuck; /* when pre-copy makes no progress; else the migration is given up */
+};
+
+/* Understands policy.mode and policy.on_no_convergence. */
+MUST_CHECK int options_policy(const struct options *options, struct err *err, struct options_policy *out);
 
 #endif

@@ -13,6 +13,9 @@
 #define WORTH_DENOMINATOR 4u
 /* Rounds without a better remainder after which no better one is expected. */
 #define ROUNDS_WITHOUT_PROGRESS 12u
+#define ROUNDS_BEFORE_POSTCOPY  3u /* the same where post-copy may follow */
+/* Rounds before post-copy: the first carries all, a second what was written meanwhile, if that was little. */
+#define HYBRID_ROUNDS 2u
 
 void policy_round(struct policy *p, uint64_t pages, uint64_t duration_us, uint64_t dirty_pages)
 {
@@ -27,6 +30,7 @@ void policy_round(struct policy *p, uint64_t pages, uint64_t duration_us, uint64
     p->dirty_pages_per_us = (double)dirty_pages / (double)duration_us;
     p->rounds++;
     p->round_us = duration_us;
+    p->round_pages = pages;
     p->remaining_pages = dirty_pages;
     if (p->rounds == 1 || dirty_pages * WORTH_DENOMINATOR < p->best_pages * WORTH_NUMERATOR) {
         p->best_pages = dirty_pages;
@@ -54,7 +58,13 @@ enum policy_decision policy_decide(const struct policy *p, const struct policy_l
     bool fits = policy_predict_us(p) <= limits->max_downtime_us;
     if (fits && (policy_remainder_us(p) <= REMAINDER_NEGLIGIBLE_US || p->rounds_since_best > 0))
         return POLICY_SWITCH;
-    if (p->rounds >= limits->max_rounds || p->rounds_since_best >= ROUNDS_WITHOUT_PROGRESS)
+    uint32_t patience = limits->postcopy_next ? ROUNDS_BEFORE_POSTCOPY : ROUNDS_WITHOUT_PROGRESS;
+    if (p->rounds >= limits->max_rounds || p->rounds_since_best >= patience)
         return fits ? POLICY_SWITCH : POLICY_GIVE_UP;
     return POLICY_ROUND;
+}
+
+bool policy_hybrid_round(const struct policy *p)
+{
+    return p->rounds < HYBRID_ROUNDS && p->remaining_pages * WORTH_DENOMINATOR < p->round_pages;
 }

@@ -14,6 +14,7 @@ enum policy_decision { POLICY_ROUND, POLICY_SWITCH, POLICY_GIVE_UP };
 struct policy_limits {
     uint64_t max_downtime_us;
     uint32_t max_rounds;
+    bool postcopy_next; /* giving up costs little: what is left follows after the switch */
 };
 
 /* What the rounds have shown so far. Zero-initialize. */
@@ -24,7 +25,7 @@ struct policy {
     uint32_t rounds_since_best;
     double bytes_per_us; /* bandwidth, raw bytes of guest RAM the destination applied */
     double dirty_pages_per_us;
-    uint64_t round_us; /* length of the last round */
+    uint64_t round_us, round_pages; /* length of the last round; what it sent */
 };
 
 /* One round is over: `raw_bytes` were applied in `duration_us`, and `dirty_pages` were written meanwhile. */
@@ -32,5 +33,7 @@ void policy_round(struct policy *policy, uint64_t pages, uint64_t duration_us, u
 /* Predicted time the guest would stand still if it was switched now. */
 uint64_t policy_predict_us(const struct policy *policy);
 enum policy_decision policy_decide(const struct policy *policy, const struct policy_limits *limits);
+/* Before a switch to post-copy, is another round worth it? Once, if it makes what has to follow much shorter. */
+bool policy_hybrid_round(const struct policy *policy);
 
 #endif

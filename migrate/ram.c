@@ -102,6 +102,12 @@ int ram_punch(const struct ram *ram, size_t page, size_t count, struct err *err)
     return 0;
 }
 
+bool ram_is_hole(const struct ram *ram, size_t page, size_t count)
+{
+    off_t data = lseek(ram->fd, (off_t)(page * PAGE_BYTES), SEEK_DATA);
+    return data < 0 ? errno == ENXIO : (uint64_t)data >= (uint64_t)(page + count) * PAGE_BYTES;
+}
+
 bool page_is_zero(const void *page)
 {
     /* The first 16 bytes are zero and every byte equals the one 16 before it. Most pages fail at the first test. */

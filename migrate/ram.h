@@ -28,6 +28,8 @@ MUST_CHECK int ram_read(const struct ram *ram, size_t page, size_t count, struct
 MUST_CHECK int ram_write(const struct ram *ram, size_t page, size_t count, const void *data, struct err *err);
 /* Makes pages zero by freeing them. */
 MUST_CHECK int ram_punch(const struct ram *ram, size_t page, size_t count, struct err *err);
+/* True if none of the pages is allocated. */
+bool ram_is_hole(const struct ram *ram, size_t page, size_t count);
 /* Hash over (number, content) of all pages that are not zero, as text: the same for equal memory, however it is
  * allocated. */
 MUST_CHECK int ram_hash(const struct ram *ram, struct err *err, char out[static RAM_HASH_TEXT]);

@@ -33,6 +33,7 @@ struct receiver {
     void *zmq;
     uv_async_t wake;
     atomic_bool stop;
+    _Atomic(struct filler *) filler; /* post-copy */
     pthread_mutex_t lock;
     struct err failure; /* under the lock */
     bool reported;
@@ -83,14 +84,18 @@ static int applier_apply(struct applier *a, struct err *err)
         while (i + run < b->count && b->page[i + run] == b->page[i] + run)
             run++;
         uint32_t first = b->page[i] & ~BATCH_ZERO;
-        if (b->page[i] & BATCH_ZERO) {
+        struct filler *filler = atomic_load(&a->receiver->filler);
+        bool zero = b->page[i] & BATCH_ZERO;
+        if (filler) {
+            if (filler_fill(filler, first, run, zero ? NULL : data, err) < 0)
+                return -1;
+        } else if (zero) {
             if (applier_zero(a, first, run, err) < 0)
                 return -1;
-            continue;
-        }
-        if (applier_full(a, first, run, data, err) < 0)
+        } else if (applier_full(a, first, run, data, err) < 0) {
             return -1;
-        data += (size_t)run * PAGE_BYTES;
+        }
+        data += zero ? 0 : (size_t)run * PAGE_BYTES;
     }
     return 0;
 }
@@ -200,7 +205,8 @@ int receiver_open(uv_loop_t *loop, const struct receiver_options *options, struc
     pthread_mutex_init(&r->lock, NULL);
     ENSURE(uv_async_init(loop, &r->wake, receiver_woken) == 0);
     r->wake.data = r;
-    if (ram_punch(options->ram, 0, options->ram->pages, err) < 0)
+    atomic_store(&r->filler, options->filler);
+    if (!options->filler && ram_punch(options->ram, 0, options->ram->pages, err) < 0)
         goto fail;
     for (uint32_t i = 0; i < options->stripes; i++)
         if (applier_start(&r->appliers[i], r, i, err) < 0)
@@ -215,6 +221,11 @@ fail:
 const char *receiver_address(const struct receiver *receiver, uint32_t index)
 {
     return receiver->appliers[index].address;
+}
+
+void receiver_fill(struct receiver *r, struct filler *filler)
+{
+    atomic_store(&r->filler, filler);
 }
 
 static void receiver_closed(uv_handle_t *handle)

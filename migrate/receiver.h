@@ -10,6 +10,7 @@
 #include <uv.h>
 
 #include "base/err.h"
+#include "migrate/filler.h"
 #include "migrate/ram.h"
 
 #define RECEIVER_WINDOW_BYTES (4u << 20) /* per stripe */
@@ -18,7 +19,8 @@
 struct receiver;
 
 struct receiver_options {
-    const struct ram *ram; /* lent; what it holds is forgotten first */
+    const struct ram *ram; /* lent; what it holds is forgotten first, unless `filler` is set */
+    struct filler *filler; /* lent; NULL: receiver_fill() comes later, or never */
     const uint8_t *key;    /* SEAL_KEY_BYTES, copied */
     const char *host;      /* IP to bind to */
     uint32_t stripes;
@@ -35,6 +37,8 @@ MUST_CHECK int receiver_open(
     uv_loop_t *loop, const struct receiver_options *options, struct err *err, struct receiver **out);
 /* Where stripe `index` listens. Lent. */
 const char *receiver_address(const struct receiver *receiver, uint32_t index);
+/* From here on pages are put in place by `filler` (lent), because the guest may run any moment. */
+void receiver_fill(struct receiver *receiver, struct filler *filler);
 /* Stops the workers, fills `stats` (may be NULL) and frees. NULL is fine. */
 void receiver_close(struct receiver *receiver, struct receiver_stats *stats);
 

@@ -7,11 +7,31 @@
 #include "base/ensure.h"
 #include "base/file.h"
 
-int record_write(const char *path, const char *migration_id, const char *phase, struct err *err)
+static int record_put(const char *path, json_t *record, struct err *err)
 {
-    json_t *record = json_pack("{s:s, s:s}", "migration", migration_id, "phase", phase);
     cleanup_free char *text = json_dumps(record, JSON_COMPACT);
     json_decref(record);
     ENSURE(text != NULL);
     return file_write(path, text, strlen(text), 0600, err);
+}
+
+int record_write(const char *path, const char *migration_id, const char *phase, struct err *err)
+{
+    return record_put(path, json_pack("{s:s, s:s}", "migration", migration_id, "phase", phase), err);
+}
+
+int record_write_postcopy(const char *path, const char *migration_id, const char *phase, struct err *err)
+{
+    return record_put(
+        path, json_pack("{s:s, s:s, s:b}", "migration", migration_id, "phase", phase, "postcopy", 1), err);
+}
+
+bool record_says(const char *path, const char *migration_id, const char *phase)
+{
+    json_t *record = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
+    const char *id = json_string_value(json_object_get(record, "migration"));
+    const char *found = json_string_value(json_object_get(record, "phase"));
+    bool says = id && found && strcmp(id, migration_id) == 0 && strcmp(found, phase) == 0;
+    json_decref(record);
+    return says;
 }

@@ -7,4 +7,9 @@
 /* Replaces the record; on return it is there for every later reader. */
 MUST_CHECK int record_write(const char *path, const char *migration_id, const char *phase, struct err *err);
 
+/* The same for a hand-over after which pages follow: an engine that dies then can be replaced (policy.resume). */
+MUST_CHECK int record_write_postcopy(const char *path, const char *migration_id, const char *phase, struct err *err);
+/* True if the record says `phase` of this very migration. */
+bool record_says(const char *path, const char *migration_id, const char *phase);
+
 #endif

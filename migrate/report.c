@@ -21,13 +21,23 @@ json_t *report_round(struct report *report, const struct sender_stats *stats, co
     return event;
 }
 
+static json_t *report_postcopy_json(const struct report_postcopy *p)
+{
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "duration_us", (json_int_t)p->duration_us,
+        "stale_pages", (json_int_t)p->stale_pages, "demanded_pages", (json_int_t)p->demanded_pages, "zero_faults",
+        (json_int_t)p->zero_faults, "late_copies", (json_int_t)p->late_copies, "wire_bytes", (json_int_t)p->wire_bytes,
+        "wait_p50_us", (json_int_t)p->wait_p50_us, "wait_p99_us", (json_int_t)p->wait_p99_us, "wait_max_us",
+        (json_int_t)p->wait_max_us, "resumes", (json_int_t)p->resumes);
+}
+
 json_t *report_json(const struct report *report)
 {
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:O, s:s, s:s}", "mode", report->mode, "tracker",
+    json_t *postcopy = report->postcopied ? report_postcopy_json(&report->postcopy) : NULL;
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:s, s:s, s:o*}", "mode", report->mode, "tracker",
         report->tracker, "total_us", (json_int_t)report->total_us, "blackout_us", (json_int_t)report->blackout_us,
         "raw_bytes", (json_int_t)report->raw_bytes, "wire_bytes", (json_int_t)report->wire_bytes, "state_bytes",
-        (json_int_t)report->state_bytes, "rounds", report->round_list, "source_hash", report->source_hash,
-        "destination_hash", report->destination_hash);
+        (json_int_t)report->state_bytes, "rounds", report->round_list ? json_incref(report->round_list) : json_array(),
+        "source_hash", report->source_hash, "destination_hash", report->destination_hash, "postcopy", postcopy);
 }
 
 void report_free(struct report *report)

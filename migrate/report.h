@@ -11,12 +11,21 @@
 
 #define REPORT_ROUNDS_MAX 1024u
 
+/* Of post-copy, as the destination tells it; wire bytes and resumes are the source's. */
+struct report_postcopy {
+    uint64_t duration_us, stale_pages, demanded_pages, zero_faults, late_copies, wire_bytes;
+    uint64_t wait_p50_us, wait_p99_us, wait_max_us; /* from a fault to its page */
+    uint32_t resumes;                               /* after a lost connection */
+};
+
 /* Zero-initialize; report_free() it. */
 struct report {
     const char *mode, *tracker; /* lent */
     uint64_t total_us, blackout_us, raw_bytes, wire_bytes, state_bytes;
     uint32_t rounds;
     json_t *round_list; /* owned */
+    bool postcopied;    /* `postcopy` holds something */
+    struct report_postcopy postcopy;
     char source_hash[RAM_HASH_TEXT], destination_hash[RAM_HASH_TEXT];
 };
 

@@ -44,6 +44,8 @@ struct sender {
     uint32_t busy; /* workers still in it, under the lock */
     struct err failure;
     const struct bitmap *pages;
+    _Atomic uint64_t *taken; /* NULL: a pass of pre-copy */
+    uint64_t window_bytes;
     uint64_t started_ns;
 
     atomic_size_t cursor; /* next word to claim */
@@ -63,6 +65,14 @@ static void worker_fail(struct worker *w, const struct err *err)
     uv_async_send(&s->wake);
 }
 
+/* The pages of a word that this pass has to send. In a push they are claimed here, once and for all. */
+static uint64_t worker_word(const struct worker *w, size_t word)
+{
+    uint64_t pages = w->sender->pages->words[word];
+    _Atomic uint64_t *taken = w->sender->taken;
+    return pages && taken ? pages & ~atomic_fetch_or(&taken[word], pages) : pages;
+}
+
 /* Takes the next page of the pass; false when there is none left. */
 static bool worker_next_page(struct worker *w, size_t *page)
 {
@@ -70,7 +80,7 @@ static bool worker_next_page(struct worker *w, size_t *page)
     size_t words = bitmap_words(pages);
     while (w->rest == 0) {
         if (w->word + 1 < w->word_end) {
-            w->rest = pages->words[++w->word];
+            w->rest = worker_word(w, ++w->word);
             continue;
         }
         size_t claim = atomic_fetch_add(&w->sender->cursor, CLAIM_WORDS);
@@ -78,7 +88,7 @@ static bool worker_next_page(struct worker *w, size_t *page)
             return false;
         w->word = claim;
         w->word_end = claim + CLAIM_WORDS < words ? claim + CLAIM_WORDS : words;
-        w->rest = pages->words[w->word];
+        w->rest = worker_word(w, w->word);
     }
     *page = w->word * 64 + (size_t)__builtin_ctzll(w->rest);
     w->rest &= w->rest - 1;
@@ -213,7 +223,7 @@ static int worker_send(struct worker *w, struct err *err)
 
 static int worker_pass(struct worker *w, struct err *err)
 {
-    uint64_t window = w->sender->options.window_bytes;
+    uint64_t window = w->sender->window_bytes;
     while (worker_fill(w)) {
         if (worker_read(w, err) < 0 || worker_wait_acks(w, window, err) < 0 || worker_send(w, err) < 0)
             return -1;
@@ -250,6 +260,20 @@ static void *worker_main(void *arg)
     }
 }
 
+/* Of all workers, none of which is at work. */
+static struct sender_stats sender_sum(const struct sender *s)
+{
+    struct sender_stats sum = {.duration_ns = clock_now_ns() - s->started_ns};
+    for (uint32_t i = 0; i < s->options.stripes; i++) {
+        const struct sender_stats *part = &s->workers[i].stats;
+        sum.pages += part->pages;
+        sum.zero_pages += part->zero_pages;
+        sum.raw_bytes += part->raw_bytes;
+        sum.wire_bytes += part->wire_bytes;
+    }
+    return sum;
+}
+
 /* On the loop: a pass is over, or a worker has failed. */
 static void sender_woken(uv_async_t *async)
 {
@@ -267,29 +291,34 @@ static void sender_woken(uv_async_t *async)
     }
     if (!over)
         return;
-    struct sender_stats stats = {.duration_ns = clock_now_ns() - s->started_ns};
-    for (uint32_t i = 0; i < s->options.stripes; i++) {
-        const struct sender_stats *part = &s->workers[i].stats;
-        stats.pages += part->pages;
-        stats.zero_pages += part->zero_pages;
-        stats.raw_bytes += part->raw_bytes;
-        stats.wire_bytes += part->wire_bytes;
-    }
+    struct sender_stats stats = sender_sum(s);
     s->pages = NULL;
     s->options.on_pass(s->options.user, &stats);
 }
 
-void sender_pass(struct sender *s, const struct bitmap *pages)
+static void sender_begin(struct sender *s, const struct bitmap *pages, _Atomic uint64_t *taken, uint64_t window_bytes)
 {
     pthread_mutex_lock(&s->lock);
     ENSURE(s->pages == NULL && s->busy == 0);
     s->pages = pages;
+    s->taken = taken;
+    s->window_bytes = window_bytes;
     s->busy = s->options.stripes;
     s->started_ns = clock_now_ns();
     atomic_store(&s->cursor, 0);
     s->pass++;
     pthread_cond_broadcast(&s->begin);
     pthread_mutex_unlock(&s->lock);
+}
+
+void sender_pass(struct sender *s, const struct bitmap *pages)
+{
+    sender_begin(s, pages, NULL, s->options.window_bytes);
+}
+
+void sender_push(struct sender *s, const struct bitmap *pages, _Atomic uint64_t *taken, uint64_t window_bytes)
+{
+    sender_begin(s, pages, taken, window_bytes < s->options.window_bytes ? window_bytes : s->options.window_bytes);
 }
 
 static int worker_start(struct worker *w, struct sender *s, uint32_t index, struct err *err)
@@ -329,7 +358,7 @@ int sender_open(uv_loop_t *loop, const struct sender_options *options, struct er
     s->wake.data = s;
     for (uint32_t i = 0; i < options->stripes; i++)
         if (worker_start(&s->workers[i], s, i, err) < 0) {
-            sender_close(s);
+            sender_close(s, NULL);
             return -1;
         }
     *out = s;
@@ -341,8 +370,10 @@ static void sender_closed(uv_handle_t *handle)
     free(handle->data);
 }
 
-void sender_close(struct sender *s)
+void sender_close(struct sender *s, struct sender_stats *unfinished)
 {
+    if (unfinished)
+        *unfinished = (struct sender_stats){0};
     if (!s)
         return;
     pthread_mutex_lock(&s->lock);
@@ -358,6 +389,8 @@ void sender_close(struct sender *s)
         seal_free(w->out);
         seal_free(w->in);
     }
+    if (unfinished && s->pages)
+        *unfinished = sender_sum(s);
     zmq_ctx_term(s->zmq);
     pthread_mutex_destroy(&s->lock);
     pthread_cond_destroy(&s->begin);

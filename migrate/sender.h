@@ -9,6 +9,7 @@
 #ifndef MIGRATE_SENDER_H
 #define MIGRATE_SENDER_H
 
+#include <stdatomic.h>
 #include <stdint.h>
 #include <uv.h>
 
@@ -42,7 +43,12 @@ struct sender_options {
 MUST_CHECK int sender_open(uv_loop_t *loop, const struct sender_options *options, struct err *err, struct sender **out);
 /* Sends the pages of `pages`, which is lent and must not change until on_pass. One pass at a time. */
 void sender_pass(struct sender *sender, const struct bitmap *pages);
-/* Stops the workers, wherever they are, and frees. No callback comes any more. NULL is fine. */
-void sender_close(struct sender *sender);
+/* The same in post-copy: pages travel in any order and at most once. A page of `taken` is left out, and a page that a
+ * worker takes is added to it; the owner may add pages at any time, e.g. those it sends in another way. `window_bytes`
+ * replaces the receiver's: what is under way delays what is sent beside it. */
+void sender_push(struct sender *sender, const struct bitmap *pages, _Atomic uint64_t *taken, uint64_t window_bytes);
+/* Stops the workers, wherever they are, and frees. `unfinished` (may be NULL) gets what a pass that is not over has
+ * sent. No callback comes any more. NULL is fine. */
+void sender_close(struct sender *sender, struct sender_stats *unfinished);
 
 #endif

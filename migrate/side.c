@@ -76,6 +76,12 @@ void side_failed(struct side *side, const struct err *err)
             json_pack("{s:s, s:s}", "code", err_name(err->code), "message", err->message), true);
 }
 
+void side_refused(struct side *side, const char *message)
+{
+    log_event(LOG_WARN, "command.refused", "migration=%s message=%s", side->options->migration_id, LOG_QUOTE(message));
+    control_event(side->control, "refused", json_pack("{s:s}", "message", message), false);
+}
+
 struct hash_work {
     uv_work_t request;
     struct side *side;

@@ -29,6 +29,8 @@ void side_close(struct side *side);
 /* Tells the clients and the log. */
 void side_phase(struct side *side, const char *phase);
 void side_failed(struct side *side, const struct err *err);
+/* A command that cannot be followed. */
+void side_refused(struct side *side, const char *message);
 
 /* Hashes all RAM on another thread; `fn` comes on the loop. */
 typedef void (*side_hash_fn)(void *user, const struct err *err, const char *hash);

@@ -11,6 +11,7 @@
 #include "hostd/text.h"
 #include "proto/api.pb-c.h"
 
+#define ENGINE_RESUMES_MAX  20u
 #define RESUME_FAILURES_MAX 5u
 
 /* Keeps how the migration ended. -1: not written down; nothing may be done that follows from it. */
@@ -208,6 +209,26 @@ static void verdict_end(struct partition *p, enum record_phase phase, const char
     partition_end(p, incoming ? failure.message : "moved away", true);
 }
 
+/* After a hand-over with post-copy the destination still needs pages that are only here: they must go on being sent. */
+static bool resumed(struct partition *p)
+{
+    struct err err;
+    struct engine_config config = {
+        .program = p->all->env.options->engine,
+        .migration_id = p->record.migration.id,
+        .directory = p->directory,
+    };
+    struct engine_events events = migration_engine_events;
+    events.user = p;
+    /* One that gave up by itself has said so; starting it again would change nothing. */
+    if (p->record.migration.incoming || p->last.failed || p->engine_resumes >= ENGINE_RESUMES_MAX ||
+        engine_resume(p->all->env.loop, &config, &events, &err, &p->engine) < 0)
+        return false;
+    p->engine_resumes++;
+    log_event(LOG_WARN, "migration.resumed", "migration=%s vm=%s", p->record.migration.id, p->record.vm_id);
+    return true;
+}
+
 static void verdict_doubt(struct partition *p)
 {
     static const char detail[] = "handed over, and the destination's answer is missing";
@@ -226,7 +247,8 @@ void migration_decide(struct partition *p, const char *why)
         verdict_run(p, why);
         return;
     case VERDICT_DOUBT:
-        verdict_doubt(p);
+        if (!resumed(p))
+            verdict_doubt(p);
         return;
     case VERDICT_END:
         verdict_end(p, phase, why);

@@ -37,6 +37,9 @@ static int check_options(const Drover__MigrationOptions *o, struct err *err)
     if (o && (o->max_downtime_ms > DOWNTIME_MAX_MS || o->max_rounds > ROUNDS_MAX))
         return err_set(
             err, ERR_INVALID, "at most %d ms of downtime and %d rounds are possible", DOWNTIME_MAX_MS, ROUNDS_MAX);
+    if (o && (o->mode > DROVER__MIGRATION_MODE__MIGRATION_MODE_POSTCOPY ||
+                 o->on_no_convergence > DROVER__MIGRATION_STUCK__MIGRATION_STUCK_POSTCOPY))
+        return err_set(err, ERR_UNSUPPORTED, "this host knows no such way of migrating");
     return 0;
 }
 
@@ -69,6 +72,7 @@ static int engine_launch(struct partition *p, const char *peer_key, const char *
     struct engine_events events = migration_engine_events;
     events.user = p;
     p->migrating_from_ms = clock_now_ms();
+    p->engine_resumes = 0;
     return engine_start(env->loop, &config, &events, err, &p->engine);
 }
 
@@ -305,9 +309,15 @@ static void fence_unknown(struct partitions *ps, const char *migration_id, struc
         answer(request, DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN, NULL, NULL);
 }
 
-/* Decides for good: with the engine dead, its record file cannot change any more. */
+/* Decides for good: with the engine dead, its record file cannot change any more. But an engine that has become the
+ * owner may still be fetching pages, and whoever ended it would end the guest: it is left alone, and says when it is
+ * done. */
 static void fence(struct partition *p, struct wire_request *request)
 {
+    if (p->engine && engine_record(p->directory, p->record.migration.id) == RECORD_OWNER) {
+        answer_so_far(p, request);
+        return;
+    }
     struct query *query = mem_zalloc(sizeof *query);
     query->request = request;
     LL_PREPEND(p->queries, query);

@@ -5,6 +5,7 @@
 
 #include <cmocka.h>
 
+#include "migrate/options.h"
 #include "migrate/policy.h"
 #include "migrate/ram.h"
 
@@ -85,6 +86,51 @@ static void test_always_ends(void **state)
             }
 }
 
+static void test_a_writer_above_the_link_is_given_up_sooner_where_postcopy_follows(void **state)
+{
+    (void)state;
+    const struct policy_limits with = {.max_downtime_us = 30000, .max_rounds = 60, .postcopy_next = true};
+    struct policy policy = {0};
+    policy_round(&policy, 20000, 1000000, 10000);
+    while (policy_decide(&policy, &with) == POLICY_ROUND)
+        policy_round(&policy, 10000, 500000, 10000);
+    assert_int_equal(policy_decide(&policy, &with), POLICY_GIVE_UP);
+    assert_in_range(policy.rounds, 2, 5);
+    assert_int_equal(policy_decide(&policy, &limits), POLICY_ROUND);
+}
+
+static void test_hybrid_makes_a_second_round_only_where_it_helps(void **state)
+{
+    (void)state;
+    struct policy busy = {0}, calm = {0};
+    policy_round(&busy, 20000, 1000000, 10000);
+    assert_false(policy_hybrid_round(&busy));
+    policy_round(&calm, 20000, 1000000, 2000);
+    assert_true(policy_hybrid_round(&calm));
+    policy_round(&calm, 2000, 100000, 200);
+    assert_false(policy_hybrid_round(&calm)); /* two are enough */
+}
+
+static void test_words_of_the_options(void **state)
+{
+    (void)state;
+    struct options options = {.mode = (char[]){"auto"}, .on_no_convergence = (char[]){""}};
+    struct options_policy policy;
+    struct err err;
+    assert_int_equal(options_policy(&options, &err, &policy), 0);
+    assert_true(policy.mode == MODE_AUTO && policy.postcopy_when_stuck);
+    options.mode = (char[]){"precopy"};
+    assert_int_equal(options_policy(&options, &err, &policy), 0);
+    assert_true(policy.mode == MODE_PRECOPY && !policy.postcopy_when_stuck);
+    options.on_no_convergence = (char[]){"postcopy"};
+    assert_int_equal(options_policy(&options, &err, &policy), 0);
+    assert_true(policy.postcopy_when_stuck);
+    options.on_no_convergence = (char[]){"pray"};
+    assert_int_equal(options_policy(&options, &err, &policy), -1);
+    options.mode = (char[]){"teleport"};
+    assert_int_equal(options_policy(&options, &err, &policy), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -93,6 +139,9 @@ int main(void)
         cmocka_unit_test(test_writer_faster_than_the_link_is_given_up),
         cmocka_unit_test(test_small_hot_set_fits_the_budget),
         cmocka_unit_test(test_always_ends),
+        cmocka_unit_test(test_a_writer_above_the_link_is_given_up_sooner_where_postcopy_follows),
+        cmocka_unit_test(test_hybrid_makes_a_second_round_only_where_it_helps),
+        cmocka_unit_test(test_words_of_the_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -72,7 +72,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
-    sender_close(f->sender);
+    sender_close(f->sender, NULL);
     receiver_close(f->receiver, NULL);
     loop_timer_free(f->bound);
     while (uv_run(&f->loop, UV_RUN_DEFAULT) != 0)
@@ -240,7 +240,7 @@ static void test_closing_in_the_middle_of_a_pass(void **state)
     open_receiver(f);
     open_sender(f, key, 50000);
     sender_pass(f->sender, &all);
-    sender_close(f->sender); /* returns although acknowledgements are missing */
+    sender_close(f->sender, NULL); /* returns although acknowledgements are missing */
     f->sender = NULL;
     bitmap_free(&all);
 }

@@ -1,0 +1,113 @@
+"""Post-copy: guests that write faster than the link carries move all the same, and a lost connection loses nothing."""
+import glob
+import os
+import signal
+
+from harness import MIGRATION, case
+from lab import netns
+from lab.program import until
+from watched import Watched, owner, settled
+
+WRITER = "mem:20000:48M:80"  # 80 MB/s, most of which does not compress
+LINK = "16M"                 # bytes a second of a migration
+
+
+def moved_by_postcopy(run, watched, target, *flags):
+    job = run.lab.migrate("writer", target, "--bandwidth", LINK, *flags)
+    record = job["migration"]
+    assert job["state"] == "succeeded" and owner(run.lab, "writer") == target
+    assert int(record["stale_pages"]) > 0 and int(record["postcopy_us"]) > 0, record
+    assert watched.check() >= 48 * 256
+    settled(run.lab, "writer", 15)
+    run.note(f"{record['mode']}: dark {int(record['blackout_us']) / 1000:.0f} ms, {record['stale_pages']} pages after the switch, "
+             f"{record['demanded_pages']} waited for, {record['page_wait_p50_us']} us typical")
+    return record
+
+
+@case(deadline=150, needs=MIGRATION)
+def postcopy_moves_what_writes_faster_than_the_link(run):
+    run.lab.vm_create("writer", run=WRITER, host="h1", memory=192 << 20, disk=True)
+    watched = Watched(run.lab, "writer")
+    assert moved_by_postcopy(run, watched, "h2", "--mode", "hybrid")["mode"] == "hybrid"
+    # What came by post-copy leaves again, either way.
+    assert moved_by_postcopy(run, watched, "h3", "--mode", "postcopy")["mode"] == "postcopy"
+    job = run.lab.migrate("writer", "h1", "--max-downtime", "2000")
+    assert job["migration"]["mode"] == "precopy"
+    watched.check()
+
+
+@case(deadline=120, needs=MIGRATION)
+def auto_ends_by_postcopy_where_precopy_cannot(run):
+    run.lab.vm_create("writer", run=WRITER, host="h1", memory=192 << 20)
+    watched = Watched(run.lab, "writer")
+    refused = run.lab.cli("vm", "migrate", "writer", "--to", "h2", "--bandwidth", LINK, "--max-rounds", "3", check=False)
+    assert refused.status != 0 and owner(run.lab, "writer") == "h1"
+    watched.check()
+    assert moved_by_postcopy(run, watched, "h2", "--mode", "auto")["mode"] == "hybrid"
+
+
+def begun(run):
+    lab = run.lab
+    lab.vm_create("writer", run=WRITER, host="h1", memory=192 << 20)
+    watched = Watched(lab, "writer")
+    job_id = lab.cli("vm", "migrate", "writer", "--to", "h2", "--mode", "postcopy", "--bandwidth", "4M", "--async").json["id"]
+    until(lambda: (lab.job(job_id)["progress"] or {}).get("phase") == "postcopy", 30, "post-copy to begin", interval=0.02)
+    return watched, job_id
+
+
+@case(deadline=120, needs=MIGRATION)
+def postcopy_cannot_be_cancelled(run):
+    watched, job_id = begun(run)
+    run.lab.cli("job", "cancel", job_id, check=False)
+    assert run.lab.job_wait(job_id, 90)["state"] == "succeeded"
+    assert settled(run.lab, "writer", 15) == "h2"
+    watched.check()
+
+
+@case(deadline=120, needs=MIGRATION)
+def source_engine_killed_in_postcopy(run):
+    """Its host starts it again: the pages are still there."""
+    watched, job_id = begun(run)
+    engines = run.lab.programs("h1", "drover-migrate")
+    assert len(engines) == 1, engines
+    os.kill(engines[0], signal.SIGKILL)
+    job = run.lab.job_wait(job_id, 90)
+    assert job["state"] == "succeeded" and int(job["migration"]["resumes"]) >= 1, job
+    assert settled(run.lab, "writer", 15) == "h2"
+    watched.check()
+
+
+@case(deadline=120, needs=MIGRATION)
+def both_hostds_killed_in_postcopy(run):
+    watched, job_id = begun(run)
+    for host in ("h1", "h2"):
+        run.lab.hosts[host].daemon.kill()
+        run.lab.hosts[host].daemon.start()
+    assert run.lab.job_wait(job_id, 90)["state"] == "succeeded"
+    assert settled(run.lab, "writer", 15) == "h2"
+    watched.check()
+
+
+def engine_logs(host):
+    for path in glob.glob(f"{host.directory}/partitions/*/engine.log"):
+        try:
+            with open(path, encoding="utf-8") as file:
+                yield file.read()
+        except FileNotFoundError:  # the migration has just ended
+            continue
+
+
+@case(deadline=150, needs=MIGRATION)
+def postcopy_waits_for_a_lost_link(run):
+    """The source is cut off from everybody, the controllers too."""
+    watched, job_id = begun(run)
+    namespace = run.lab.hosts["h1"].namespace
+    netns.ip_in(namespace, ["link set mgmt down"])
+    try:
+        until(lambda: any("push.lost" in text for text in engine_logs(run.lab.hosts["h1"])), 20, "the source to notice")
+    finally:
+        netns.ip_in(namespace, ["link set mgmt up"])
+    job = run.lab.job_wait(job_id, 100)
+    assert job["state"] == "succeeded" and int(job["migration"]["resumes"]) >= 1, job
+    assert settled(run.lab, "writer", 30) == "h2"
+    watched.check()

@@ -135,7 +135,7 @@ static void test_runs_and_gaps(void **state)
 {
     (void)state;
     struct bitmap map = bitmap_new(200);
-    size_t first, end;
+    size_t first = 0, end = 0;
     assert_false(bitmap_next_run(&map, 0, &first, &end));
     bitmap_set_range(&map, 3, 5);
     bitmap_set_range(&map, 7, 140);

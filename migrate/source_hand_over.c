@@ -1,0 +1,110 @@
+/* The hand-over: recorded, sent, answered, or in doubt. */
+
+#include "base/clock.h"
+#include "base/loop.h"
+#include "migrate/record.h"
+#include "migrate/source_private.h"
+
+#define HAND_OVER_MS       2000u /* one try; it is repeated until DOUBT_MS have gone by */
+#define HAND_OVER_PAUSE_MS 200u
+#define DOUBT_MS           30000u
+#define DOUBT_POSTCOPY_MS  600000u /* pages it may need are here alone, so more patience */
+
+void source_doubt(struct source *s, const struct err *err)
+{
+    s->failure = *err;
+    err_wrap(&s->failure, "handed over, but the destination has not said whether it took it");
+    pusher_stop(s->pusher);
+    source_move(s, SOURCE_DOUBT);
+    side_failed(&s->side, &s->failure);
+    source_finish(s);
+}
+
+/* The destination has all of the guest. */
+void source_done(struct source *s)
+{
+    struct err err;
+    if (record_write(s->side.options->record_file, s->side.options->migration_id, "taken", &err) < 0)
+        log_event(LOG_ERROR, "record.unwritten", "message=%s", LOG_QUOTE(err.message));
+    s->report.total_us = (clock_now_ns() - s->started_ns) / 1000;
+    s->report.state_bytes = s->state_bytes;
+    Drover__EngineReady farewell = DROVER__ENGINE_READY__INIT; /* empty, too */
+    if (wire_note(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_FAREWELL, &farewell.base, &err) < 0)
+        log_event(LOG_DEBUG, "farewell.unsent", "message=%s", LOG_QUOTE(err.message)); /* it waits a little longer */
+    source_move(s, SOURCE_DONE);
+    control_event(s->side.control, "done", json_pack("{s:o}", "record", report_json(&s->report)), true);
+    source_finish(s);
+}
+
+/* It runs there. Without post-copy it is all there, too. */
+void source_started(struct source *s)
+{
+    if (s->sw.stopped_ns) /* else only the engine before us knew */
+        s->report.blackout_us = (clock_now_ns() - s->sw.stopped_ns) / 1000;
+    source_trace(s, "taken");
+    if (!s->pusher) {
+        source_done(s);
+        return;
+    }
+    source_move(s, SOURCE_POSTCOPY);
+    loop_timer_stop(s->deadline);
+    if (s->lost) {
+        sender_close(s->sender, NULL);
+        s->sender = NULL;
+    }
+    pusher_push(s->pusher, s->sender);
+    s->sender = NULL;
+}
+
+static void source_handed_over(void *user, const struct err *err, const uint8_t *body, size_t len)
+{
+    struct source *s = user;
+    uint64_t patience_ms = s->pusher ? DOUBT_POSTCOPY_MS : DOUBT_MS;
+    if (s->phase != SOURCE_HANDED_OVER)
+        return;
+    if (err) {
+        if (clock_now_ns() - s->hand_over_ns > patience_ms * UINT64_C(1000000))
+            source_doubt(s, err);
+        else
+            loop_timer_start(s->deadline, HAND_OVER_PAUSE_MS, 0);
+        return;
+    }
+    Drover__EngineHandOverReply *reply = drover__engine_hand_over_reply__unpack(NULL, len, body);
+    struct err why;
+    if (!reply && !s->pusher) { /* it answered, so it lives; only its words are lost */
+        err_set(&why, ERR_PROTOCOL, "the destination's answer makes no sense");
+        source_doubt(s, &why);
+    } else if (reply && reply->refused) {
+        side_error_from(reply->refused, &why);
+        err_wrap(&why, "the destination refused the guest");
+        source_fail(s, &why);
+    } else {
+        source_started(s);
+    }
+    drover__engine_hand_over_reply__free_unpacked(reply, NULL);
+}
+
+void source_hand_over(void *user)
+{
+    struct source *s = user;
+    Drover__EngineHandOver request = DROVER__ENGINE_HAND_OVER__INIT;
+    request.migration_id = s->side.options->migration_id;
+    wire_call(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_HAND_OVER, &request.base, HAND_OVER_MS,
+        source_handed_over, s);
+}
+
+void source_commit(struct source *s)
+{
+    struct err err;
+    const struct options *o = s->side.options;
+    if ((s->pusher ? record_write_postcopy : record_write)(o->record_file, o->migration_id, "handed-over", &err) < 0) {
+        source_fail(s, &err); /* nothing has been sent: it is still ours */
+        return;
+    }
+    source_move(s, SOURCE_HANDED_OVER);
+    source_trace(s, "handed-over");
+    loop_timer_free(s->deadline);
+    s->deadline = loop_timer_new(&s->side.loop, source_hand_over, s);
+    s->hand_over_ns = clock_now_ns();
+    source_hand_over(s);
+}

@@ -1,0 +1,103 @@
+/* Private to the source's files: its state, and what they call of each other. source.h has the phases' meaning.
+ *
+ *   source.c              the machine, failing, connecting, running
+ *   source_rounds.c       while the guest runs: rounds, and the way into post-copy
+ *   source_switch.c       the switch: last pages, device state, verification
+ *   source_hand_over.c    the hand-over and what follows it */
+#ifndef MIGRATE_SOURCE_PRIVATE_H
+#define MIGRATE_SOURCE_PRIVATE_H
+
+#include "migrate/policy.h"
+#include "migrate/pusher.h"
+#include "migrate/report.h"
+#include "migrate/sender.h"
+#include "migrate/side.h"
+#include "migrate/source.h"
+#include "migrate/statepipe.h"
+#include "migrate/tracker.h"
+#include "proto/engine.pb-c.h"
+
+enum source_phase {
+    SOURCE_CONNECTING,
+    SOURCE_PRECOPY,
+    SOURCE_SWITCHING,
+    SOURCE_HANDED_OVER,
+    SOURCE_POSTCOPY,
+    SOURCE_DONE,
+    SOURCE_FAILING,
+    SOURCE_FAILED,
+    SOURCE_DOUBT,
+    SOURCE_PHASES
+};
+
+/* What the switch still waits for; all must have come before the hand-over. */
+struct switching {
+    uint64_t stopped_ns; /* when the guest stood still; 0: it runs */
+    bool saved;          /* QEMU has written all of the device state */
+    bool sent;           /* and its end has gone to the destination */
+    bool pages_applied;  /* the last pass is over and a scan after it found nothing; in post-copy: the rest is named */
+    bool peer_ready;     /* the destination's QEMU has loaded the state */
+    bool hashing;
+    uint32_t last_passes;
+    bool holding;    /* device state waits in `held` until pages_applied */
+    bool state_over; /* `held` is all of it */
+    struct buf held;
+};
+
+struct source {
+    struct side side;
+    enum source_phase phase;
+    struct wire_client *client;
+    struct loop_timer *deadline; /* of the phase, where it has one */
+    struct sender *sender;       /* NULL from POSTCOPY on: the pusher's */
+    struct tracker *tracker;     /* NULL: nothing travels before the switch */
+    struct pusher *pusher;       /* NULL: nothing travels after the switch */
+    struct statepipe *pipe;
+    char pipe_path[108];
+    struct bitmap sending, dirty;
+    bool flushed;        /* the guest's disks have been written back for the switch */
+    bool pass_under_way; /* the workers read `sending` */
+    bool naming;         /* the first stale pages are being named */
+    bool lost;           /* the connection broke after the hand-over */
+    struct options_policy chosen;
+    struct policy policy;
+    struct report report;
+    uint8_t bulk_key[SEAL_KEY_BYTES];
+    uint64_t started_ns, hand_over_ns, state_bytes;
+    struct switching sw;
+    struct err failure;
+    bool finished;
+};
+
+/* source.c */
+void source_move(struct source *s, enum source_phase to);
+void source_trace(const struct source *s, const char *what);
+bool source_running(const struct source *s);
+void source_finish(struct source *s);
+void source_fail(struct source *s, const struct err *err);
+void source_fail_if_running(struct source *s, const struct err *err);
+
+/* source_hand_over.c */
+void source_doubt(struct source *s, const struct err *err);
+void source_done(struct source *s);
+void source_started(struct source *s);
+void source_hand_over(void *user);
+void source_commit(struct source *s);
+
+/* source_switch.c */
+void source_try_commit(struct source *s);
+void source_send_pass(struct source *s);
+void source_last_pass(struct source *s);
+int source_scan(struct source *s, struct err *err);
+void source_on_migration(void *user, const char *status);
+void source_on_stopped(void *user);
+void source_begin_switch(struct source *s);
+
+/* source_rounds.c */
+void source_take_over(struct source *s);
+void source_on_all_here(struct source *s, struct wire_request *request, const uint8_t *body, size_t len);
+void source_on_pass(void *user, const struct sender_stats *stats);
+void source_on_sender_failed(void *user, const struct err *err);
+void source_prepared(void *user, const struct err *err);
+
+#endif

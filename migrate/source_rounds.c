@@ -1,0 +1,238 @@
+/* What travels while the guest runs: rounds of pre-copy, and naming pages for post-copy. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/loop.h"
+#include "migrate/source_private.h"
+
+/* ---- towards post-copy ---- */
+
+static void source_flushed(void *user);
+
+/* Names what is stale by now, while the guest still runs: freeing it on the destination takes a while. */
+static void source_name(struct source *s)
+{
+    struct err err;
+    if (source_scan(s, &err) < 0) {
+        source_fail(s, &err);
+        return;
+    }
+    s->naming = true;
+    pusher_name(s->pusher, &s->dirty);
+}
+
+static void source_on_pusher_ready(void *user)
+{
+    struct source *s = user;
+    if (s->phase != SOURCE_PRECOPY)
+        return;
+    if (s->naming)
+        source_begin_switch(s);
+    else if (s->flushed)
+        source_name(s);
+    else
+        side_flush(&s->side, source_flushed, s);
+}
+
+static struct pusher *source_new_pusher(struct source *s)
+{
+    const struct pusher_options options = {
+        .side = &s->side,
+        .peer = wire_client_peer(s->client),
+        .on_ready = source_on_pusher_ready,
+        .on_failed = source_on_sender_failed,
+        .user = s,
+    };
+    s->report.mode = s->report.rounds ? "hybrid" : "postcopy";
+    return pusher_new(&options);
+}
+
+static void source_begin_postcopy(struct source *s)
+{
+    s->pusher = source_new_pusher(s);
+    pusher_arm(s->pusher);
+}
+
+/* An earlier engine of this migration has recorded the hand-over and died before the destination had all pages. Whether
+ * it had sent the hand-over nobody knows, so it is sent again, as that engine would have done. */
+void source_take_over(struct source *s)
+{
+    source_move(s, SOURCE_HANDED_OVER);
+    s->pusher = source_new_pusher(s);
+    pusher_inherit(s->pusher);
+    loop_timer_free(s->deadline);
+    s->deadline = loop_timer_new(&s->side.loop, source_hand_over, s);
+    s->hand_over_ns = clock_now_ns();
+    source_hand_over(s);
+}
+
+/* The destination says that all pages are there: this ends post-copy. */
+static void source_take_postcopy(struct source *s, const Drover__EngineAllHere *told)
+{
+    struct pusher_stats stats;
+    pusher_stats(s->pusher, &stats);
+    s->report.wire_bytes += stats.pushed.wire_bytes + stats.demanded_wire_bytes;
+    s->report.raw_bytes += stats.pushed.raw_bytes + stats.demanded_pages * PAGE_BYTES;
+    s->report.postcopied = true;
+    s->report.postcopy = (struct report_postcopy){
+        .duration_us = told->duration_us,
+        .stale_pages = stats.stale_pages,
+        .demanded_pages = told->demanded_pages,
+        .zero_faults = told->zero_faults,
+        .late_copies = told->late_copies,
+        .wire_bytes = stats.pushed.wire_bytes + stats.demanded_wire_bytes,
+        .wait_p50_us = told->wait_p50_us,
+        .wait_p99_us = told->wait_p99_us,
+        .wait_max_us = told->wait_max_us,
+        .resumes = stats.resumes,
+    };
+}
+
+void source_on_all_here(struct source *s, struct wire_request *request, const uint8_t *body, size_t len)
+{
+    struct err err;
+    Drover__EngineAllHere *told = drover__engine_all_here__unpack(NULL, len, body);
+    bool ours = told && strcmp(told->migration_id, s->side.options->migration_id) == 0;
+    if (ours && s->phase == SOURCE_HANDED_OVER && s->pusher) /* its answer to the hand-over was lost */
+        source_started(s);
+    if (!ours || s->phase != SOURCE_POSTCOPY) {
+        err_set(&err, ERR_PROTOCOL, "nothing to end now");
+        wire_reply_error(request, &err);
+    } else {
+        pusher_stop(s->pusher);
+        source_take_postcopy(s, told);
+        source_done(s);
+        Drover__EngineAllHereReply reply = DROVER__ENGINE_ALL_HERE_REPLY__INIT;
+        wire_reply(request, &reply.base);
+    }
+    drover__engine_all_here__free_unpacked(told, NULL);
+}
+
+/* ---- pre-copy ---- */
+
+/* The disks are clean; what the guest wrote meanwhile goes with one more round. */
+static void source_flushed(void *user)
+{
+    struct source *s = user;
+    struct err err;
+    s->flushed = true;
+    if (s->phase != SOURCE_PRECOPY)
+        return;
+    if (s->pusher) {
+        source_name(s);
+        return;
+    }
+    if (tracker_scan(s->tracker, &err, &s->dirty) < 0)
+        source_fail(s, &err);
+    else
+        source_send_pass(s);
+}
+
+static void source_give_up(struct source *s)
+{
+    struct err err;
+    if (s->chosen.postcopy_when_stuck) {
+        source_begin_postcopy(s);
+        return;
+    }
+    err_set(&err, ERR_CONVERGENCE,
+        "the guest writes %.0f pages/s, so a switch would take %" PRIu64 " ms and the limit is %" PRIu64
+        " ms; allow a longer downtime or post-copy, or calm the guest",
+        s->policy.dirty_pages_per_us * 1e6, policy_predict_us(&s->policy) / 1000, s->side.options->max_downtime_ms);
+    source_fail(s, &err);
+}
+
+static void source_decide(struct source *s)
+{
+    const struct policy_limits limits = {.max_downtime_us = s->side.options->max_downtime_ms * 1000,
+        .max_rounds = (uint32_t)s->side.options->max_rounds,
+        .postcopy_next = s->chosen.postcopy_when_stuck};
+    switch (policy_decide(&s->policy, &limits)) {
+    case POLICY_ROUND:
+        source_send_pass(s);
+        break;
+    case POLICY_SWITCH:
+        if (s->flushed)
+            source_begin_switch(s);
+        else
+            side_flush(&s->side, source_flushed, s);
+        break;
+    case POLICY_GIVE_UP:
+        source_give_up(s);
+        break;
+    }
+}
+
+static void source_round_over(struct source *s, const struct sender_stats *stats)
+{
+    struct err err;
+    if (tracker_scan(s->tracker, &err, &s->dirty) < 0) {
+        source_fail(s, &err);
+        return;
+    }
+    uint64_t dirty = bitmap_count(&s->dirty);
+    policy_round(&s->policy, stats->pages - stats->zero_pages, stats->duration_ns / 1000, dirty);
+    control_event(s->side.control, "round", report_round(&s->report, stats, &s->policy), false);
+
+    if (s->chosen.mode == MODE_HYBRID) {
+        if (policy_hybrid_round(&s->policy))
+            source_send_pass(s);
+        else
+            source_begin_postcopy(s);
+        return;
+    }
+    source_decide(s);
+}
+
+void source_on_pass(void *user, const struct sender_stats *stats)
+{
+    struct source *s = user;
+    s->pass_under_way = false;
+    source_trace(s, "pass-over");
+    if (s->phase == SOURCE_PRECOPY) {
+        source_round_over(s, stats);
+    } else if (s->phase == SOURCE_SWITCHING) {
+        control_event(s->side.control, "round", report_round(&s->report, stats, &s->policy), false);
+        source_last_pass(s);
+    } else if (s->phase == SOURCE_POSTCOPY) {
+        pusher_on_pass(s->pusher, stats);
+    }
+}
+
+void source_on_sender_failed(void *user, const struct err *err)
+{
+    struct source *s = user;
+    if (s->phase == SOURCE_POSTCOPY)
+        pusher_on_lost(s->pusher, err);
+    else
+        source_fail_if_running(s, err);
+}
+
+void source_prepared(void *user, const struct err *err)
+{
+    struct source *s = user;
+    struct err why;
+    if (!source_running(s))
+        return;
+    if (err) {
+        source_fail(s, err);
+        return;
+    }
+    if (s->chosen.mode == MODE_POSTCOPY) {
+        source_move(s, SOURCE_PRECOPY);
+        loop_timer_stop(s->deadline);
+        source_begin_postcopy(s);
+        return;
+    }
+    /* Tracking begins before the allocated pages are listed: a page that is allocated in between counts as written. */
+    if (tracker_open((pid_t)s->side.options->qemu_pid, &s->side.ram, &why, &s->tracker) < 0 ||
+        ram_allocated(&s->side.ram, &why, &s->dirty) < 0) {
+        source_fail(s, &why);
+        return;
+    }
+    s->report.tracker = tracker_name(s->tracker);
+    source_move(s, SOURCE_PRECOPY);
+    loop_timer_stop(s->deadline);
+    source_send_pass(s);
+}

@@ -1,6 +1,7 @@
 /* The hand-over: recorded, sent, answered, or in doubt. */
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/loop.h"
 #include "migrate/record.h"
 #include "migrate/source_private.h"

@@ -25,7 +25,7 @@ BLACKOUT_MS, FAILOVER_S = 15, 3
 GUESTS = {"web": "h1", "shop": "h1", "mail": "h1", "wiki": "h2"}
 HOT_GUESTS = ("web", "shop", "mail")
 BURN_PERCENT, BURN_STEP, BURN_STEP_S = 30, 20, 25  # on a machine that is busy otherwise guests get less than they ask for
-HIGH = 0.80
+HIGH, CALM = 0.80, 0.15
 MOVES_BY_HAND = 4
 CONTROLLER_KEYS = [("optimizer", "automatic = true"), ("optimizer", f"high_cpu = {HIGH}"), ("optimizer", "low_cpu = 0.70"),
                    ("optimizer", "hold_s = 8"), ("optimizer", "settle_s = 5"), ("optimizer", "rest_s = 60")]
@@ -39,12 +39,13 @@ class Demo:
     def __init__(self, lab, screen):
         self.lab, self.screen = lab, screen
         self.failures = []
-        self.blackouts = []
+        self.blackouts, self.engine_blackouts = [], []
         self.guests, self.streams, self.pingers, self.boots = {}, {}, {}, {}
         self.counters = {}
         self.moves = 0
+        self.accelerator = ""
         self.failover_s = None
-        self.acknowledged = []
+        self.acknowledged, self.lost = [], []
 
     def check(self, holds, text, problem=None):
         """Shows a line with a tick or a cross, and remembers what did not hold."""
@@ -100,6 +101,7 @@ class Demo:
                          f"{facts['capacity']['cpu_cores']:g} core, {facts['capacity']['memory_bytes'] >> 20} MiB",
                          f"{facts['hypervisor']}, {facts['accelerator']}"])
         self.screen.table(rows)
+        self.accelerator = facts["accelerator"]
         self.screen.say(self.screen.dim(facts["accelerator_reason"]))
 
     def act_guests(self):
@@ -113,6 +115,10 @@ class Demo:
             self.counters[name] = self.guests[name].counter()
         self.screen.say(f"{', '.join(GUESTS)} booted and serve TCP after {time.monotonic() - begin:.1f} s")
         self.streams = {name: self.lab.stream(name, 100) for name in GUESTS}
+        try:
+            self.follow("calm", lambda: max(self.load_lines()[1].values()) < CALM, 12)
+        except Failed:
+            pass  # a busy machine; the story goes on
 
     def act_hot(self):
         self.screen.act(f"h1 gets hot: {', '.join(HOT_GUESTS)} each burn {BURN_PERCENT} % of a core")
@@ -166,6 +172,7 @@ class Demo:
         time.sleep(0.3)  # lets the prober see the guest after the move, too
         seen = self.pingers[name].report()
         self.blackouts.append(seen["blackout_ms"])
+        self.engine_blackouts.append(record["blackout_us"] / 1000)
         verified = ", RAM identical" if record["source_hash"] and record["source_hash"] == record["destination_hash"] else ""
         self.screen.say(f"{name}: {record['from_host']} -> {record['to_host']} in {record['total_us'] / 1e6:.2f} s, "
                         f"{record['wire_bytes'] / 2**20:.1f} MiB for {record['raw_bytes'] / 2**20:.0f}{verified}; dark for "
@@ -229,7 +236,7 @@ class Demo:
                    f"term {status['term']}")
         self.acknowledged.append(self._define("after"))
         ends = {job_id: self.lab.job_wait(job_id, 60)["state"] for job_id in self.acknowledged}
-        lost = [job_id for job_id, state in ends.items() if state != "succeeded"]
+        self.lost = lost = [job_id for job_id, state in ends.items() if state != "succeeded"]
         self.check(not lost, f"all {len(ends)} jobs succeeded, the unfinished migration among them",
                    f"jobs that did not succeed: {', '.join(f'{job_id} {ends[job_id]}' for job_id in lost)}")
         self.moves += ends[move] == "succeeded"
@@ -243,17 +250,18 @@ class Demo:
 
     def act_summary(self):
         self.screen.act("Summary")
-        dark = statistics.median(self.blackouts) if self.blackouts else float("nan")
+        dark, engine = (statistics.median(values or [float("nan")]) for values in (self.blackouts, self.engine_blackouts))
         broken = [name for name, stream in self.streams.items() if not stream.alive()]
         wrong = [name for name in GUESTS if self.guests[name].counter() != self.counters[name] + 1]
         self.screen.table([
             ["guests moved while they served", f" {self.moves}"],
             ["blackout seen from outside, median", f" {dark:.1f} ms"],
             ["blackout seen from outside, longest", f" {max(self.blackouts, default=float('nan')):.1f} ms"],
+            ["guest stopped, by the engine, median", f" {engine:.1f} ms"],
             ["TCP connections lost", f" {len(broken)} of {len(self.streams)}"],
             ["guests whose counter jumped", f" {len(wrong)}"],
             ["command line back after the leader's death", f" {self.failover_s:.1f} s"],
-            ["acknowledged jobs lost", " 0" if not self.failures else " see below"],
+            ["acknowledged jobs that did not succeed", f" {len(self.lost)} of {len(self.acknowledged)}"],
             ["whole demo", f" {time.monotonic() - self.screen.begin:.0f} s"],
         ])
         if broken:
@@ -262,8 +270,10 @@ class Demo:
             self.failures.append(f"counters not continuous: {', '.join(wrong)}")
         if dark > BLACKOUT_MS:
             busy = os.getloadavg()[0] / (os.cpu_count() or 1)
-            self.screen.say(self.screen.warm(f"the median blackout is above the {BLACKOUT_MS} ms of a quiet machine"
-                                             f" (load {busy:.1f} per processor here)"))
+            self.screen.say(self.screen.warm(
+                f"The median blackout is above the {BLACKOUT_MS} ms of a quiet machine. Load per processor: {busy:.1f}."))
+            if self.accelerator == "tcg":
+                self.screen.say(self.screen.dim("An emulated guest answers late: its code is translated anew where it arrives."))
 
     def run(self):
         self.act_cluster()
@@ -319,6 +329,7 @@ def tell(lab, screen, keep):
         screen.line(screen.good("Everything shown above was checked and holds."))
     if keep:
         script = usage_of(lab)
+        lab.cli("optimizer", "set", "--automatic", "on", check=False)
         lab.forget_connections()
         lab.leave()
         screen.line(f"The cluster stays up. Use it:\n   {script} host list\n   {script} vm list --watch\n"

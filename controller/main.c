@@ -145,6 +145,8 @@ static void replica_gone(void *user)
 {
     struct controller *c = user;
     c->replica = NULL;
+    wire_server_close(c->server); /* what has arrived already is not asked of a log that is gone */
+    c->server = NULL;
     uv_stop(c->loop);
 }
 
@@ -163,7 +165,7 @@ static void stop(void *user)
     replica_close(c->replica, replica_gone, c);
 }
 
-static int open_replica(struct controller *c, struct auth *auth, struct err *err)
+static int open_replica(struct controller *c, struct err *err)
 {
     struct replica_member members[OPTIONS_MEMBERS_MAX] = {0};
     for (size_t i = 0; i < c->options.member_count; i++) {
@@ -179,11 +181,8 @@ static int open_replica(struct controller *c, struct auth *auth, struct err *err
         .election_ms = (uint32_t)c->options.election_ms,
         .heartbeat_ms = (uint32_t)c->options.raft_heartbeat_ms,
         .snapshot_threshold = (uint32_t)c->options.snapshot_threshold};
-    if (replica_open(
-            c->wire, c->loop, &options, &fsm, members, c->options.member_count, c->options.join, err, &c->replica) < 0)
-        return -1;
-    auth->replica = c->replica;
-    return 0;
+    return replica_open(
+        c->wire, c->loop, &options, &fsm, members, c->options.member_count, c->options.join, err, &c->replica);
 }
 
 static void make_parts(struct controller *c)
@@ -230,7 +229,7 @@ static int open_all(struct controller *c, struct auth *auth, struct err *err)
     if (rc < 0)
         return -1;
     struct wire_options api = {.handler = api_handle, .on_peer = api_peer, .user = c};
-    if (open_replica(c, auth, err) < 0)
+    if (open_replica(c, err) < 0)
         return err_wrap(err, "replicated log");
     if (wire_server_open(c->wire, c->options.api_listen, &api, err, &c->server) < 0)
         return err_wrap(err, "key api.listen");
@@ -247,7 +246,7 @@ static int serve(struct options *options)
     struct controller c = {.options = *options, .loop = &loop};
     ENSURE(uv_loop_init(&loop) == 0);
     make_parts(&c);
-    struct auth auth = {&c.options, c.state, NULL};
+    struct auth auth = {&c.options, c.state, &c.replica};
     int status = 0;
     if (open_all(&c, &auth, &err) < 0) {
         log_event(LOG_ERROR, "controller.cannot-start", "cause=%s", LOG_QUOTE(err.message));
@@ -263,7 +262,6 @@ static int serve(struct options *options)
         loop_timer_start(c.tick, TICK_MS, TICK_MS);
     }
     uv_run(&loop, UV_RUN_DEFAULT);
-    auth.replica = NULL;
     loop_stop_listening(&loop);
     wire_server_close(c.server);
     wire_free(c.wire);

@@ -16,7 +16,7 @@ static bool founder_lookup(const struct auth *auth, const uint8_t key[KEY_BYTES]
         if (memcmp(auth->options->members[i].public_key, key, KEY_BYTES) == 0)
             return principal_set(out, PRINCIPAL_CONTROLLER, auth->options->members[i].name);
     struct replica_member members[OPTIONS_MEMBERS_MAX];
-    size_t count = auth->replica ? replica_members(auth->replica, members, OPTIONS_MEMBERS_MAX) : 0;
+    size_t count = *auth->replica ? replica_members(*auth->replica, members, OPTIONS_MEMBERS_MAX) : 0;
     for (size_t i = 0; i < count && i < OPTIONS_MEMBERS_MAX; i++)
         if (memcmp(members[i].public_key, key, KEY_BYTES) == 0)
             return principal_set(out, PRINCIPAL_CONTROLLER, members[i].name);

@@ -13,7 +13,8 @@
 struct auth {
     const struct options *options;
     struct state *state;
-    struct replica *replica; /* NULL until it is open */
+    struct replica *const
+        *replica; /* lent; points at NULL while there is none: before it is open and once it is gone */
 };
 
 /* A wire_auth_fn; `user` is a struct auth. */

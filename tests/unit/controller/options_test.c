@@ -98,7 +98,8 @@ static void who_is_who(void **unused)
     char *text = file("");
     assert_int_equal(options_parse("test", text, &err, &o), 0);
     struct state *state = state_new();
-    struct auth auth = {&o, state, NULL};
+    struct replica *none = NULL;
+    struct auth auth = {&o, state, &none};
     assert_true(auth_lookup(&auth, raw[1], &who));
     assert_int_equal(who.kind, PRINCIPAL_CONTROLLER);
     assert_string_equal(who.name, "c2");

@@ -79,6 +79,7 @@ class Lab:
         self.config = f"{self.directory}/drover.ini"
         self.addresses = {}  # of guests, by VM
         self._given = 0  # addresses so far: none is given twice
+        self.on_failure = None  # called with the lab before it is removed, when an exception ends its `with`
         self._reaper = None
         self._closers = []
 
@@ -97,7 +98,9 @@ class Lab:
             raise
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
+        if kind and self.on_failure:
+            self.on_failure(self)
         self.close()
 
     def close(self):

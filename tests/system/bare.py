@@ -36,7 +36,8 @@ class Side:
                 "-device", f"virtio-net-pci,netdev=net,mac={MAC}", "-serial", "null",
                 "-qmp", f"unix:{self.directory}/qmp.sock,server=on,wait=off"]
         argv += ["-S", "-incoming", "defer"] if incoming else []
-        self.qemu = subprocess.Popen(netns.command(self.node.namespace, argv), start_new_session=True)
+        with open(f"{self.directory}/qemu.log", "ab") as log:
+            self.qemu = subprocess.Popen(netns.command(self.node.namespace, argv), stdout=log, stderr=log, start_new_session=True)
         until(lambda: os.path.exists(f"{self.directory}/qmp.sock"), 10, "QMP")
 
     def start_engine(self, role, peer, keys):

@@ -100,6 +100,7 @@ class Run:
         self.guest_build = guest_build
         self.soak = options.soak
         self.notes = []
+        self.running = ""  # name of the test
         self._lab = None
         self._capabilities = {}
         self._guest_made = False
@@ -113,7 +114,9 @@ class Run:
         if not self._guest_made:
             subprocess.run([self.guest_build, self.options.guest], check=True, stdout=subprocess.DEVNULL)
             self._guest_made = True
-        return Lab(self.options.build, self.options.guest, **{**SHARED_LAB, **arguments})
+        lab = Lab(self.options.build, self.options.guest, **{**SHARED_LAB, **arguments})
+        lab.on_failure = self._save_logs
+        return lab
 
     @property
     def lab(self):
@@ -153,7 +156,7 @@ class Run:
 
     def _one(self, test):
         verdict, problem = "passed", None
-        self.notes = []
+        self.notes, self.running = [], test.name
         begin = time.monotonic()
         try:
             reason = self._missing(test)
@@ -179,8 +182,8 @@ class Run:
         print(f"{verdict:<8} {test.name:<34} {time.monotonic() - begin:7.1f} s{note}", flush=True)
         if problem:
             print("\n".join(f"    | {line}" for line in problem.rstrip().splitlines()), flush=True)
-        if problem or self.options.keep_logs:
-            self._save_logs(test)
+        if self._lab and not test.own_lab and (problem or self.options.keep_logs):
+            self._save_logs(self._lab)
         if problem:
             self._drop_lab()
         return verdict
@@ -204,12 +207,10 @@ class Run:
         assert not down, f"daemons down: {', '.join(down)}"
         lab.wait_hosts()
 
-    def _save_logs(self, test):
-        if self._lab is None:
-            return
-        target = f"{self.logs}/{test.name}"
+    def _save_logs(self, lab):
+        target = f"{self.logs}/{self.running}"
         os.makedirs(target, exist_ok=True)
-        for directory in (self._lab.directory, self._lab.shm):
+        for directory in (lab.directory, lab.shm):
             for base, _, files in os.walk(directory):
                 for name in files:
                     source = os.path.join(base, name)

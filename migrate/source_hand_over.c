@@ -8,7 +8,7 @@
 
 #define HAND_OVER_MS       2000u /* one try; it is repeated until DOUBT_MS have gone by */
 #define HAND_OVER_PAUSE_MS 200u
-#define DOUBT_MS           3000u /* the guest stands still; the controllers, who hear both hosts, can tell sooner */
+#define DOUBT_MS           3000u   /* the guest stands still; the controllers, who hear both hosts, can tell sooner */
 #define DOUBT_POSTCOPY_MS  600000u /* pages it may need are here alone, so more patience */
 
 void source_doubt(struct source *s, const struct err *err)

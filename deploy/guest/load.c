@@ -29,6 +29,18 @@ void tick_wait(uint64_t *next, uint64_t period_ns)
     clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
 }
 
+static atomic_ullong work;
+
+void work_done(uint64_t units)
+{
+    atomic_fetch_add_explicit(&work, units, memory_order_relaxed);
+}
+
+uint64_t work_total(void)
+{
+    return atomic_load_explicit(&work, memory_order_relaxed);
+}
+
 static uint64_t mixed(uint64_t index, uint64_t version)
 {
     uint64_t seed = (index + 1) * 0x9e3779b97f4a7c15ULL ^ (version + 1) * 0xc2b2ae3d27d4eb4fULL;
@@ -96,6 +108,7 @@ static void *burner(void *unused)
         while (now_ns() < end) {
             for (volatile unsigned spin = 0; spin < 2000; spin++) {
             }
+            work_done(1);
         }
         tick_wait(&next, BURN_PERIOD_NS);
     }

@@ -27,9 +27,16 @@ bool pattern_matches(const uint64_t *page, uint64_t index, uint64_t version, uns
 /* Burns `percent` of every virtual CPU; 0 stops. */
 void load_cpu(unsigned percent);
 
-/* Rewrites `pages_per_s` random pages of a working set of `bytes`; every page is checked before it is rewritten. 0
+/* Which page of the working set is next. */
+enum load_order {
+    ORDER_RANDOM,     /* any, all alike */
+    ORDER_SEQUENTIAL, /* one after the other, round and round */
+    ORDER_ZIPF,       /* the k-th most wanted page 1/k as often as the first; the wanted ones lie scattered */
+};
+
+/* Rewrites `pages_per_s` pages of a working set of `bytes`; every page is checked before it is rewritten. 0
  * bytes: gives the memory back. Returns NULL when the set is filled and the load runs, or what is wrong. */
-const char *load_memory(unsigned pages_per_s, uint64_t bytes, unsigned random_percent);
+const char *load_memory(unsigned pages_per_s, uint64_t bytes, unsigned random_percent, enum load_order order);
 /* Looks at the whole working set, while the load goes on. */
 struct check load_memory_check(void);
 
@@ -37,6 +44,11 @@ struct check load_memory_check(void);
 const char *load_disk(unsigned blocks_per_s);
 /* Reads back every block written since boot. */
 struct check load_disk_check(void);
+
+/* The work that all loads have done since boot: pages and blocks written, and for the CPU burner turns of a short loop.
+ */
+void work_done(uint64_t units);
+uint64_t work_total(void);
 
 /* CLOCK_MONOTONIC. */
 uint64_t now_ns(void);

@@ -31,6 +31,7 @@ static void write_block(uint64_t index)
     pattern_fill(disk.buffer, index, version, RANDOM_PERCENT);
     if (pwrite(disk.fd, disk.buffer, PATTERN_BYTES, (off_t)(index * PATTERN_BYTES)) == PATTERN_BYTES) {
         disk.versions[index] = version;
+        work_done(1);
     } else {
         disk.failed++;
     }

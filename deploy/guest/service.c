@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "beat.h"
 #include "load.h"
 
 #define LINE_BYTES       200
@@ -45,6 +46,19 @@ static bool number_read(const char *text, uint64_t max, bool with_unit, uint64_t
     return true;
 }
 
+static bool order_read(const char *text, enum load_order *out)
+{
+    static const char *const names[] = {[ORDER_RANDOM] = "random", [ORDER_SEQUENTIAL] = "seq", [ORDER_ZIPF] = "zipf"};
+
+    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *out = (enum load_order)i;
+            return true;
+        }
+    }
+    return false;
+}
+
 static const char *load_one(char *spec)
 {
     char *rest = NULL;
@@ -52,12 +66,14 @@ static const char *load_one(char *spec)
     const char *first = strtok_r(NULL, ": ", &rest);
     const char *second = strtok_r(NULL, ": ", &rest);
     const char *third = strtok_r(NULL, ": ", &rest);
+    const char *fourth = strtok_r(NULL, ": ", &rest);
     uint64_t rate = 0, bytes = 0, percent = 30;
+    enum load_order order = ORDER_RANDOM;
 
     if (kind == NULL || strcmp(kind, "idle") == 0 || strcmp(kind, "off") == 0) {
         load_cpu(0);
         load_disk(0);
-        return load_memory(0, 0, 0);
+        return load_memory(0, 0, 0, order);
     }
     if (strcmp(kind, "cpu") == 0) {
         if (!number_read(first, 100, false, &rate) || second != NULL) {
@@ -68,10 +84,12 @@ static const char *load_one(char *spec)
     }
     if (strcmp(kind, "mem") == 0) {
         if (!number_read(first, 1000000, false, &rate) || !number_read(second, 1ULL << 40, true, &bytes) ||
-            (third != NULL && !number_read(third, 100, false, &percent))) {
-            return "mem wants pages per second, bytes and, if need be, a percentage of random words";
+            (third != NULL && !number_read(third, 100, false, &percent)) ||
+            (fourth != NULL && !order_read(fourth, &order))) {
+            return "mem wants pages per second, bytes and, if need be, a percentage of random words and an order: "
+                   "random, seq, zipf";
         }
-        return load_memory((unsigned)rate, bytes, (unsigned)percent);
+        return load_memory((unsigned)rate, bytes, (unsigned)percent, order);
     }
     if (strcmp(kind, "disk") == 0) {
         if (!number_read(first, 100000, false, &rate) || second != NULL) {
@@ -258,7 +276,7 @@ int services_start(void)
         return -1;
     }
     return pthread_create(&thread, NULL, acceptor, (void *)(intptr_t)listener) == 0 &&
-                   pthread_create(&thread, NULL, echo, (void *)(intptr_t)datagrams) == 0
+                   pthread_create(&thread, NULL, echo, (void *)(intptr_t)datagrams) == 0 && beat_start() == 0
                ? 0
                : -1;
 }

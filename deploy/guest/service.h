@@ -1,4 +1,4 @@
-/* The guest's services, each a thread: a counter over TCP (port 7000) and a UDP echo (port 7001).
+/* The guest's services, each a thread: a counter over TCP (port 7000), a UDP echo (port 7001) and the beat (beat.h).
  *
  * A client of the counter sends one command a line and gets one line back:
  *   get              adds one to the counter and says it: nobody ever sees a number twice, or misses one
@@ -18,14 +18,14 @@
 #define COUNTER_PORT 7000
 #define ECHO_PORT    7001
 
-/* Runs loads, several with commas: "cpu:PERCENT", "mem:PAGES_PER_S:BYTES[K|M|G][:RANDOM_PERCENT]", "disk:WRITES_PER_S".
- * "idle" ends them all. NULL, or what is wrong with it. */
+/* Runs loads, several with commas: "cpu:PERCENT", "mem:PAGES_PER_S:BYTES[K|M|G][:RANDOM_PERCENT[:ORDER]]" with ORDER
+ * random, seq or zipf, "disk:WRITES_PER_S". "idle" ends them all. NULL, or what is wrong with it. */
 const char *loads_run(const char *spec);
 
 /* Ends the guest. In workload.c. */
 void power_off(void);
 
-/* Starts both services; -1 when a socket or thread could not be had. */
+/* Starts all services; -1 when a socket or thread could not be had. */
 int services_start(void);
 
 #endif

@@ -7,6 +7,8 @@
 #include "cli/keyarg.h"
 #include "cli/show.h"
 
+extern const struct command cmd_cluster_cpu; /* in a file of its own */
+
 static int status_fetch(struct cli *cli, const struct args *args, struct err *err, Drover__ClusterStatusReply **out)
 {
     Drover__ClusterStatusRequest request = DROVER__CLUSTER_STATUS_REQUEST__INIT;
@@ -159,4 +161,5 @@ static const struct command member_remove = {
     .run = member_remove_run,
 };
 
-const struct command *const cmd_cluster[] = {&cluster_status, &member_list, &member_add, &member_remove, NULL};
+const struct command *const cmd_cluster[] = {
+    &cluster_status, &cmd_cluster_cpu, &member_list, &member_add, &member_remove, NULL};

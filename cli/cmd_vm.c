@@ -74,6 +74,8 @@ static void spec_print(const Drover__VmSpec *spec)
 {
     char text[FORMAT_MAX];
     output_field("vCPUs", "%" PRIu32 "%s%s", spec->vcpus, spec->cpu_model[0] ? ", " : "", spec->cpu_model);
+    if (spec->machine_type[0])
+        output_field("Machine", "%s", spec->machine_type);
     output_field("Memory", "%s", format_bytes(spec->memory_bytes, text));
     for (size_t i = 0; i < spec->n_disks; i++)
         output_field("Disk", "%s, %s%s", spec->disks[i]->path,

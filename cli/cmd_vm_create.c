@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "cli/cmd_vm.h"
+#include "proto/limits.h"
 
 #define DEVICES_MAX 16
 
@@ -139,6 +140,7 @@ static int draft_make(struct draft *draft, const struct args *args, struct err *
     set_text(args, "initrd", &spec->initrd);
     set_text(args, "cmdline", &spec->cmdline);
     set_text(args, "cpu-model", &spec->cpu_model);
+    set_text(args, "machine", &spec->machine_type);
     return draft_devices(draft, args, err);
 }
 
@@ -171,8 +173,10 @@ static const struct flag create_flags[] = {
     {"kernel", 0, FLAG_TEXT, .value = "PATH", .help = "boot this kernel, without firmware or boot loader"},
     {"initrd", 0, FLAG_TEXT, .value = "PATH", .help = "with this initramfs"},
     {"cmdline", 0, FLAG_TEXT, .value = "TEXT", .help = "and this command line"},
-    {"cpu-model", 0, FLAG_TEXT, .value = "MODEL", .help = "QEMU's name; else one that all hosts have"},
-    {"max-downtime", 0, FLAG_UINT, .value = "MS", .min = 1, .max = 60000,
+    {"cpu-model", 0, FLAG_TEXT, .value = "MODEL",
+        .help = "QEMU's name; else what 'drover cluster cpu' shows as the default"},
+    {"machine", 0, FLAG_TEXT, .value = "TYPE", .help = "e.g. pc-q35-7.2; else the newest that all hosts have"},
+    {"max-downtime", 0, FLAG_UINT, .value = "MS", .min = 1, .max = LIMITS_DOWNTIME_MS,
         .help = "longest blackout of its migrations (30)"},
     {"host", 0, FLAG_TEXT, .value = "HOST", .help = "put it there; else the optimizer chooses when it starts"},
     {"start", 0, FLAG_SWITCH, .help = "and start it"},

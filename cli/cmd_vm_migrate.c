@@ -4,6 +4,7 @@
 
 #include "cli/cmd_vm.h"
 #include "cli/show.h"
+#include "proto/limits.h"
 
 static void summary_print(const Drover__Job *job)
 {
@@ -61,7 +62,7 @@ static int migrate_run(struct cli *cli, const struct args *args, struct err *err
 
 static const struct flag migrate_flags[] = {
     {"to", 0, FLAG_TEXT, .value = "HOST", .help = "where to; else the optimizer chooses"},
-    {"max-downtime", 0, FLAG_UINT, .value = "MS", .min = 1, .max = 60000,
+    {"max-downtime", 0, FLAG_UINT, .value = "MS", .min = 1, .max = LIMITS_DOWNTIME_MS,
         .help = "longest blackout; else what the VM was created with"},
     {"bandwidth", 0, FLAG_SIZE, .value = "BYTES/S", .min = 1 << 16, .max = 1ull << 40,
         .help = "send no faster, e.g. 50M"},

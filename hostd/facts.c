@@ -2,9 +2,21 @@
 
 #include <string.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/file.h"
+
+/* Empty when the kernel does not say. */
+static char *clock_source(char *out, size_t size)
+{
+    struct err err;
+    cleanup_buf struct buf text = {0};
+    if (file_read("/sys/devices/system/clocksource/clocksource0/current_clocksource", 64, &err, &text) == 0)
+        snprintf(out, size, "%s", buf_str(&text));
+    out[strcspn(out, "\n")] = '\0';
+    return out;
+}
 
 int facts_gather(
     const struct options *options, const struct hypervisor_facts *hypervisor, struct err *err, struct facts *out)
@@ -35,5 +47,15 @@ int facts_gather(
     m->tracker = (char *)(uintptr_t)hypervisor->tracker;
     m->boot_id = out->boot_id;
     m->program = program;
+    m->cpu_models = (Drover__CpuModel **)(uintptr_t)hypervisor->cpu_models;
+    m->n_cpu_models = hypervisor->cpu_model_count;
+    m->cpu_features = (char **)(uintptr_t)hypervisor->cpu_features;
+    m->n_cpu_features = hypervisor->cpu_feature_count;
+    m->max_vcpus = hypervisor->max_vcpus;
+    m->tsc_khz = hypervisor->tsc_khz;
+    m->tsc_scaling = hypervisor->tsc_scaling;
+    m->page_bytes = (uint32_t)sysconf(_SC_PAGESIZE);
+    m->cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    m->clock_source = clock_source(out->clock_source, sizeof out->clock_source);
     return 0;
 }

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "proto/limits.h"
+
 #define KEY(name, type, field, fallback, min, max, help)                                                               \
     {                                                                                                                  \
         name, type, offsetof(struct options, field), fallback, min, max, help                                          \
@@ -21,7 +23,7 @@ const struct config_key options_keys[] = {
         "destination: address to listen at, tcp://IP:PORT (port 0: any)"),
     KEY("channel.connect", CONFIG_STRING, connect, "", 0, 0, "source: address the destination listens at"),
     KEY("channel.stripes", CONFIG_UINT, stripes, "2", 1, 16, "connections and worker threads for pages"),
-    KEY("limits.max_downtime_ms", CONFIG_UINT, max_downtime_ms, "30", 1, 60000,
+    KEY("limits.max_downtime_ms", CONFIG_UINT, max_downtime_ms, "30", 1, LIMITS_DOWNTIME_MS,
         "longest blackout the switch may predict"),
     KEY("limits.bandwidth", CONFIG_UINT, bandwidth, "0", 0, 0, "bytes per second; 0: not limited"),
     KEY("limits.max_rounds", CONFIG_UINT, max_rounds, "60", 1, 1000, "rounds of pre-copy before it gives up"),

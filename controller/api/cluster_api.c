@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "controller/api/call.h"
 #include "controller/api/validate.h"
+#include "controller/placement/baseline.h"
 
 #define LIST_MAX 1000u
 
@@ -82,6 +83,24 @@ static void cluster_status(struct api_call *call)
     reply->jobs_active = counts.jobs_active;
     reply->optimizer_automatic = placement_automatic(c->placement);
     fleet_sum(c, reply);
+    api_reply(call, reply);
+}
+
+static void cluster_cpu(struct api_call *call)
+{
+    struct state_host *known;
+    struct state *state = call->c->state;
+    size_t count = state_hosts(state, "", LIST_MAX, &known), told = 0;
+    struct baseline_host *hosts = mem_zalloc((count + 1) * sizeof *hosts);
+    for (size_t i = 0; i < count; i++) {
+        hosts[told] = (struct baseline_host){known[i].name, state_host_facts(state, known[i].name)};
+        told += hosts[told].facts != NULL;
+    }
+    cleanup_pb Drover__ClusterCpuReply *reply = baseline_report(hosts, told);
+    for (size_t i = 0; i < told; i++)
+        pb_free((void *)(uintptr_t)hosts[i].facts);
+    free(hosts);
+    free(known);
     api_reply(call, reply);
 }
 
@@ -175,6 +194,15 @@ static Drover__Host *host_message(struct controller *c, const struct state_host 
     return m;
 }
 
+/* They are long; who wants to know asks for one host, or for all at once with `cluster cpu`. */
+static void processors_drop(Drover__HostFacts *facts)
+{
+    while (facts && facts->n_cpu_models)
+        pb_free(facts->cpu_models[--facts->n_cpu_models]);
+    while (facts && facts->n_cpu_features)
+        free(facts->cpu_features[--facts->n_cpu_features]);
+}
+
 static void host_list(struct api_call *call)
 {
     const Drover__HostListRequest *request = (const void *)call->message;
@@ -195,6 +223,7 @@ static void host_list(struct api_call *call)
         bool room = true;
         for (size_t i = 0; i < count && i < limit && room; i++) {
             PB_ADD(reply, hosts, host_message(call->c, &hosts[i]));
+            processors_drop(reply->hosts[i]->facts);
             room = api_room(&used, reply->hosts[i]);
         }
         reply->more = reply->n_hosts < count;
@@ -269,6 +298,7 @@ static void member_remove(struct api_call *call)
 
 const struct api_method api_cluster_methods[] = {
     {DROVER__METHOD__CLUSTER_STATUS, API_READ, &drover__cluster_status_request__descriptor, cluster_status},
+    {DROVER__METHOD__CLUSTER_CPU, API_READ, &drover__cluster_cpu_request__descriptor, cluster_cpu},
     {DROVER__METHOD__HOST_ADD, API_CHANGE, &drover__host_add_request__descriptor, host_add},
     {DROVER__METHOD__HOST_REMOVE, API_CHANGE, &drover__host_remove_request__descriptor, host_remove},
     {DROVER__METHOD__HOST_LIST, API_READ, &drover__host_list_request__descriptor, host_list},

@@ -7,13 +7,15 @@
 #include <string.h>
 
 #include "controller/state/state.h"
+#include "proto/limits.h"
 
-#define PATH_BYTES_MAX 1024
-#define MIB            (1u << 20)
-#define MEMORY_MIN     (16ull << 20)
-#define MEMORY_MAX     (4ull << 40)
-#define VCPUS_MAX      128
-#define DOWNTIME_MAX   600000u
+#define PATH_BYTES_MAX   1024
+#define MIB              (1u << 20)
+#define MEMORY_MIN       (16ull << 20)
+#define MEMORY_MAX       (4ull << 40)
+#define CPU_MODEL_MAX    200
+#define MACHINE_TYPE_MAX 31
+#define VCPUS_MAX        128
 
 int validate_name(const char *what, const char *name, struct err *err)
 {
@@ -125,14 +127,14 @@ static int validate_mac(const char *mac, struct err *err)
 }
 
 /* What becomes part of QEMU's command line as a word: nothing that could be more than a word. */
-static int validate_word(const char *what, const char *text, struct err *err)
+static int validate_word(const char *what, const char *text, size_t max, struct err *err)
 {
-    if (strlen(text) >= STATE_NAME_MAX)
-        return err_set(err, ERR_INVALID, "%s: '%.32s...' is too long; up to %d characters are allowed", what, text,
-            STATE_NAME_MAX - 1);
+    if (strlen(text) > max)
+        return err_set(
+            err, ERR_INVALID, "%s: '%.32s...' is too long; up to %zu characters are allowed", what, text, max);
     for (const char *c = text; *c; c++)
         if (!isalnum((unsigned char)*c) && !strchr("-_.,+=", *c)) {
-            if (validate_text(what, text, STATE_NAME_MAX, err) < 0)
+            if (validate_text(what, text, max, err) < 0)
                 return -1;
             return err_set(err, ERR_INVALID, "%s: '%s' may hold letters, digits and - _ . , + = only", what, text);
         }
@@ -196,21 +198,26 @@ int validate_vm_spec(const Drover__VmSpec *spec, struct err *err)
         return err_set(err, ERR_INVALID,
             "VM %s: %" PRIu64 " bytes of memory; whole MiB from 16 MiB to 4 TiB are allowed", spec->name,
             spec->memory_bytes);
-    if (spec->max_downtime_ms > DOWNTIME_MAX)
-        return err_set(err, ERR_INVALID, "VM %s: a downtime of %u ms; up to %u are allowed", spec->name,
-            spec->max_downtime_ms, DOWNTIME_MAX);
+    if (spec->max_downtime_ms > LIMITS_DOWNTIME_MS)
+        return err_set(err, ERR_INVALID, "VM %s: a downtime of %u ms; up to %d are allowed", spec->name,
+            spec->max_downtime_ms, LIMITS_DOWNTIME_MS);
     if (validate_disks(spec, err) < 0 || validate_nics(spec, err) < 0 || validate_boot(spec, err) < 0)
         return -1;
-    return validate_word("CPU model", spec->cpu_model, err);
+    if (spec->machine_type[0] && strncmp(spec->machine_type, "pc-q35-", 7) != 0)
+        return err_set(err, ERR_INVALID, "VM %s: machine type '%.64s' is not of the form pc-q35-7.2", spec->name,
+            spec->machine_type);
+    if (validate_word("machine type", spec->machine_type, MACHINE_TYPE_MAX, err) < 0)
+        return -1;
+    return validate_word("CPU model", spec->cpu_model, CPU_MODEL_MAX, err);
 }
 
 int validate_migration_options(const Drover__MigrationOptions *o, struct err *err)
 {
     if (!o)
         return 0;
-    if (o->max_downtime_ms > DOWNTIME_MAX)
-        return err_set(
-            err, ERR_INVALID, "migration: a downtime of %u ms; up to %u are allowed", o->max_downtime_ms, DOWNTIME_MAX);
+    if (o->max_downtime_ms > LIMITS_DOWNTIME_MS)
+        return err_set(err, ERR_INVALID, "migration: a downtime of %u ms; up to %d are allowed", o->max_downtime_ms,
+            LIMITS_DOWNTIME_MS);
     if (o->bandwidth_bytes_per_s && o->bandwidth_bytes_per_s < MIB)
         return err_set(err, ERR_INVALID,
             "migration: a bandwidth of %" PRIu64 " bytes/s; at least 1 MiB/s, or 0 for no limit",

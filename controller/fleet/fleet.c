@@ -1,5 +1,6 @@
 #include "controller/fleet/fleet.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,7 +8,11 @@
 #include "controller/pb.h"
 
 #define FACT_TEXT_MAX     256
+#define FACT_WORD_MAX     63
 #define MACHINE_TYPES_MAX 64
+#define CPU_MODELS_MAX    128
+#define CPU_MISSING_MAX   64
+#define CPU_FEATURES_MAX  512
 
 struct fleet {
     struct fleet_host **hosts; /* by name */
@@ -256,21 +261,52 @@ static int report_take(struct fleet *fleet, struct fleet_host *host, const Drove
     return 0;
 }
 
+/* These words come back to hosts as parts of QEMU's command line. */
+static int word_check(const char *text, const char *what, struct err *err)
+{
+    if (strlen(text) > FACT_WORD_MAX)
+        return err_set(err, ERR_INVALID, "a name among the %s of more than %d bytes", what, FACT_WORD_MAX);
+    for (const char *c = text; *c; c++)
+        if (!isalnum((unsigned char)*c) && !strchr("-_.", *c))
+            return err_set(err, ERR_INVALID, "a name among the %s that is no word", what);
+    return 0;
+}
+
+static int words_check(char *const *words, size_t count, size_t most, const char *what, struct err *err)
+{
+    if (count > most)
+        return err_set(err, ERR_INVALID, "more than %zu %s", most, what);
+    for (size_t i = 0; i < count; i++)
+        if (word_check(words[i], what, err) < 0)
+            return -1;
+    return 0;
+}
+
+static int cpus_check(const Drover__HostFacts *f, struct err *err)
+{
+    if (f->n_cpu_models > CPU_MODELS_MAX)
+        return err_set(err, ERR_INVALID, "more than %d models of processors", CPU_MODELS_MAX);
+    for (size_t i = 0; i < f->n_cpu_models; i++) {
+        const Drover__CpuModel *model = f->cpu_models[i];
+        if (word_check(model->name, "processors", err) < 0 ||
+            words_check(model->missing, model->n_missing, CPU_MISSING_MAX, "features a processor lacks", err) < 0)
+            return -1;
+    }
+    return words_check(f->cpu_features, f->n_cpu_features, CPU_FEATURES_MAX, "features of processors", err);
+}
+
 static int facts_check(const Drover__HostFacts *f, struct err *err)
 {
     if (!f)
         return err_set(err, ERR_INVALID, "a hello without facts");
     const char *texts[] = {f->migration_address, f->kernel, f->hypervisor, f->accelerator, f->accelerator_reason,
-        f->tracker, f->boot_id, f->program};
+        f->tracker, f->boot_id, f->program, f->clock_source};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if (strlen(texts[i]) > FACT_TEXT_MAX)
             return err_set(err, ERR_INVALID, "a fact of more than %d bytes", FACT_TEXT_MAX);
-    if (f->n_machine_types > MACHINE_TYPES_MAX)
-        return err_set(err, ERR_INVALID, "more than %d machine types", MACHINE_TYPES_MAX);
-    for (size_t i = 0; i < f->n_machine_types; i++)
-        if (strlen(f->machine_types[i]) > FACT_TEXT_MAX)
-            return err_set(err, ERR_INVALID, "a machine type of more than %d bytes", FACT_TEXT_MAX);
-    return 0;
+    if (words_check(f->machine_types, f->n_machine_types, MACHINE_TYPES_MAX, "machine types", err) < 0)
+        return -1;
+    return cpus_check(f, err);
 }
 
 int fleet_hello(struct fleet *fleet, const char *name, struct wire_peer *peer, const Drover__HostHelloRequest *hello,

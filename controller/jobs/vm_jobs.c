@@ -1,8 +1,10 @@
 /* Steps of vm create, start, stop and delete. */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "controller/jobs/step.h"
+#include "controller/placement/baseline.h"
 
 static void fail_vm_gone(struct job_ctx *ctx)
 {
@@ -27,6 +29,31 @@ static void undo_create_record(struct job_ctx *ctx)
     Drover__JobUpdate *update = job_undone(ctx, "VM %s is not kept", ctx->job->log.job->target);
     if (job_vm(ctx, &vm))
         PB_ADD(update, effects, effect_vm_delete(vm.id));
+}
+
+/* A VM that has never run gets the machine and the processor that every host of the cluster can provide, so that all of
+ * its later hosts show it the same. Hosts that are down count too: they come back. NULL: nothing to decide. */
+static Drover__Effect *pin(struct state *state, const struct state_vm *vm, const Drover__HostFacts *chosen)
+{
+    struct state_host *known;
+    cleanup_pb Drover__VmSpec *spec = state_vm_spec(state, vm->id);
+    size_t count = state_hosts(state, "", SIZE_MAX >> 1, &known), told = 0;
+    struct baseline_host *hosts = mem_zalloc((count + 1) * sizeof *hosts);
+    char cpu[BASELINE_CPU_MAX] = "";
+    for (size_t i = 0; i < count; i++) {
+        hosts[told] = (struct baseline_host){known[i].name, state_host_facts(state, known[i].name)};
+        told += hosts[told].facts != NULL;
+    }
+    const char *machine = baseline_machine(hosts, told);
+    if (strcmp(chosen->accelerator, "kvm") != 0 || !baseline_cpu(hosts, told, "kvm", cpu))
+        cpu[0] = '\0';
+    bool open = (machine && !spec->machine_type[0]) || (cpu[0] && !spec->cpu_model[0]);
+    Drover__Effect *effect = open ? effect_vm_pin(vm->id, machine ? machine : "", cpu) : NULL;
+    for (size_t i = 0; i < told; i++)
+        pb_free((void *)(uintptr_t)hosts[i].facts);
+    free(hosts);
+    free(known);
+    return effect;
 }
 
 /* Chooses the host; the grant goes into the log together with the choice. */
@@ -61,7 +88,12 @@ static void run_place(struct job_ctx *ctx)
             job_fail(ctx, &err);
         return;
     }
+    if (!asked[0] && !job_host_ready(ctx, name, &host))
+        return;
     Drover__JobUpdate *update = job_done(ctx, "host %s: %s", name, reason);
+    Drover__Effect *made = pin(ctx->env->state, &vm, host.facts);
+    if (made)
+        PB_ADD(update, effects, made);
     Drover__JobData *data = job_update_data(ctx, update);
     pb_string(&data->host, name);
     data->generation = vm.generation + 1;

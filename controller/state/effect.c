@@ -33,6 +33,15 @@ Drover__Effect *effect_vm_grant(const char *vm_id, const char *host, uint64_t ge
     return effect;
 }
 
+Drover__Effect *effect_vm_pin(const char *vm_id, const char *machine_type, const char *cpu_model)
+{
+    EFFECT(VM_PIN, vm_pin, Drover__VmPin);
+    pb_string(&c->vm_id, vm_id);
+    pb_string(&c->machine_type, machine_type);
+    pb_string(&c->cpu_model, cpu_model);
+    return effect;
+}
+
 Drover__Effect *effect_vm_release(const char *vm_id, const char *host, uint64_t generation, const char *migration_id)
 {
     EFFECT(VM_RELEASE, vm_release, Drover__VmRelease);

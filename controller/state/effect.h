@@ -11,6 +11,7 @@
 Drover__Effect *effect_vm_insert(const char *id, const Drover__VmSpec *spec, const char *preferred_host);
 Drover__Effect *effect_vm_delete(const char *vm_id);
 Drover__Effect *effect_vm_grant(const char *vm_id, const char *host, uint64_t generation);
+Drover__Effect *effect_vm_pin(const char *vm_id, const char *machine_type, const char *cpu_model);
 Drover__Effect *effect_vm_release(const char *vm_id, const char *host, uint64_t generation, const char *migration_id);
 Drover__Effect *effect_vm_renew(const char *vm_id, const char *host, uint64_t generation, const char *migration_id);
 Drover__Effect *effect_hand_over_allow(

@@ -95,6 +95,23 @@ static int vm_grant(struct state *state, const Drover__VmGrant *c, uint64_t job_
     return 0;
 }
 
+/* The guest sees both in its hardware: what it has once been started with, it keeps. */
+static int vm_pin(struct state *state, const Drover__VmPin *c, uint64_t job_id, struct err *err)
+{
+    struct state_vm vm;
+    cleanup_buf struct buf packed = {0};
+    if (vm_for_change(state, c->vm_id, job_id, err, &vm) < 0)
+        return -1;
+    cleanup_pb Drover__VmSpec *spec = state_vm_spec(state, c->vm_id);
+    if (!spec->machine_type[0])
+        pb_string(&spec->machine_type, c->machine_type);
+    if (!spec->cpu_model[0])
+        pb_string(&spec->cpu_model, c->cpu_model);
+    pb_pack(spec, &packed);
+    sql_run(state, "UPDATE vms SET spec = ? WHERE id = ?", "bt", packed.data, packed.len, c->vm_id);
+    return 0;
+}
+
 static int vm_release(struct state *state, const Drover__VmRelease *c, uint64_t job_id, struct err *err)
 {
     struct state_vm vm;
@@ -248,6 +265,8 @@ static int effect_apply(struct state *state, const Drover__Effect *e, uint64_t j
         return vm_delete(state, e->vm_delete, job_id, err);
     case DROVER__EFFECT__CHANGE_VM_GRANT:
         return vm_grant(state, e->vm_grant, job_id, err);
+    case DROVER__EFFECT__CHANGE_VM_PIN:
+        return vm_pin(state, e->vm_pin, job_id, err);
     case DROVER__EFFECT__CHANGE_VM_RELEASE:
         return vm_release(state, e->vm_release, job_id, err);
     case DROVER__EFFECT__CHANGE_VM_RENEW:

@@ -19,7 +19,7 @@
 #include "proto/state.pb-c.h"
 #include "proto/wire.h"
 
-#define STATE_SCHEMA    1
+#define STATE_SCHEMA    2
 #define STATE_NAME_MAX  64 /* names of hosts, VMs, members and users, with the NUL */
 #define STATE_ID_MAX    64 /* UUIDs, with the NUL */
 #define STATE_JOBS_KEPT 5000

@@ -26,7 +26,10 @@ struct hypervisor_options {
     uint64_t tcg_cache_mb;
 };
 
-#define HYPERVISOR_MACHINES_MAX 64
+#define HYPERVISOR_MACHINES_MAX     64
+#define HYPERVISOR_CPU_MODELS_MAX   128
+#define HYPERVISOR_CPU_FEATURES_MAX 512
+#define HYPERVISOR_MISSING_MAX      64
 
 struct hypervisor_facts {
     char version[64];             /* "QEMU 10.0.2" */
@@ -36,6 +39,13 @@ struct hypervisor_facts {
     size_t machine_count;
     const char *tracker; /* wp-async, or none: guests cannot be migrated away */
     char tracker_reason[256];
+    Drover__CpuModel *cpu_models[HYPERVISOR_CPU_MODELS_MAX]; /* under the accelerator */
+    size_t cpu_model_count;
+    char *cpu_features[HYPERVISOR_CPU_FEATURES_MAX]; /* of the richest model, sorted */
+    size_t cpu_feature_count;
+    uint32_t max_vcpus; /* 0: not known */
+    uint64_t tsc_khz;   /* of kvm's guests; 0: not known */
+    bool tsc_scaling;
 };
 
 /* Looks at the machine and the program: takes up to a few seconds, once. Take: hypervisor_close(). */

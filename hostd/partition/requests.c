@@ -10,9 +10,9 @@
 #include "hostd/partition/private.h"
 #include "hostd/text.h"
 #include "proto/api.pb-c.h"
+#include "proto/limits.h"
 
-#define DOWNTIME_MAX_MS 60000
-#define ROUNDS_MAX      1000
+#define ROUNDS_MAX 1000
 
 static struct partition *find_migration(struct partitions *ps, const char *migration_id)
 {
@@ -34,9 +34,9 @@ static int check_ids(const char *migration_id, const char *vm_id, uint64_t gener
 
 static int check_options(const Drover__MigrationOptions *o, struct err *err)
 {
-    if (o && (o->max_downtime_ms > DOWNTIME_MAX_MS || o->max_rounds > ROUNDS_MAX))
+    if (o && (o->max_downtime_ms > LIMITS_DOWNTIME_MS || o->max_rounds > ROUNDS_MAX))
         return err_set(
-            err, ERR_INVALID, "at most %d ms of downtime and %d rounds are possible", DOWNTIME_MAX_MS, ROUNDS_MAX);
+            err, ERR_INVALID, "at most %d ms of downtime and %d rounds are possible", LIMITS_DOWNTIME_MS, ROUNDS_MAX);
     if (o && (o->mode > DROVER__MIGRATION_MODE__MIGRATION_MODE_POSTCOPY ||
                  o->on_no_convergence > DROVER__MIGRATION_STUCK__MIGRATION_STUCK_POSTCOPY))
         return err_set(err, ERR_UNSUPPORTED, "this host knows no such way of migrating");

@@ -77,6 +77,9 @@ static int boot_check(const Drover__VmSpec *spec, struct err *err)
         return err_set(err, ERR_INVALID, "kernel command line is not text of at most 2000 bytes");
     if (spec->cpu_model[0] && !name_ok(spec->cpu_model, "-_.,+=", 200))
         return err_set(err, ERR_INVALID, "cpu model '%.64s' is not one of QEMU's", spec->cpu_model);
+    if (spec->machine_type[0] &&
+        (strncmp(spec->machine_type, "pc-q35-", 7) != 0 || !name_ok(spec->machine_type, "-.", 31)))
+        return err_set(err, ERR_INVALID, "machine type '%.64s' is not of the form pc-q35-7.2", spec->machine_type);
     return 0;
 }
 
@@ -123,10 +126,10 @@ json_t *spec_to_json(const Drover__VmSpec *spec)
     for (size_t i = 0; i < spec->n_nics; i++)
         json_array_append_new(
             nics, json_pack("{s:s, s:s}", "network", spec->nics[i]->network, "mac", spec->nics[i]->mac));
-    json_t *json = json_pack("{s:s, s:I, s:I, s:o, s:o, s:s, s:s, s:s, s:s, s:I}", "name", spec->name, "vcpus",
+    json_t *json = json_pack("{s:s, s:I, s:I, s:o, s:o, s:s, s:s, s:s, s:s, s:I, s:s}", "name", spec->name, "vcpus",
         (json_int_t)spec->vcpus, "memory_bytes", (json_int_t)spec->memory_bytes, "disks", disks, "nics", nics, "kernel",
         spec->kernel, "initrd", spec->initrd, "cmdline", spec->cmdline, "cpu_model", spec->cpu_model, "max_downtime_ms",
-        (json_int_t)spec->max_downtime_ms);
+        (json_int_t)spec->max_downtime_ms, "machine_type", spec->machine_type);
     ENSURE(json != NULL); /* strings from protobuf are UTF-8 or were refused by spec_check() */
     return json;
 }
@@ -140,10 +143,10 @@ int spec_from_json(const json_t *json, struct err *err, Drover__VmSpec **out)
     json_t *disk_array, *nic_array, *item;
     json_int_t vcpus, memory, downtime;
     json_error_t why;
-    if (json_unpack_ex((json_t *)json, &why, 0, "{s:s, s:I, s:I, s:o, s:o, s:s, s:s, s:s, s:s, s:I}", "name",
+    if (json_unpack_ex((json_t *)json, &why, 0, "{s:s, s:I, s:I, s:o, s:o, s:s, s:s, s:s, s:s, s:I, s?s}", "name",
             &spec.name, "vcpus", &vcpus, "memory_bytes", &memory, "disks", &disk_array, "nics", &nic_array, "kernel",
             &spec.kernel, "initrd", &spec.initrd, "cmdline", &spec.cmdline, "cpu_model", &spec.cpu_model,
-            "max_downtime_ms", &downtime) < 0)
+            "max_downtime_ms", &downtime, "machine_type", &spec.machine_type) < 0)
         return err_set(err, ERR_INVALID, "spec: %s", why.text);
     if (json_array_size(disk_array) > SPEC_DISKS_MAX || json_array_size(nic_array) > SPEC_NICS_MAX || vcpus < 0 ||
         vcpus > UINT32_MAX || memory < 0 || downtime < 0 || downtime > UINT32_MAX)

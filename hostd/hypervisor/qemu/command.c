@@ -57,7 +57,7 @@ static void add_machine(struct command *c, const struct command_config *o)
     add(c, "%s", o->vm_id);
     add(c, "-machine");
     /* The description of the device state is for debugging streams; it makes the state a third larger. */
-    add(c, "q35,hpet=off,suppress-vmdesc=on,memory-backend=ram");
+    add(c, "%s,hpet=off,suppress-vmdesc=on,memory-backend=ram", spec->machine_type[0] ? spec->machine_type : "q35");
     add(c, "-accel");
     if (kvm)
         add(c, "kvm");

@@ -16,7 +16,7 @@
 #include "hostd/hypervisor/qemu/private.h"
 
 #define DISCOVER_TIMEOUT_MS 15000
-#define DISCOVER_BYTES_MAX  65536
+#define DISCOVER_BYTES_MAX  (1u << 20)
 
 /* Newer than the headers of Debian 12. */
 #ifndef UFFD_FEATURE_WP_UNPOPULATED
@@ -26,19 +26,34 @@
 #define UFFD_FEATURE_WP_ASYNC (1 << 15)
 #endif
 
-/* Runs the program with two arguments and gathers what it prints. Only at start, before the loop and any thread runs.
- */
-static int discover_output(const char *program, const char *one, const char *two, struct err *err, struct buf *out)
+/* The program reads `input` to its end; it is short enough for a pipe. */
+static pid_t discover_spawn(char *const argv[], const char *input, int output)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return -1;
+    pid_t pid = fork();
+    if (pid == 0) {
+        dup2(ends[0], 0);
+        dup2(output, 1);
+        execvp(argv[0], argv);
+        _exit(127);
+    }
+    size_t len = strlen(input);
+    if (pid > 0 && len && write(ends[1], input, len) != (ssize_t)len)
+        kill(pid, SIGKILL);
+    close(ends[0]);
+    close(ends[1]);
+    return pid;
+}
+
+int discover_run(char *const argv[], const char *input, struct err *err, struct buf *out)
 {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) < 0)
         return err_errno(err, ERR_INTERNAL, errno, "cannot make a pipe");
-    pid_t pid = fork();
-    if (pid == 0) {
-        dup2(ends[1], 1);
-        execlp(program, program, one, two, (char *)NULL);
-        _exit(127);
-    }
+    pid_t pid = discover_spawn(argv, input, ends[1]);
+    int failed = errno;
     close(ends[1]);
     uint64_t deadline = clock_now_ms() + DISCOVER_TIMEOUT_MS;
     buf_clear(out);
@@ -54,17 +69,23 @@ static int discover_output(const char *program, const char *one, const char *two
     }
     close(ends[0]);
     if (pid < 0)
-        return err_errno(err, ERR_INTERNAL, errno, "cannot fork");
+        return err_errno(err, ERR_INTERNAL, failed, "cannot run %s", argv[0]);
     int status;
     if (clock_now_ms() >= deadline)
         kill(pid, SIGKILL);
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         continue;
     if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
-        return err_set(err, ERR_NOT_FOUND, "%s cannot be run; install QEMU or set hypervisor.qemu", program);
+        return err_set(err, ERR_NOT_FOUND, "%s cannot be run; install QEMU or set hypervisor.qemu", argv[0]);
     if (status != 0)
-        return err_set(err, ERR_UNSUPPORTED, "%s %s %s failed", program, one, two);
+        return err_set(err, ERR_UNSUPPORTED, "%s %s %s failed", argv[0], argv[1], argv[2]);
     return 0;
+}
+
+static int discover_output(const char *program, const char *one, const char *two, struct err *err, struct buf *out)
+{
+    char *const argv[] = {(char *)(uintptr_t)program, (char *)(uintptr_t)one, (char *)(uintptr_t)two, NULL};
+    return discover_run(argv, "", err, out);
 }
 
 int discover_program(const char *program, struct err *err, struct hypervisor_facts *out)

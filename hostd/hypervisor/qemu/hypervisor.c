@@ -20,6 +20,7 @@ int hypervisor_open(uv_loop_t *loop, const struct hypervisor_options *options, s
     facts->accelerator =
         probe_verdict(options->accelerator, &probe, sizeof facts->accelerator_reason, facts->accelerator_reason);
     discover_tracker(options->shim, facts);
+    discover_cpus(options->program, facts);
     hv->loop = loop;
     hv->program = mem_strdup(options->program);
     hv->shim = strcmp(facts->tracker, "none") == 0 ? NULL : mem_strdup(options->shim);
@@ -44,6 +45,7 @@ void hypervisor_close(struct hypervisor *hv)
         return;
     for (size_t i = 0; i < hv->facts.machine_count; i++)
         free(hv->facts.machines[i]);
+    discover_cpus_free(&hv->facts);
     free(hv->program);
     free(hv->shim);
     free(hv);

@@ -2,6 +2,7 @@
 #ifndef HOSTD_HYPERVISOR_QEMU_PRIVATE_H
 #define HOSTD_HYPERVISOR_QEMU_PRIVATE_H
 
+#include "base/buf.h"
 #include "hostd/hypervisor/hypervisor.h"
 
 struct hypervisor {
@@ -14,6 +15,13 @@ struct hypervisor {
 
 /* Version and machine types, asked of the program itself. */
 MUST_CHECK int discover_program(const char *program, struct err *err, struct hypervisor_facts *out);
+/* Processors, their features and how many of them a guest may have. What cannot be found out stays empty. Take:
+ * discover_cpus_free(). */
+void discover_cpus(const char *program, struct hypervisor_facts *out);
+void discover_cpus_free(struct hypervisor_facts *facts);
+/* Runs a program with `input` on its standard input and gathers what it prints. Only at start, before the loop and any
+ * thread runs. */
+MUST_CHECK int discover_run(char *const argv[], const char *input, struct err *err, struct buf *out);
 /* Whether guests started with `shim` can have their writes tracked. */
 void discover_tracker(const char *shim, struct hypervisor_facts *out);
 

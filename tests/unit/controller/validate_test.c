@@ -8,6 +8,7 @@
 
 #include "controller/api/validate.h"
 #include "controller/pb.h"
+#include "proto/limits.h"
 
 static void names(void **unused)
 {
@@ -133,7 +134,9 @@ static void specs(void **unused)
         "control");
     REFUSES(pb_string(&s->cpu_model, "max -device x"), "CPU model");
     REFUSES(pb_string(&s->cpu_model, long_text), "CPU model");
-    REFUSES(s->max_downtime_ms = 600001, "downtime");
+    REFUSES(pb_string(&s->machine_type, "q35"), "machine type");
+    REFUSES(pb_string(&s->machine_type, "pc-q35-7.2 -device x"), "machine type");
+    REFUSES(s->max_downtime_ms = LIMITS_DOWNTIME_MS + 1, "downtime");
     REFUSES(
         {
             pb_free(s->disks[0]);
@@ -157,7 +160,7 @@ static void migration_options(void **unused)
     o.max_rounds = 1001;
     assert_int_equal(validate_migration_options(&o, &err), -1);
     o.max_rounds = 0;
-    o.max_downtime_ms = 600001;
+    o.max_downtime_ms = LIMITS_DOWNTIME_MS + 1;
     assert_int_equal(validate_migration_options(&o, &err), -1);
 }
 

@@ -179,8 +179,10 @@ static void kvm_and_models(void **unused)
     assert_string_equal(value_of(argv, "-cpu", 0), "host");
     command_free(argv);
     s.spec.cpu_model = (char *)"Skylake-Server";
+    s.spec.machine_type = (char *)"pc-q35-7.2";
     argv = command_build(&config);
     assert_string_equal(value_of(argv, "-cpu", 0), "Skylake-Server");
+    assert_true(strncmp(value_of(argv, "-machine", 0), "pc-q35-7.2,", 11) == 0);
     command_free(argv);
 }
 

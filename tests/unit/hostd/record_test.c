@@ -162,6 +162,8 @@ static void specs_are_bounded(void **unused)
     REFUSED(s.spec.cmdline = (char *)"a\nb");
     REFUSED(s.spec.cmdline = (char *)"not UTF-8: \xff\xfe");
     REFUSED(s.spec.cpu_model = (char *)"host -drive");
+    REFUSED(s.spec.machine_type = (char *)"q35");
+    REFUSED(s.spec.machine_type = (char *)"pc-q35-7.2,dump-guest-core=on");
     REFUSED(s.disk.path = (char *)"/a\x01");
     REFUSED(s.disk.format = (char *)"vmdk");
     REFUSED(s.nic.mac = (char *)"01:00:5e:00:00:01");

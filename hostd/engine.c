@@ -84,6 +84,8 @@ char *engine_config_format(const struct engine_config *c)
     if (o->max_rounds)
         buf_printf(&text, "max_rounds = %" PRIu32 "\n", o->max_rounds);
     buf_printf(&text, "[policy]\nmode = %s\non_no_convergence = %s\n", mode_of(o), stuck_of(o));
+    if (c->log_level)
+        buf_printf(&text, "[log]\nlevel = %s\n", c->log_level);
     buf_printf(&text, "[verify]\nenabled = %s\n", o->verify ? "true" : "false");
     if (c->destination && c->spec->n_nics > 0) {
         buf_printf(&text, "[announce]\ninterface = %s\n", c->announce_interface);

@@ -28,6 +28,7 @@ struct engine_config {
     const char *address; /* destination: tcp://IP:0 to listen at; source: where to connect */
     const Drover__MigrationOptions *options;
     const char *announce_interface;
+    const char *log_level; /* NULL: the engine's default */
     const int *cgroup_fds;
     size_t cgroup_count;
 };

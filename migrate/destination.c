@@ -1,5 +1,6 @@
 #include "migrate/destination.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include "base/ensure.h"
 #include "base/loop.h"
 #include "migrate/announce.h"
+#include "migrate/pack.h"
 #include "migrate/puller.h"
 #include "migrate/receiver.h"
 #include "migrate/record.h"
@@ -63,6 +65,7 @@ struct destination {
     bool prepared;                                   /* QEMU listens for device state */
     struct wire_request *hello, *verify, *hand_over; /* to be answered */
     uint64_t state_bytes;
+    bool state_complete; /* all of it has come, and QEMU is loading it */
     uint64_t hand_over_ns, started_us;
     size_t announcements;
     bool farewell; /* the source has our answer, and after post-copy knows that all is here */
@@ -74,6 +77,13 @@ static void destination_move(struct destination *d, enum destination_phase to)
     ENSURE(phases[d->phase].successors & TO(to));
     d->phase = to;
     side_phase(&d->side, phases[to].name);
+}
+
+/* As source_trace(): where the blackout goes. */
+static void destination_trace(const struct destination *d, const char *what)
+{
+    log_event(LOG_DEBUG, "switch.traced", "what=%s now_us=%" PRIu64 " state_bytes=%" PRIu64, what,
+        clock_now_ns() / 1000, d->state_bytes);
 }
 
 static void destination_finish(void *user)
@@ -210,6 +220,7 @@ static void destination_started(void *user, const struct err *err)
         destination_fail(d, &why);
         return;
     }
+    destination_trace(d, "started");
     d->started_us = (clock_now_ns() - d->hand_over_ns) / 1000;
     if (d->puller)
         destination_move(d, DESTINATION_POSTCOPY);
@@ -231,35 +242,38 @@ static void destination_adopt(struct destination *d, struct wire_peer *peer)
         puller_set_peer(d->puller, peer);
 }
 
-static void destination_on_hand_over(struct destination *d, struct wire_request *request)
+/* Handed over, and all of it is loaded: from the record on the guest is ours. */
+static void destination_take(struct destination *d)
 {
     struct err err;
-    if (d->hand_over) { /* asked again because the first answer is late: the newest gets it */
-        err_set(&err, ERR_BUSY, "asked again");
-        wire_reply_error(d->hand_over, &err);
-    }
-    d->hand_over = request;
-    switch (d->phase) {
-    case DESTINATION_READY:
-        break;
-    case DESTINATION_OWNER:
-        return;
-    case DESTINATION_POSTCOPY:
-    case DESTINATION_DONE:
-        destination_answer(d);
-        return;
-    default:
-        err_set(&err, ERR_PROTOCOL, "handed over before everything was here");
-        destination_fail(d, &err);
-        return;
-    }
-    d->hand_over_ns = clock_now_ns();
     if (record_write(d->side.options->record_file, d->side.options->migration_id, "owner", &err) < 0) {
         destination_fail(d, &err);
         return;
     }
     destination_move(d, DESTINATION_OWNER);
     guest_start(d->side.guest, destination_started, d);
+}
+
+static void destination_on_hand_over(struct destination *d, struct wire_request *request)
+{
+    struct err err;
+    bool first = !d->hand_over_ns;
+    if (d->hand_over) { /* asked again because the first answer is late: the newest gets it */
+        err_set(&err, ERR_BUSY, "asked again");
+        wire_reply_error(d->hand_over, &err);
+    }
+    d->hand_over = request;
+    if (first)
+        d->hand_over_ns = clock_now_ns();
+    destination_trace(d, "hand-over");
+    if (d->phase == DESTINATION_READY) {
+        destination_take(d);
+    } else if (d->phase == DESTINATION_POSTCOPY || d->phase == DESTINATION_DONE) {
+        destination_answer(d);
+    } else if (d->phase != DESTINATION_OWNER && !(d->phase == DESTINATION_RECEIVING && d->state_complete)) {
+        err_set(&err, ERR_PROTOCOL, "handed over before everything was here");
+        destination_fail(d, &err);
+    }
 }
 
 /* ---- verifying ---- */
@@ -297,13 +311,21 @@ static void destination_on_state(struct destination *d, const uint8_t *body, siz
 {
     struct err err;
     Drover__EngineState *state = drover__engine_state__unpack(NULL, len, body);
-    if (!state || state->offset != d->state_bytes || d->phase != DESTINATION_RECEIVING) {
+    uint8_t *room = mem_alloc(PACK_BYTES_MAX);
+    const uint8_t *data = NULL;
+    if (!state || state->offset != d->state_bytes || d->phase != DESTINATION_RECEIVING || d->state_complete)
         err_set(&err, ERR_PROTOCOL, "device state came out of order");
-        destination_fail(d, &err);
+    else
+        data = unpack(state->data.data, state->data.len, state->unpacked_bytes, &err, room);
+    if (data) {
+        size_t bytes = state->unpacked_bytes ? state->unpacked_bytes : state->data.len;
+        d->state_bytes += bytes;
+        destination_trace(d, "state");
+        statepipe_write(d->pipe, data, bytes);
     } else {
-        d->state_bytes += state->data.len;
-        statepipe_write(d->pipe, state->data.data, state->data.len);
+        destination_fail(d, &err);
     }
+    free(room);
     drover__engine_state__free_unpacked(state, NULL);
 }
 
@@ -313,7 +335,9 @@ static void destination_on_state_end(struct destination *d, const uint8_t *body,
     Drover__EngineStateEnd *end = drover__engine_state_end__unpack(NULL, len, body);
     uint64_t total = end ? end->total_bytes : UINT64_MAX;
     drover__engine_state_end__free_unpacked(end, NULL);
-    if (total == d->state_bytes)
+    d->state_complete = total == d->state_bytes;
+    destination_trace(d, "state-complete");
+    if (d->state_complete)
         return;
     err_set(&err, ERR_PROTOCOL, "device state is incomplete");
     destination_on_broken(d, &err);
@@ -328,14 +352,17 @@ static void destination_on_migration(void *user, const char *status)
         destination_on_broken(d, &err);
         return;
     }
+    destination_trace(d, status);
     if (strcmp(status, "completed") != 0 || d->phase != DESTINATION_RECEIVING)
         return;
     destination_move(d, DESTINATION_READY);
+    if (d->hand_over)
+        destination_take(d);
     Drover__EngineReady ready = DROVER__ENGINE_READY__INIT;
-    if (!d->source)
-        err_set(&err, ERR_UNAVAILABLE, "connection to the source lost");
-    if (!d->source || wire_note(d->source, DROVER__ENGINE_METHOD__ENGINE_READY, &ready.base, &err) < 0)
-        destination_fail(d, &err);
+    /* Without a connection, or if it breaks now, the hand-over may still come over a new one. */
+    if (d->phase != DESTINATION_FAILED && d->source &&
+        wire_note(d->source, DROVER__ENGINE_METHOD__ENGINE_READY, &ready.base, &err) < 0)
+        log_event(LOG_INFO, "ready.unsent", "message=%s", LOG_QUOTE(err.message));
 }
 
 /* ---- stripes ---- */
@@ -611,9 +638,9 @@ static void destination_on_peer(void *user, struct wire_peer *peer, bool up)
         return;
     destination_adopt(d, NULL);
     err_set(&err, ERR_UNAVAILABLE, "connection to the source lost");
-    /* Once ready, the hand-over may be on its way to us again over a new connection; the controllers can still fence
-     * us. */
-    if (d->phase == DESTINATION_RECEIVING)
+    /* Once we have all of it, the hand-over may have come, or be on its way again over a new connection; the
+     * controllers can still fence us. */
+    if (d->phase == DESTINATION_RECEIVING && !d->state_complete)
         destination_fail(d, &err);
 }
 

@@ -39,8 +39,8 @@ void source_move(struct source *s, enum source_phase to)
 /* Where the blackout goes, for those who want to make it shorter: log.level = debug. */
 void source_trace(const struct source *s, const char *what)
 {
-    log_event(LOG_DEBUG, "switch.traced", "what=%s after_us=%" PRIu64 " state_bytes=%" PRIu64, what,
-        s->sw.stopped_ns ? (clock_now_ns() - s->sw.stopped_ns) / 1000 : 0, s->state_bytes);
+    log_event(LOG_DEBUG, "switch.traced", "what=%s now_us=%" PRIu64 " after_us=%" PRIu64 " state_bytes=%" PRIu64, what,
+        clock_now_ns() / 1000, s->sw.stopped_ns ? (clock_now_ns() - s->sw.stopped_ns) / 1000 : 0, s->state_bytes);
 }
 
 bool source_running(const struct source *s)
@@ -200,7 +200,6 @@ static void source_on_note(
             pusher_on_demand(s->pusher, body, len);
     } else if (method == DROVER__ENGINE_METHOD__ENGINE_READY) {
         s->sw.peer_ready = true;
-        source_trace(s, "peer-ready");
         source_try_commit(s);
     } else if (method == DROVER__ENGINE_METHOD__ENGINE_ABORT) {
         Drover__EngineAbort *abort = drover__engine_abort__unpack(NULL, len, body);

@@ -9,6 +9,7 @@
 #define HAND_OVER_MS       2000u /* one try; it is repeated until DOUBT_MS have gone by */
 #define HAND_OVER_PAUSE_MS 200u
 #define DOUBT_MS           3000u   /* the guest stands still; the controllers, who hear both hosts, can tell sooner */
+#define DOUBT_LOADING_MS   20000u  /* the destination has not loaded all devices yet, and is still connected */
 #define DOUBT_POSTCOPY_MS  600000u /* pages it may need are here alone, so more patience */
 
 void source_doubt(struct source *s, const struct err *err)
@@ -57,14 +58,20 @@ void source_started(struct source *s)
     s->sender = NULL;
 }
 
+static uint64_t source_patience_ms(const struct source *s)
+{
+    if (s->pusher)
+        return DOUBT_POSTCOPY_MS;
+    return s->sw.peer_ready || s->lost ? DOUBT_MS : DOUBT_LOADING_MS;
+}
+
 static void source_handed_over(void *user, const struct err *err, const uint8_t *body, size_t len)
 {
     struct source *s = user;
-    uint64_t patience_ms = s->pusher ? DOUBT_POSTCOPY_MS : DOUBT_MS;
     if (s->phase != SOURCE_HANDED_OVER)
         return;
     if (err) {
-        if (clock_now_ns() - s->hand_over_ns > patience_ms * UINT64_C(1000000))
+        if (clock_now_ns() - s->hand_over_ns > source_patience_ms(s) * UINT64_C(1000000))
             source_doubt(s, err);
         else
             loop_timer_start(s->deadline, HAND_OVER_PAUSE_MS, 0);

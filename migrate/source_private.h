@@ -30,18 +30,19 @@ enum source_phase {
     SOURCE_PHASES
 };
 
-/* What the switch still waits for; all must have come before the hand-over. */
+/* How far the switch is. Memory comes before devices: see source_switch.c. */
 struct switching {
-    uint64_t stopped_ns; /* when the guest stood still; 0: it runs */
-    bool saved;          /* QEMU has written all of the device state */
-    bool sent;           /* and its end has gone to the destination */
-    bool pages_applied;  /* the last pass is over and a scan after it found nothing; in post-copy: the rest is named */
-    bool peer_ready;     /* the destination's QEMU has loaded the state */
+    bool flowing;          /* QEMU may go on to stop the guest */
+    uint64_t stopped_ns;   /* when the guest stood still; 0: it runs */
+    bool paused;           /* QEMU waits before its switch: nothing is under way that could write memory */
+    bool memory_there;     /* a scan after that found nothing that is not applied, or, in post-copy, named */
+    bool saved;            /* QEMU has written all of the device state */
+    bool memory_final;     /* and a scan after that found nothing */
+    bool state_over, sent; /* the state's end has been read from QEMU; has been sent */
+    bool peer_ready;       /* the destination's QEMU has loaded the state */
     bool hashing;
     uint32_t last_passes;
-    bool holding;    /* device state waits in `held` until pages_applied */
-    bool state_over; /* `held` is all of it */
-    struct buf held;
+    struct buf held; /* device state that waits for memory_there */
 };
 
 struct source {
@@ -87,7 +88,7 @@ void source_commit(struct source *s);
 /* source_switch.c */
 void source_try_commit(struct source *s);
 void source_send_pass(struct source *s);
-void source_last_pass(struct source *s);
+void source_switch_passed(struct source *s);
 int source_scan(struct source *s, struct err *err);
 void source_on_migration(void *user, const char *status);
 void source_on_stopped(void *user);

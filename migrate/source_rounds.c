@@ -194,7 +194,7 @@ void source_on_pass(void *user, const struct sender_stats *stats)
         source_round_over(s, stats);
     } else if (s->phase == SOURCE_SWITCHING) {
         control_event(s->side.control, "round", report_round(&s->report, stats, &s->policy), false);
-        source_last_pass(s);
+        source_switch_passed(s);
     } else if (s->phase == SOURCE_POSTCOPY) {
         pusher_on_pass(s->pusher, stats);
     }

@@ -1,10 +1,28 @@
-/* The switch: last pages, device state, and, with verify, the comparison. */
+/* The switch: last pages, device state, and, with verify, the comparison.
+ *
+ * QEMU takes a while to set its migration up, so it is started while the guest runs, and held: nobody reads what it
+ * writes, and the memory that only QEMU knows (firmware) is more than a socket holds. Meanwhile one more round is sent,
+ * and when that is over QEMU may go on, which stops the guest. Should it not be held, the guest stops a little sooner
+ * and more is left to send.
+ *
+ * The destination's QEMU looks into guest memory while it loads a device (virtio reads the indices of its rings), so
+ * no device may be loaded before the last page has been applied. And QEMU itself might write memory while it saves
+ * devices (none does that we know of). So, from the moment the guest stands still:
+ *
+ *   here:         scan, send, until a scan finds nothing         closing scan: must find nothing, or it is called off
+ *   QEMU here:    saves its devices (held back) ............. done |
+ *   to there:                                    held state, then the rest as it comes, end, hand-over
+ *   QEMU there:                                       loads ............ started
+ *
+ * The hand-over does not wait for the destination to have loaded the state: it refuses if it cannot. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/loop.h"
+#include "migrate/pack.h"
 #include "migrate/source_private.h"
 
 #define SWITCH_MS       20000u /* from QEMU's migrate to the hand-over; then it is called off */
@@ -52,13 +70,14 @@ static void source_peer_hashed(void *user, const struct err *err, const uint8_t 
 
 /* ---- the switch ---- */
 
-/* Everything the hand-over needs has come? Then it goes; with `verify`, after the hashes were compared. */
+/* Everything the hand-over needs has been sent? Then it goes; with `verify`, after the hashes were compared. */
 void source_try_commit(struct source *s)
 {
     const struct switching *sw = &s->sw;
-    if (s->phase != SOURCE_SWITCHING || !sw->saved || !sw->sent || !sw->pages_applied || !sw->peer_ready || sw->hashing)
+    bool verify = s->side.options->verify && !s->pusher; /* in post-copy there is no moment when both sides are equal */
+    if (s->phase != SOURCE_SWITCHING || !sw->memory_final || !sw->sent || sw->hashing || (verify && !sw->peer_ready))
         return;
-    if (!s->side.options->verify || s->pusher) { /* in post-copy there is no moment when both sides are equal */
+    if (!verify) {
         source_commit(s);
         return;
     }
@@ -84,22 +103,25 @@ static void source_send_state(struct source *s, const uint8_t *data, size_t len)
     struct err err;
     Drover__EngineState state = DROVER__ENGINE_STATE__INIT;
     state.offset = s->state_bytes;
-    state.data = (ProtobufCBinaryData){len, (uint8_t *)data};
+    uint8_t *packed = mem_alloc(len);
+    size_t packed_len = pack(data, len, packed);
+    if (packed_len)
+        state.unpacked_bytes = (uint32_t)len;
+    state.data = packed_len ? (ProtobufCBinaryData){packed_len, packed} : (ProtobufCBinaryData){len, (uint8_t *)data};
     s->state_bytes += len;
     if (wire_note(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_STATE, &state.base, &err) < 0)
         source_fail(s, &err);
+    free(packed);
 }
 
-/* The destination's QEMU looks into guest memory while it loads a device (virtio reads the indices of its rings), so no
- * device may come before the last page has been applied. */
+/* Sends what was held back, and the end if QEMU has written it. */
 static void source_release_state(struct source *s)
 {
     struct err err;
     struct buf *held = &s->sw.held;
-    for (size_t at = 0; at < held->len && s->phase == SOURCE_SWITCHING; at += STATEPIPE_CHUNK)
-        source_send_state(s, held->data + at, held->len - at < STATEPIPE_CHUNK ? held->len - at : STATEPIPE_CHUNK);
+    for (size_t at = 0; at < held->len && s->phase == SOURCE_SWITCHING; at += PACK_BYTES_MAX)
+        source_send_state(s, held->data + at, held->len - at < PACK_BYTES_MAX ? held->len - at : PACK_BYTES_MAX);
     buf_clear(held);
-    s->sw.holding = false;
     if (!s->sw.state_over || s->sw.sent || s->phase != SOURCE_SWITCHING)
         return;
     Drover__EngineStateEnd end = DROVER__ENGINE_STATE_END__INIT;
@@ -108,30 +130,6 @@ static void source_release_state(struct source *s)
     source_trace(s, "state-sent");
     if (wire_note(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_STATE_END, &end.base, &err) < 0)
         source_fail(s, &err);
-    else
-        source_try_commit(s);
-}
-
-/* With the guest stopped: sends what was written since the last scan, until a scan finds nothing. The scan that counts
- * comes after QEMU has saved the device state, so that a write made by saving would be seen too. */
-void source_last_pass(struct source *s)
-{
-    struct err err;
-    if (tracker_scan(s->tracker, &err, &s->dirty) < 0) {
-        source_fail(s, &err);
-        return;
-    }
-    if (bitmap_count(&s->dirty) != 0) {
-        if (++s->sw.last_passes > LAST_PASSES_MAX) {
-            err_set(&err, ERR_INTERNAL, "memory goes on changing although the guest stands still");
-            source_fail(s, &err);
-            return;
-        }
-        source_send_pass(s);
-    } else if (s->sw.saved) {
-        s->sw.pages_applied = true;
-        source_release_state(s);
-    }
 }
 
 /* What has been written since the pages were sent; without tracking nothing was sent, so all that is allocated. */
@@ -140,19 +138,46 @@ int source_scan(struct source *s, struct err *err)
     return s->tracker ? tracker_scan(s->tracker, err, &s->dirty) : ram_allocated(&s->side.ram, err, &s->dirty);
 }
 
-/* In post-copy the last pages are named when QEMU has saved the device state, so that a write made by saving counts.
- * The state goes after the names: loading it may need one of these pages. */
-static void source_name_rest(struct source *s)
+/* A pass of pre-copy with the guest stopped; post-copy names the pages instead, and once. */
+static void source_send_rest(struct source *s, struct err *err)
+{
+    if (++s->sw.last_passes > LAST_PASSES_MAX) {
+        err_set(err, ERR_INTERNAL, "memory goes on changing although the guest stands still");
+        source_fail(s, err);
+    } else {
+        source_send_pass(s);
+    }
+}
+
+/* With the guest stopped: has all of memory gone out? Sends what a scan finds, until one finds nothing. */
+static void source_settle(struct source *s)
 {
     struct err err;
     if (source_scan(s, &err) < 0) {
         source_fail(s, &err);
         return;
     }
-    pusher_seal(s->pusher, &s->dirty);
-    source_trace(s, "named");
-    s->sw.pages_applied = true;
+    size_t written = bitmap_count(&s->dirty);
+    if (written > 0 && s->sw.memory_there) {
+        err_set(&err, ERR_UNSUPPORTED,
+            "a device wrote %zu pages of guest memory while its state was being saved, which QEMU's devices must not "
+            "do; the guest goes on here",
+            written);
+        source_fail(s, &err);
+        return;
+    }
+    if (written > 0 && !s->pusher) {
+        source_send_rest(s, &err);
+        return;
+    }
+    if (s->pusher && !s->sw.memory_there)
+        pusher_seal(s->pusher, &s->dirty);
+    bitmap_clear(&s->dirty);
+    s->sw.memory_there = true;
+    s->sw.memory_final = s->sw.saved;
+    source_trace(s, s->sw.saved ? "memory-final" : "memory-there");
     source_release_state(s);
+    source_try_commit(s);
 }
 
 static void source_switched(void *user, const struct err *err)
@@ -169,28 +194,56 @@ void source_on_migration(void *user, const char *status)
         return;
     source_trace(s, status);
     if (strcmp(status, "pre-switchover") == 0) {
-        s->sw.holding = true;
+        s->sw.paused = true;
         guest_switch(s->side.guest, source_switched, s);
-        if (!s->pusher)
-            source_last_pass(s);
+        if (s->tracker && !s->pass_under_way) /* else nobody would see what is written after the pages were named */
+            source_settle(s);
     } else if (strcmp(status, "completed") == 0) {
         s->sw.saved = true;
-        if (s->pusher)
-            source_name_rest(s);
-        else if (!s->pass_under_way)
-            source_last_pass(s);
+        if (!s->pass_under_way)
+            source_settle(s);
     } else if (strcmp(status, "failed") == 0 || strcmp(status, "cancelled") == 0) {
         err_set(&err, ERR_INTERNAL, "QEMU's migration of the device state %s", status);
         source_fail(s, &err);
     }
 }
 
+/* What the guest has written goes at once, while QEMU still waits for its disks. */
+static void source_send_early(struct source *s)
+{
+    struct err err;
+    if (!s->tracker || s->pusher || s->pass_under_way)
+        return;
+    if (tracker_scan(s->tracker, &err, &s->dirty) < 0)
+        source_fail(s, &err);
+    else if (bitmap_count(&s->dirty) > 0)
+        source_send_pass(s);
+}
+
 void source_on_stopped(void *user)
 {
     struct source *s = user;
-    if (s->phase == SOURCE_SWITCHING && s->sw.stopped_ns == 0)
-        s->sw.stopped_ns = clock_now_ns();
+    if (s->phase != SOURCE_SWITCHING || s->sw.stopped_ns)
+        return;
+    s->sw.stopped_ns = clock_now_ns();
     source_trace(s, "stopped");
+    source_send_early(s);
+}
+
+static void source_flow(struct source *s)
+{
+    s->sw.flowing = true;
+    statepipe_flow(s->pipe);
+}
+
+void source_switch_passed(struct source *s)
+{
+    if (!s->sw.flowing)
+        source_flow(s);
+    if (s->sw.paused)
+        source_settle(s);
+    else if (s->sw.stopped_ns)
+        source_send_early(s);
 }
 
 static void source_state_data(void *user, const uint8_t *data, size_t len)
@@ -198,14 +251,16 @@ static void source_state_data(void *user, const uint8_t *data, size_t len)
     struct source *s = user;
     if (s->phase != SOURCE_SWITCHING)
         return;
-    if (s->sw.holding && len)
-        buf_append(&s->sw.held, data, len);
-    else if (len)
-        source_send_state(s, data, len);
-    else
+    if (len == 0)
         s->sw.state_over = true;
-    if (s->sw.state_over && s->sw.pages_applied)
+    else if (s->sw.paused && !s->sw.memory_there)
+        buf_append(&s->sw.held, data, len);
+    else
+        source_send_state(s, data, len);
+    if (s->sw.state_over && s->sw.memory_there) {
         source_release_state(s);
+        source_try_commit(s);
+    }
 }
 
 static void source_state_failed(void *user, const struct err *err)
@@ -224,4 +279,10 @@ void source_begin_switch(struct source *s)
         return;
     }
     guest_migrate(s->side.guest, s->pipe_path, source_switched, s);
+    if (s->pusher)
+        source_flow(s);
+    else if (tracker_scan(s->tracker, &err, &s->dirty) < 0)
+        source_fail(s, &err);
+    else
+        source_send_pass(s);
 }

@@ -12,7 +12,7 @@ struct statepipe {
     uv_pipe_t listener, stream;
     struct statepipe_options options;
     char path[108];
-    bool connected, closed;
+    bool connected, flowing, closed;
     int open_handles;
     uint8_t chunk[STATEPIPE_CHUNK];
 };
@@ -51,17 +51,33 @@ static void statepipe_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *data)
         pipe->options.on_data(pipe->options.user, (const uint8_t *)data->base, n > 0 ? (size_t)n : 0);
 }
 
+static void statepipe_begin(struct statepipe *pipe)
+{
+    int rc = uv_read_start((uv_stream_t *)&pipe->stream, statepipe_space, statepipe_read);
+    if (rc != 0)
+        statepipe_fail(pipe, "read", rc);
+}
+
 static void statepipe_accept(uv_stream_t *listener, int status)
 {
     struct statepipe *pipe = listener->data;
     if (pipe->connected)
         return;
     int rc = status < 0 ? status : uv_accept(listener, (uv_stream_t *)&pipe->stream);
-    if (rc == 0)
-        rc = uv_read_start((uv_stream_t *)&pipe->stream, statepipe_space, statepipe_read);
+    pipe->connected = true;
     if (rc != 0)
         statepipe_fail(pipe, "accept", rc);
-    pipe->connected = true;
+    else if (pipe->flowing)
+        statepipe_begin(pipe);
+}
+
+void statepipe_flow(struct statepipe *pipe)
+{
+    if (pipe->flowing)
+        return;
+    pipe->flowing = true;
+    if (pipe->connected)
+        statepipe_begin(pipe);
 }
 
 static struct statepipe *statepipe_new(uv_loop_t *loop, const char *path, const struct statepipe_options *options)

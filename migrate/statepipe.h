@@ -8,8 +8,9 @@
 #include <uv.h>
 
 #include "base/err.h"
+#include "migrate/pack.h"
 
-#define STATEPIPE_CHUNK (256u << 10)
+#define STATEPIPE_CHUNK PACK_BYTES_MAX
 
 struct statepipe;
 
@@ -21,9 +22,12 @@ struct statepipe_options {
     void *user;
 };
 
-/* Listens for one connection at `path` (mode 0600). Take: statepipe_close(). */
+/* Listens for one connection at `path` (mode 0600), and takes nothing from it before statepipe_flow(): a writer with
+ * more to say than the socket holds waits there. Take: statepipe_close(). */
 MUST_CHECK int statepipe_listen(uv_loop_t *loop, const char *path, const struct statepipe_options *options,
     struct err *err, struct statepipe **out);
+/* Source: from now on on_data is called. */
+void statepipe_flow(struct statepipe *pipe);
 /* Connects to QEMU at `path`. Take: statepipe_close(). */
 MUST_CHECK int statepipe_connect(uv_loop_t *loop, const char *path, const struct statepipe_options *options,
     struct err *err, struct statepipe **out);

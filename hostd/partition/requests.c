@@ -67,6 +67,7 @@ static int engine_launch(struct partition *p, const char *peer_key, const char *
         .guest = p->record.guest,
         .address = address,
         .options = options,
+        .log_level = env->options->log_level,
         .announce_interface = env->options->uplink[0] ? env->options->uplink : env->options->bridge,
     };
     struct engine_events events = migration_engine_events;

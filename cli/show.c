@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/format.h"
 #include "cli/output.h"
 #include "cli/progress.h"
@@ -72,6 +73,18 @@ static void show_rounds(const Drover__MigrationRecord *r)
     table_print(table, "no rounds");
 }
 
+static void show_classes(const Drover__MigrationRecord *r)
+{
+    char text[FORMAT_MAX];
+    struct buf line = {0};
+    for (size_t i = 0; i < r->n_classes; i++)
+        buf_printf(&line, "%s%" PRIu64 " %s (%s)", i ? ", " : "", r->classes[i]->pages, r->classes[i]->name,
+            format_bytes(r->classes[i]->bytes, text));
+    if (r->n_classes)
+        output_field("Pages", "%s", buf_str(&line));
+    buf_free(&line);
+}
+
 void show_migration(const Drover__MigrationRecord *r)
 {
     char text[FORMAT_MAX], more[FORMAT_MAX];
@@ -84,6 +97,7 @@ void show_migration(const Drover__MigrationRecord *r)
     output_field("Blackout", "%s", milliseconds(r->blackout_us, text));
     output_field("Memory", "%s, %s on the wire (%.1fx)", format_bytes(r->raw_bytes, text),
         format_bytes(r->wire_bytes, more), r->wire_bytes ? (double)r->raw_bytes / (double)r->wire_bytes : 0.0);
+    show_classes(r);
     if (r->postcopy_us) {
         output_field("After the switch", "%" PRIu64 " pages in %s; the guest waited for %" PRIu64 " of them",
             r->stale_pages, milliseconds(r->postcopy_us, text), r->demanded_pages);

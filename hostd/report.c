@@ -63,6 +63,25 @@ static void drop_rounds(Drover__MigrationRecord *record)
     record->n_rounds = 0;
 }
 
+/* {"zero": {"pages": N, "bytes": N}, ...} */
+static void set_classes(Drover__MigrationRecord *record, json_t *from)
+{
+    const char *name;
+    json_t *value;
+    json_object_foreach(from, name, value)
+    {
+        if (record->n_classes >= REPORT_CLASSES_MAX)
+            return;
+        Drover__MigrationClass *class = mem_alloc(sizeof *class);
+        drover__migration_class__init(class);
+        set_text(&class->name, name);
+        class->pages = number_of(value, "pages");
+        class->bytes = number_of(value, "bytes");
+        record->classes = mem_realloc(record->classes, (record->n_classes + 1) * sizeof(Drover__MigrationClass *));
+        record->classes[record->n_classes++] = class;
+    }
+}
+
 static enum report_change apply_round(struct report *r, const json_t *event)
 {
     r->round = (uint32_t)number_of(event, "number");
@@ -95,6 +114,8 @@ static enum report_change apply_done(struct report *r, const json_t *event)
     set_text(&record->tracker, text_of(from, "tracker"));
     set_text(&record->source_hash, text_of(from, "source_hash"));
     set_text(&record->destination_hash, text_of(from, "destination_hash"));
+    if (!r->done)
+        set_classes(record, json_object_get(from, "classes"));
     const json_t *rounds = json_object_get(from, "rounds"), *round;
     if (json_array_size(rounds) > 0) {
         size_t i;

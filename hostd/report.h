@@ -9,7 +9,8 @@
 #include "proto/types.pb-c.h"
 #include "proto/wire.h"
 
-#define REPORT_ROUNDS_MAX 256
+#define REPORT_ROUNDS_MAX  256
+#define REPORT_CLASSES_MAX 16
 
 struct report {
     char phase[32];

@@ -4,6 +4,24 @@
 #include <lz4.h>
 #include <string.h>
 
+#include "base/ensure.h"
+
+#define KIND_SHIFT 6
+#define PAGES_MASK 63u
+
+static void put_u16(uint8_t *at, size_t value)
+{
+    uint16_t little = htole16((uint16_t)value);
+    memcpy(at, &little, sizeof little);
+}
+
+static uint16_t get_u16(const uint8_t *at)
+{
+    uint16_t value;
+    memcpy(&value, at, sizeof value);
+    return le16toh(value);
+}
+
 static void put_u32(uint8_t *at, uint32_t value)
 {
     value = htole32(value);
@@ -17,51 +35,150 @@ static uint32_t get_u32(const uint8_t *at)
     return le32toh(value);
 }
 
-size_t batch_encode(const struct batch *batch, uint8_t *out)
+void batch_begin(struct batch *b)
+{
+    b->runs = b->full_bytes = b->packed_bytes = b->delta_bytes = 0;
+}
+
+bool batch_has_room(const struct batch *b, uint32_t pages)
+{
+    return b->runs + pages <= BATCH_RUNS && b->full_bytes + pages * PAGE_BYTES <= BATCH_FULL_BYTES &&
+           b->delta_bytes + pages * (BATCH_DELTA_MAX + 2) <= BATCH_DELTA_BYTES;
+}
+
+static bool batch_extend(struct batch *b, uint32_t page, enum batch_kind kind, uint32_t at)
+{
+    struct batch_run *last = b->runs ? &b->run[b->runs - 1] : NULL;
+    if (last && last->kind == kind && last->pages < BATCH_RUN_PAGES && last->first + last->pages == page) {
+        last->pages++;
+        return false;
+    }
+    ENSURE(b->runs < BATCH_RUNS);
+    b->run[b->runs++] = (struct batch_run){.first = page, .kind = (uint8_t)kind, .pages = 1, .at = at};
+    return true;
+}
+
+bool batch_add_zero(struct batch *b, uint32_t page)
+{
+    return batch_extend(b, page, BATCH_ZERO, 0);
+}
+
+bool batch_add_full(struct batch *b, uint32_t page, const uint8_t *content)
+{
+    ENSURE(b->full_bytes + PAGE_BYTES <= BATCH_FULL_BYTES);
+    bool begun = batch_extend(b, page, BATCH_FULL, b->full_bytes);
+    memcpy(b->full + b->full_bytes, content, PAGE_BYTES);
+    b->full_bytes += PAGE_BYTES;
+    return begun;
+}
+
+bool batch_add_delta(struct batch *b, uint32_t page, const uint8_t *delta, size_t len)
+{
+    ENSURE(len <= BATCH_DELTA_MAX && b->delta_bytes + 2 + len <= BATCH_DELTA_BYTES);
+    bool begun = batch_extend(b, page, BATCH_DELTA, b->delta_bytes);
+    put_u16(b->deltas + b->delta_bytes, len);
+    memcpy(b->deltas + b->delta_bytes + 2, delta, len);
+    b->delta_bytes += 2 + (uint32_t)len;
+    return begun;
+}
+
+/* Packs the full pages into `out`; returns the length. */
+static uint32_t batch_pack(const struct batch *b, uint8_t *out)
+{
+    if (b->full_bytes == 0)
+        return 0;
+    int n = LZ4_compress_default(
+        (const char *)b->full, (char *)out, (int)b->full_bytes, LZ4_compressBound((int)b->full_bytes));
+    if (n > 0 && (uint32_t)n < b->full_bytes)
+        return (uint32_t)n;
+    memcpy(out, b->full, b->full_bytes);
+    return b->full_bytes;
+}
+
+size_t batch_encode(struct batch *b, uint8_t *out)
 {
     uint8_t *at = out + BATCH_HEADER;
-    for (uint32_t i = 0; i < batch->count; i++, at += 4)
-        put_u32(at, batch->page[i]);
-    uint32_t packed = 0;
-    if (batch->raw_bytes) {
-        int n = LZ4_compress_default(
-            (const char *)batch->data, (char *)at, (int)batch->raw_bytes, LZ4_compressBound((int)batch->raw_bytes));
-        packed = n > 0 ? (uint32_t)n : batch->raw_bytes;
-        if (packed >= batch->raw_bytes) {
-            packed = batch->raw_bytes;
-            memcpy(at, batch->data, packed);
+    for (uint32_t i = 0; i < b->runs; i++, at += BATCH_RUN_BYTES) {
+        put_u32(at, b->run[i].first);
+        at[4] = (uint8_t)(b->run[i].kind << KIND_SHIFT | (b->run[i].pages - 1));
+    }
+    b->packed_bytes = batch_pack(b, at);
+    at += b->packed_bytes;
+    memcpy(at, b->deltas, b->delta_bytes);
+    put_u32(out, b->runs);
+    put_u32(out + 4, b->full_bytes);
+    put_u32(out + 8, b->packed_bytes);
+    put_u32(out + 12, b->delta_bytes);
+    return (size_t)(at - out) + b->delta_bytes;
+}
+
+/* Where the run's contents are; `*deltas` goes on behind them. */
+static int batch_place_deltas(const struct batch *b, struct batch_run *run, uint32_t *deltas)
+{
+    run->at = *deltas;
+    for (uint32_t i = 0; i < run->pages; i++) {
+        if (b->delta_bytes - *deltas < 2)
+            return -1;
+        uint32_t len = get_u16(b->deltas + *deltas);
+        if (len > BATCH_DELTA_MAX || b->delta_bytes - *deltas - 2 < len)
+            return -1;
+        *deltas += 2 + len;
+    }
+    return 0;
+}
+
+static int batch_decode_runs(const uint8_t *at, size_t page_limit, struct err *err, struct batch *b)
+{
+    uint32_t full = 0, deltas = 0;
+    for (uint32_t i = 0; i < b->runs; i++, at += BATCH_RUN_BYTES) {
+        struct batch_run *run = &b->run[i];
+        *run = (struct batch_run){
+            .first = get_u32(at), .kind = at[4] >> KIND_SHIFT, .pages = (uint8_t)((at[4] & PAGES_MASK) + 1)};
+        if ((size_t)run->first + run->pages > page_limit)
+            return err_set(err, ERR_PROTOCOL, "batch names page %u beyond the end of RAM", run->first);
+        if (run->kind >= BATCH_KINDS)
+            return err_set(err, ERR_PROTOCOL, "batch has pages of an unknown kind");
+        if (run->kind == BATCH_FULL) {
+            run->at = full;
+            full += run->pages * PAGE_BYTES;
+        } else if (run->kind == BATCH_DELTA && batch_place_deltas(b, run, &deltas) < 0) {
+            return err_set(err, ERR_PROTOCOL, "batch has fewer deltas than it names");
         }
     }
-    put_u32(out, batch->count);
-    put_u32(out + 4, batch->raw_bytes);
-    put_u32(out + 8, packed);
-    return (size_t)(at - out) + packed;
+    if (full != b->full_bytes || deltas != b->delta_bytes)
+        return err_set(err, ERR_PROTOCOL, "batch of %u bytes of pages and %u of deltas holds %u and %u", full, deltas,
+            b->full_bytes, b->delta_bytes);
+    return 0;
 }
 
 int batch_decode(const uint8_t *data, size_t len, size_t page_limit, struct err *err, struct batch *out)
 {
     if (len < BATCH_HEADER)
         return err_set(err, ERR_PROTOCOL, "batch of %zu bytes is too short", len);
-    uint32_t count = get_u32(data), raw = get_u32(data + 4), packed = get_u32(data + 8);
-    if (count > BATCH_PAGES || raw > count * PAGE_BYTES || packed > raw ||
-        len != BATCH_HEADER + (size_t)count * 4 + packed)
-        return err_set(
-            err, ERR_PROTOCOL, "batch of %u pages, %u bytes raw and %u packed does not add up", count, raw, packed);
-    const uint8_t *at = data + BATCH_HEADER;
-    uint32_t full = 0;
-    for (uint32_t i = 0; i < count; i++, at += 4) {
-        out->page[i] = get_u32(at);
-        if ((out->page[i] & ~BATCH_ZERO) >= page_limit)
-            return err_set(err, ERR_PROTOCOL, "batch names page %u beyond the end of RAM", out->page[i] & ~BATCH_ZERO);
-        full += !(out->page[i] & BATCH_ZERO);
-    }
-    if (raw != full * PAGE_BYTES)
-        return err_set(err, ERR_PROTOCOL, "batch of %u full pages has %u bytes", full, raw);
-    if (packed == raw)
-        memcpy(out->data, at, raw);
-    else if (LZ4_decompress_safe((const char *)at, (char *)out->data, (int)packed, (int)raw) != (int)raw)
-        return err_set(err, ERR_PROTOCOL, "batch does not unpack to the %u bytes it names", raw);
-    out->count = count;
-    out->raw_bytes = raw;
+    uint32_t runs = get_u32(data), full = get_u32(data + 4), packed = get_u32(data + 8), deltas = get_u32(data + 12);
+    if (runs > BATCH_RUNS || full > BATCH_FULL_BYTES || packed > full || deltas > BATCH_DELTA_BYTES ||
+        len != BATCH_HEADER + (size_t)runs * BATCH_RUN_BYTES + packed + deltas)
+        return err_set(err, ERR_PROTOCOL, "batch of %u runs, %u bytes full, %u packed and %u of deltas does not add up",
+            runs, full, packed, deltas);
+    out->runs = runs;
+    out->full_bytes = full;
+    out->packed_bytes = packed;
+    out->delta_bytes = deltas;
+    memcpy(out->deltas, data + len - deltas, deltas);
+    if (batch_decode_runs(data + BATCH_HEADER, page_limit, err, out) < 0)
+        return -1;
+    const uint8_t *at = data + len - deltas - packed;
+    if (packed == full)
+        memcpy(out->full, at, full);
+    else if (LZ4_decompress_safe((const char *)at, (char *)out->full, (int)packed, (int)full) != (int)full)
+        return err_set(err, ERR_PROTOCOL, "batch does not unpack to the %u bytes it names", full);
     return 0;
+}
+
+const uint8_t *batch_delta(const struct batch *b, uint32_t *at, size_t *len)
+{
+    const uint8_t *delta = b->deltas + *at + 2;
+    *len = get_u16(b->deltas + *at);
+    *at += 2 + (uint32_t)*len;
+    return delta;
 }

@@ -1,36 +1,68 @@
-/* batch: up to BATCH_PAGES pages of guest RAM as one message. Pure.
+/* batch: what became of a number of pages of guest RAM, as one message. Pure.
  *
- *     u32 pages | u32 raw_bytes | u32 packed_bytes | pages x u32 (page number, top bit: zero page) | packed bytes
+ *     u32 runs | u32 full_bytes | u32 packed_bytes | u32 delta_bytes
+ *     runs x (u32 first page, u8 kind << 6 | pages - 1) | packed | deltas
  *
- * Little endian. The contents of the pages that are not zero follow each other, as one LZ4 block; a block that would
- * not shrink is stored as it is (packed_bytes = raw_bytes). A receiver takes nothing on trust: every number is checked
- * against the limits first. */
+ * Little endian. A run is up to 64 neighbouring pages of one kind. The contents of full pages follow each other in the
+ * order of their runs, as one LZ4 block; a block that would not shrink is stored as it is (packed_bytes = full_bytes).
+ * Deltas (delta.h) follow in the order of their runs, each as u16 length and bytes. A receiver takes nothing on trust:
+ * every number is checked against the limits first. */
 #ifndef MIGRATE_BATCH_H
 #define MIGRATE_BATCH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
 #include "migrate/ram.h"
 
-#define BATCH_PAGES     64u
-#define BATCH_RAW_BYTES (BATCH_PAGES * PAGE_BYTES)
-#define BATCH_ZERO      0x80000000u
-#define BATCH_HEADER    12u
+#define BATCH_RUNS        256u
+#define BATCH_RUN_PAGES   64u
+#define BATCH_FULL_PAGES  64u
+#define BATCH_FULL_BYTES  (BATCH_FULL_PAGES * PAGE_BYTES)
+#define BATCH_DELTA_BYTES 65536u
+#define BATCH_DELTA_MAX   1024u /* of one page; more saves too little */
+#define BATCH_HEADER      16u
+#define BATCH_RUN_BYTES   5u
 /* LZ4's bound for incompressible data is raw + raw / 255 + 16. */
-#define BATCH_BYTES_MAX (BATCH_HEADER + BATCH_PAGES * 4u + BATCH_RAW_BYTES + BATCH_RAW_BYTES / 255u + 16u)
+#define BATCH_BYTES_MAX                                                                                                \
+    (BATCH_HEADER + BATCH_RUNS * BATCH_RUN_BYTES + BATCH_FULL_BYTES + BATCH_FULL_BYTES / 255u + 16u + BATCH_DELTA_BYTES)
 
-struct batch {
-    uint32_t count;             /* pages */
-    uint32_t page[BATCH_PAGES]; /* numbers, with BATCH_ZERO */
-    uint32_t raw_bytes;         /* of `data` in use: PAGE_BYTES a page that is not zero, in their order */
-    uint8_t data[BATCH_RAW_BYTES];
+enum batch_kind {
+    BATCH_ZERO,
+    BATCH_FULL,
+    BATCH_DELTA, /* what changed since the page was sent last */
+    BATCH_KINDS
 };
 
+struct batch_run {
+    uint32_t first;
+    uint8_t kind, pages;
+    uint32_t at; /* where its contents begin, in `full` or in `deltas` */
+};
+
+struct batch {
+    uint32_t runs;
+    struct batch_run run[BATCH_RUNS];
+    uint32_t full_bytes, packed_bytes, delta_bytes; /* packed_bytes: once it was encoded or decoded */
+    uint8_t full[BATCH_FULL_BYTES];
+    uint8_t deltas[BATCH_DELTA_BYTES];
+};
+
+void batch_begin(struct batch *batch);
+/* True if `pages` more can be added, whatever they are. */
+bool batch_has_room(const struct batch *batch, uint32_t pages);
+/* Each returns true if the page began a new run. Copied. */
+bool batch_add_zero(struct batch *batch, uint32_t page);
+bool batch_add_full(struct batch *batch, uint32_t page, const uint8_t *content);
+bool batch_add_delta(struct batch *batch, uint32_t page, const uint8_t *delta, size_t len);
+
 /* Writes the message into `out` (BATCH_BYTES_MAX long) and returns its length. */
-size_t batch_encode(const struct batch *batch, uint8_t *out);
+size_t batch_encode(struct batch *batch, uint8_t *out);
 /* Reads a message; pages must lie below `page_limit`. ERR_PROTOCOL on anything that encode does not make. */
 MUST_CHECK int batch_decode(const uint8_t *data, size_t len, size_t page_limit, struct err *err, struct batch *out);
+/* The delta at `*at` in `deltas` of a decoded batch, and on to the next. Lent. */
+const uint8_t *batch_delta(const struct batch *batch, uint32_t *at, size_t *len);
 
 #endif

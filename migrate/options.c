@@ -32,6 +32,8 @@ const struct config_key options_keys[] = {
         "source: postcopy or cancel; empty: postcopy with mode auto, else cancel"),
     KEY("policy.resume", CONFIG_BOOL, resume, "false", 0, 0,
         "source: an engine of this migration died in post-copy (record: handed-over); go on where it was"),
+    KEY("bytes.silent_writes", CONFIG_BOOL, silent_writes, "true", 0, 0,
+        "source: do not send a page again that was written with what it held"),
     KEY("verify.enabled", CONFIG_BOOL, verify, "false", 0, 0, "hash all of RAM on both sides at the switch"),
     KEY("announce.interface", CONFIG_STRING, announce_interface, "", 0, 0,
         "destination: where to announce the guest; empty: nowhere"),

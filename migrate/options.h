@@ -17,6 +17,7 @@ struct options {
     uint64_t max_downtime_ms, bandwidth, max_rounds;
     char *mode, *on_no_convergence;
     bool resume;
+    bool silent_writes;
     bool verify;
     char *announce_interface, *announce_macs;
     char *log_level;

@@ -5,7 +5,7 @@
 #include "base/clock.h"
 #include "base/ensure.h"
 #include "base/loop.h"
-#include "migrate/batch.h"
+#include "migrate/sieve.h"
 #include "proto/engine.pb-c.h"
 
 #define CALL_MS        10000u
@@ -60,7 +60,7 @@ struct pusher {
     size_t asked_word;       /* missing pages are known up to here */
     uint8_t key[SEAL_KEY_BYTES];
     struct pusher_stats stats;
-    struct batch batch;
+    struct sieve sieve; /* of what is demanded */
     uint8_t packed[BATCH_BYTES_MAX];
 };
 
@@ -176,34 +176,28 @@ void pusher_inherit(struct pusher *p)
 
 /* ---- demands ---- */
 
-/* Reads, packs and sends the pages of the batch. What cannot be sent now is left to the push; it is asked for again. */
-static void pusher_send_batch(struct pusher *p)
+/* Reads, packs and sends pages. What cannot be sent now is left to the push; it is asked for again. */
+static void pusher_send_pages(struct pusher *p, const uint32_t *pages, size_t count)
 {
-    struct batch *b = &p->batch;
     struct err err;
-    uint8_t *to = b->data;
-    for (uint32_t i = 0; i < b->count; i++) {
-        if (ram_read(&p->options.side->ram, b->page[i], 1, &err, to) < 0) {
-            log_event(LOG_ERROR, "page.unread", "page=%u message=%s", b->page[i], LOG_QUOTE(err.message));
+    uint8_t content[PAGE_BYTES];
+    sieve_begin(&p->sieve);
+    for (size_t i = 0; i < count; i++) {
+        if (ram_read(&p->options.side->ram, pages[i], 1, &err, content) < 0) {
+            log_event(LOG_ERROR, "page.unread", "page=%u message=%s", pages[i], LOG_QUOTE(err.message));
             return;
         }
-        if (page_is_zero(to))
-            b->page[i] |= BATCH_ZERO;
-        else
-            to += PAGE_BYTES;
+        sieve_add(&p->sieve, pages[i], content);
     }
-    b->raw_bytes = (uint32_t)(to - b->data);
     Drover__EnginePages note = DROVER__ENGINE_PAGES__INIT;
-    note.batch = (ProtobufCBinaryData){batch_encode(b, p->packed), p->packed};
+    note.batch = (ProtobufCBinaryData){sieve_finish(&p->sieve, p->packed), p->packed};
     if (wire_note(p->options.peer, DROVER__ENGINE_METHOD__ENGINE_PAGES, &note.base, &err) < 0) {
         log_event(LOG_DEBUG, "pages.unsent", "message=%s", LOG_QUOTE(err.message));
         return;
     }
-    for (uint32_t i = 0; i < b->count; i++) {
-        uint32_t page = b->page[i] & ~BATCH_ZERO;
-        atomic_fetch_or(&p->taken[page / 64], UINT64_C(1) << (page % 64));
-    }
-    p->stats.demanded_pages += b->count;
+    for (size_t i = 0; i < count; i++)
+        atomic_fetch_or(&p->taken[pages[i] / 64], UINT64_C(1) << (pages[i] % 64));
+    p->stats.demanded_pages += count;
     p->stats.demanded_wire_bytes += note.batch.len;
 }
 
@@ -214,12 +208,13 @@ void pusher_on_demand(struct pusher *p, const uint8_t *body, size_t len)
     Drover__EngineDemand *demand = drover__engine_demand__unpack(NULL, len, body);
     size_t count = demand && demand->n_pages <= DEMANDS_MAX ? demand->n_pages : 0;
     for (size_t i = 0; i < count;) {
-        p->batch.count = 0;
-        for (; i < count && p->batch.count < BATCH_PAGES; i++)
+        uint32_t pages[BATCH_FULL_PAGES];
+        size_t known = 0;
+        for (; i < count && known < BATCH_FULL_PAGES; i++)
             if (demand->pages[i] < p->named.bits && bitmap_test(&p->named, demand->pages[i]))
-                p->batch.page[p->batch.count++] = demand->pages[i];
-        if (p->batch.count > 0)
-            pusher_send_batch(p);
+                pages[known++] = demand->pages[i];
+        if (known > 0)
+            pusher_send_pages(p, pages, known);
     }
     drover__engine_demand__free_unpacked(demand, NULL);
 }
@@ -251,7 +246,7 @@ static void pusher_count(struct pusher *p, const struct sender_stats *stats)
 {
     struct sender_stats *sum = &p->stats.pushed;
     sum->pages += stats->pages;
-    sum->zero_pages += stats->zero_pages;
+    classes_add(&sum->classes, &stats->classes);
     sum->raw_bytes += stats->raw_bytes;
     sum->wire_bytes += stats->wire_bytes;
     sum->duration_ns += stats->duration_ns;

@@ -74,28 +74,38 @@ static int applier_full(struct applier *a, uint32_t first, uint32_t run, const u
     return ram_write(r->options.ram, first, run, data, err);
 }
 
-/* Applies the batch, run by run of neighbouring pages of one kind. */
-static int applier_apply(struct applier *a, struct err *err)
+/* The guest may run any moment: pages are put in place by the filler. */
+static int applier_fill(struct filler *filler, const struct batch *b, const struct batch_run *run, struct err *err)
+{
+    if (run->kind != BATCH_ZERO && run->kind != BATCH_FULL)
+        return err_set(err, ERR_PROTOCOL, "a page that comes after the switch can only come whole");
+    return filler_fill(filler, run->first, run->pages, run->kind == BATCH_ZERO ? NULL : b->full + run->at, err);
+}
+
+static int applier_run(struct applier *a, const struct batch_run *run, struct err *err)
 {
     const struct batch *b = &a->batch;
-    const uint8_t *data = b->data;
-    for (uint32_t i = 0, run; i < b->count; i += run) {
-        run = 1; /* the zero bit is the number's top bit, so neighbours of one kind follow each other */
-        while (i + run < b->count && b->page[i + run] == b->page[i] + run)
-            run++;
-        uint32_t first = b->page[i] & ~BATCH_ZERO;
-        struct filler *filler = atomic_load(&a->receiver->filler);
-        bool zero = b->page[i] & BATCH_ZERO;
-        if (filler) {
-            if (filler_fill(filler, first, run, zero ? NULL : data, err) < 0)
-                return -1;
-        } else if (zero) {
-            if (applier_zero(a, first, run, err) < 0)
-                return -1;
-        } else if (applier_full(a, first, run, data, err) < 0) {
+    struct filler *filler = atomic_load(&a->receiver->filler);
+    if (filler)
+        return applier_fill(filler, b, run, err);
+    switch ((enum batch_kind)run->kind) {
+    case BATCH_ZERO:
+        return applier_zero(a, run->first, run->pages, err);
+    case BATCH_FULL:
+        return applier_full(a, run->first, run->pages, b->full + run->at, err);
+    case BATCH_DELTA:
+    case BATCH_KINDS:
+        break;
+    }
+    return err_set(err, ERR_PROTOCOL, "batch has pages of an unknown kind");
+}
+
+static int applier_apply(struct applier *a, struct err *err)
+{
+    for (uint32_t i = 0; i < a->batch.runs; i++) {
+        if (applier_run(a, &a->batch.run[i], err) < 0)
             return -1;
-        }
-        data += zero ? 0 : (size_t)run * PAGE_BYTES;
+        a->stats.pages += a->batch.run[i].pages;
     }
     return 0;
 }
@@ -112,7 +122,6 @@ static int applier_take(
         applier_apply(a, err) < 0)
         return -1;
     a->stats.batches++;
-    a->stats.pages += a->batch.count;
     a->stats.wire_bytes += len;
     a->applied_bytes += len;
     uint8_t body[ACK_BODY_BYTES], ack[ACK_FRAME_BYTES];

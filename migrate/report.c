@@ -1,14 +1,27 @@
 #include "migrate/report.h"
 
+/* {"zero": {"pages": N, "bytes": N}, ...}; classes without pages are left out. */
+static json_t *report_classes(const struct classes *classes)
+{
+    json_t *all = json_object();
+    for (enum page_class class = 0; class < CLASSES; class ++)
+        if (classes->pages[class])
+            json_object_set_new(all, class_name(class),
+                json_pack("{s:I, s:I}", "pages", (json_int_t)classes->pages[class], "bytes",
+                    (json_int_t)classes->bytes[class]));
+    return all;
+}
+
 json_t *report_round(struct report *report, const struct sender_stats *stats, const struct policy *policy)
 {
     report->raw_bytes += stats->raw_bytes;
     report->wire_bytes += stats->wire_bytes;
+    classes_add(&report->classes, &stats->classes);
     report->rounds++;
-    json_t *round =
-        json_pack("{s:i, s:I, s:I, s:I, s:I, s:I}", "number", (int)report->rounds, "pages", (json_int_t)stats->pages,
-            "zero_pages", (json_int_t)stats->zero_pages, "raw_bytes", (json_int_t)stats->raw_bytes, "wire_bytes",
-            (json_int_t)stats->wire_bytes, "duration_us", (json_int_t)(stats->duration_ns / 1000));
+    json_t *round = json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:o}", "number", (int)report->rounds, "pages",
+        (json_int_t)stats->pages, "zero_pages", (json_int_t)stats->classes.pages[CLASS_ZERO], "raw_bytes",
+        (json_int_t)stats->raw_bytes, "wire_bytes", (json_int_t)stats->wire_bytes, "duration_us",
+        (json_int_t)(stats->duration_ns / 1000), "classes", report_classes(&stats->classes));
     if (!report->round_list)
         report->round_list = json_array();
     if (report->rounds <= REPORT_ROUNDS_MAX)
@@ -33,11 +46,12 @@ static json_t *report_postcopy_json(const struct report_postcopy *p)
 json_t *report_json(const struct report *report)
 {
     json_t *postcopy = report->postcopied ? report_postcopy_json(&report->postcopy) : NULL;
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:s, s:s, s:o*}", "mode", report->mode, "tracker",
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:s, s:s, s:o*}", "mode", report->mode, "tracker",
         report->tracker, "total_us", (json_int_t)report->total_us, "blackout_us", (json_int_t)report->blackout_us,
         "raw_bytes", (json_int_t)report->raw_bytes, "wire_bytes", (json_int_t)report->wire_bytes, "state_bytes",
-        (json_int_t)report->state_bytes, "rounds", report->round_list ? json_incref(report->round_list) : json_array(),
-        "source_hash", report->source_hash, "destination_hash", report->destination_hash, "postcopy", postcopy);
+        (json_int_t)report->state_bytes, "classes", report_classes(&report->classes), "rounds",
+        report->round_list ? json_incref(report->round_list) : json_array(), "source_hash", report->source_hash,
+        "destination_hash", report->destination_hash, "postcopy", postcopy);
 }
 
 void report_free(struct report *report)

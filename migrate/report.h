@@ -22,6 +22,7 @@ struct report_postcopy {
 struct report {
     const char *mode, *tracker; /* lent */
     uint64_t total_us, blackout_us, raw_bytes, wire_bytes, state_bytes;
+    struct classes classes;
     uint32_t rounds;
     json_t *round_list; /* owned */
     bool postcopied;    /* `postcopy` holds something */

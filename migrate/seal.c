@@ -1,6 +1,7 @@
 #include <endian.h>
 #define ERR_STATE OPENSSL_ERR_STATE /* its name for its own error queue, which is not ours */
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <openssl/rand.h>
 #undef ERR_STATE
 #include <string.h>
@@ -24,6 +25,16 @@ struct seal {
 void seal_make_key(uint8_t key[SEAL_KEY_BYTES])
 {
     ENSURE(RAND_bytes(key, SEAL_KEY_BYTES) == 1);
+}
+
+uint64_t seal_derive(const uint8_t key[SEAL_KEY_BYTES], const char *label)
+{
+    uint8_t mac[EVP_MAX_MD_SIZE];
+    unsigned len = 0;
+    uint64_t number;
+    ENSURE(HMAC(EVP_sha256(), key, SEAL_KEY_BYTES, (const uint8_t *)label, strlen(label), mac, &len) != NULL);
+    memcpy(&number, mac, sizeof number);
+    return le64toh(number);
 }
 
 struct seal *seal_new(const uint8_t key[SEAL_KEY_BYTES], enum seal_direction direction, uint32_t stripe)

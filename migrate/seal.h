@@ -22,6 +22,8 @@ struct seal;
 
 /* A new random key. */
 void seal_make_key(uint8_t key[SEAL_KEY_BYTES]);
+/* A number that follows from the key and `label` and tells nothing of the key. */
+uint64_t seal_derive(const uint8_t key[SEAL_KEY_BYTES], const char *label);
 /* Take: seal_free(). */
 struct seal *seal_new(const uint8_t key[SEAL_KEY_BYTES], enum seal_direction direction, uint32_t stripe);
 void seal_free(struct seal *seal);

@@ -8,11 +8,12 @@
 
 #include "base/clock.h"
 #include "base/ensure.h"
-#include "migrate/batch.h"
 #include "migrate/ack.h"
+#include "migrate/sieve.h"
 
 /* A worker takes this many words (64 pages each) of the bitmap at a time: 4 MiB of guest RAM. */
 #define CLAIM_WORDS 16u
+#define READ_PAGES  16u /* looked at together, while the cache holds them */
 #define POLL_MS     100
 
 struct worker {
@@ -28,7 +29,8 @@ struct worker {
     size_t word, word_end;            /* the claimed part of the bitmap */
     uint64_t rest;                    /* pages of `word` not taken yet */
     struct sender_stats stats;        /* of this pass */
-    struct batch batch;
+    struct sieve sieve;
+    uint8_t read[READ_PAGES * PAGE_BYTES];
     uint8_t packed[BATCH_BYTES_MAX];
 };
 
@@ -95,44 +97,39 @@ static bool worker_next_page(struct worker *w, size_t *page)
     return true;
 }
 
-/* Fills the batch with the next pages of the pass; false when there are none. Neighbouring pages are read with one
- * call. */
-static bool worker_fill(struct worker *w)
+/* Looks at the next pages of the pass. Neighbouring pages are read with one call. `*count` 0: there are none left. */
+static int worker_look(struct worker *w, struct err *err, uint32_t *count)
 {
-    struct batch *b = &w->batch;
-    b->count = 0;
+    uint32_t pages[READ_PAGES];
     size_t page;
-    while (b->count < BATCH_PAGES && worker_next_page(w, &page))
-        b->page[b->count++] = (uint32_t)page;
-    return b->count > 0;
-}
-
-static int worker_read(struct worker *w, struct err *err)
-{
-    struct batch *b = &w->batch;
-    for (uint32_t i = 0, run; i < b->count; i += run) {
+    *count = 0;
+    while (*count < READ_PAGES && worker_next_page(w, &page))
+        pages[(*count)++] = (uint32_t)page;
+    for (uint32_t i = 0, run; i < *count; i += run) {
         run = 1;
-        while (i + run < b->count && b->page[i + run] == b->page[i] + run)
+        while (i + run < *count && pages[i + run] == pages[i] + run)
             run++;
-        if (ram_read(w->sender->options.ram, b->page[i], run, err, b->data + (size_t)i * PAGE_BYTES) < 0)
+        if (ram_read(w->sender->options.ram, pages[i], run, err, w->read + (size_t)i * PAGE_BYTES) < 0)
             return -1;
     }
-    /* Zero pages leave the data; the others close up. */
-    uint8_t *to = b->data;
-    for (uint32_t i = 0; i < b->count; i++) {
-        const uint8_t *from = b->data + (size_t)i * PAGE_BYTES;
-        if (page_is_zero(from)) {
-            b->page[i] |= BATCH_ZERO;
-            w->stats.zero_pages++;
-            continue;
-        }
-        if (to != from)
-            memcpy(to, from, PAGE_BYTES);
-        to += PAGE_BYTES;
+    for (uint32_t i = 0; i < *count; i++)
+        sieve_add(&w->sieve, pages[i], w->read + (size_t)i * PAGE_BYTES);
+    w->stats.pages += *count;
+    return 0;
+}
+
+/* Packs the next message of the pass; `*len` 0: there is none. */
+static int worker_fill(struct worker *w, struct err *err, size_t *len)
+{
+    uint32_t count = READ_PAGES;
+    sieve_begin(&w->sieve);
+    while (count == READ_PAGES && sieve_has_room(&w->sieve, READ_PAGES)) {
+        if (atomic_load(&w->sender->stop))
+            return err_set(err, ERR_CANCELLED, "stopped");
+        if (worker_look(w, err, &count) < 0)
+            return -1;
     }
-    b->raw_bytes = (uint32_t)(to - b->data);
-    w->stats.pages += b->count;
-    w->stats.raw_bytes += b->raw_bytes;
+    *len = sieve_finish(&w->sieve, w->packed);
     return 0;
 }
 
@@ -194,9 +191,8 @@ static int worker_pace(struct worker *w, size_t bytes, struct err *err)
     return 0;
 }
 
-static int worker_send(struct worker *w, struct err *err)
+static int worker_send(struct worker *w, size_t packed, struct err *err)
 {
-    size_t packed = batch_encode(&w->batch, w->packed);
     zmq_msg_t message;
     ENSURE(zmq_msg_init_size(&message, packed + SEAL_OVERHEAD) == 0);
     size_t len = seal_close(w->out, w->packed, packed, zmq_msg_data(&message));
@@ -224,11 +220,15 @@ static int worker_send(struct worker *w, struct err *err)
 static int worker_pass(struct worker *w, struct err *err)
 {
     uint64_t window = w->sender->window_bytes;
-    while (worker_fill(w)) {
-        if (worker_read(w, err) < 0 || worker_wait_acks(w, window, err) < 0 || worker_send(w, err) < 0)
+    size_t packed = 0;
+    for (;;) {
+        if (worker_fill(w, err, &packed) < 0)
+            return -1;
+        if (packed == 0)
+            return worker_wait_acks(w, 0, err);
+        if (worker_wait_acks(w, window, err) < 0 || worker_send(w, packed, err) < 0)
             return -1;
     }
-    return worker_wait_acks(w, 0, err);
 }
 
 static void *worker_main(void *arg)
@@ -248,6 +248,8 @@ static void *worker_main(void *arg)
         w->word = w->word_end = 0;
         w->rest = 0;
         w->stats = (struct sender_stats){0};
+        w->sieve.counts = (struct classes){0};
+        w->sieve.digests = s->taken ? NULL : s->options.digests;
         if (worker_pass(w, &err) < 0) {
             worker_fail(w, &err);
             return NULL;
@@ -265,12 +267,12 @@ static struct sender_stats sender_sum(const struct sender *s)
 {
     struct sender_stats sum = {.duration_ns = clock_now_ns() - s->started_ns};
     for (uint32_t i = 0; i < s->options.stripes; i++) {
-        const struct sender_stats *part = &s->workers[i].stats;
-        sum.pages += part->pages;
-        sum.zero_pages += part->zero_pages;
-        sum.raw_bytes += part->raw_bytes;
-        sum.wire_bytes += part->wire_bytes;
+        const struct worker *w = &s->workers[i];
+        sum.pages += w->stats.pages;
+        sum.wire_bytes += w->stats.wire_bytes;
+        classes_add(&sum.classes, &w->sieve.counts);
     }
+    sum.raw_bytes = classes_sent(&sum.classes) * PAGE_BYTES;
     return sum;
 }
 

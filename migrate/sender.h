@@ -3,7 +3,8 @@
  *
  *   sender_pass(pages) -> [workers] -> on_pass(stats)     when the receiver has applied and acknowledged everything
  *
- * Bandwidth and "pass over" come from acknowledgements, never from local sends. Failure (receiver silent for
+ * What each page becomes is the sieve's business. Bandwidth and "pass over" come from acknowledgements, never from
+ * local sends. Failure (receiver silent for
  * SENDER_SILENCE_MS, RAM unreadable) stops all workers and is told once through on_failed. Memory: per stripe two
  * batches and the window. Callbacks come on the loop's thread. */
 #ifndef MIGRATE_SENDER_H
@@ -15,6 +16,8 @@
 
 #include "base/err.h"
 #include "migrate/bitmap.h"
+#include "migrate/classes.h"
+#include "migrate/digest.h"
 #include "migrate/ram.h"
 #include "migrate/seal.h"
 
@@ -24,7 +27,10 @@
 struct sender;
 
 struct sender_stats {
-    uint64_t pages, zero_pages, raw_bytes, wire_bytes, duration_ns;
+    uint64_t pages;     /* looked at */
+    uint64_t raw_bytes; /* of those that held something the destination had not */
+    uint64_t wire_bytes, duration_ns;
+    struct classes classes;
 };
 
 struct sender_options {
@@ -33,7 +39,8 @@ struct sender_options {
     const char *const *addresses;
     uint32_t stripes;
     uint64_t window_bytes;
-    uint64_t bandwidth; /* bytes/s over all stripes; 0: not limited */
+    uint64_t bandwidth;      /* bytes/s over all stripes; 0: not limited */
+    struct digests *digests; /* what the destination holds, for sender_pass(); lent; NULL: send every page */
     void (*on_pass)(void *user, const struct sender_stats *stats);
     void (*on_failed)(void *user, const struct err *err);
     void *user;

@@ -137,6 +137,8 @@ static int source_open_sender(struct source *s, const Drover__EngineHelloReply *
     if (reply->n_bulk_addresses != s->side.options->stripes || reply->window_bytes == 0)
         return err_set(err, ERR_PROTOCOL, "the destination offers %zu stripes where %" PRIu64 " were asked for",
             reply->n_bulk_addresses, s->side.options->stripes);
+    if (s->side.options->silent_writes)
+        digests_init(&s->digests, s->side.ram.pages, seal_derive(s->bulk_key, "page digests"));
     struct sender_options options = {
         .ram = &s->side.ram,
         .key = s->bulk_key,
@@ -144,6 +146,7 @@ static int source_open_sender(struct source *s, const Drover__EngineHelloReply *
         .stripes = (uint32_t)s->side.options->stripes,
         .window_bytes = reply->window_bytes,
         .bandwidth = s->side.options->bandwidth,
+        .digests = s->digests.page ? &s->digests : NULL,
         .on_pass = source_on_pass,
         .on_failed = source_on_sender_failed,
         .user = s,
@@ -266,6 +269,7 @@ static void source_close(struct source *s)
     side_close(&s->side);
     bitmap_free(&s->sending);
     bitmap_free(&s->dirty);
+    digests_free(&s->digests);
     report_free(&s->report);
     key_wipe(s->bulk_key, sizeof s->bulk_key);
 }

@@ -62,6 +62,7 @@ struct source {
     bool lost;           /* the connection broke after the hand-over */
     struct options_policy chosen;
     struct policy policy;
+    struct digests digests; /* of what the destination holds; empty: not kept */
     struct report report;
     uint8_t bulk_key[SEAL_KEY_BYTES];
     uint64_t started_ns, hand_over_ns, state_bytes;

@@ -74,6 +74,7 @@ static void source_take_postcopy(struct source *s, const Drover__EngineAllHere *
     pusher_stats(s->pusher, &stats);
     s->report.wire_bytes += stats.pushed.wire_bytes + stats.demanded_wire_bytes;
     s->report.raw_bytes += stats.pushed.raw_bytes + stats.demanded_pages * PAGE_BYTES;
+    classes_add(&s->report.classes, &stats.pushed.classes);
     s->report.postcopied = true;
     s->report.postcopy = (struct report_postcopy){
         .duration_us = told->duration_us,
@@ -172,7 +173,7 @@ static void source_round_over(struct source *s, const struct sender_stats *stats
         return;
     }
     uint64_t dirty = bitmap_count(&s->dirty);
-    policy_round(&s->policy, stats->pages - stats->zero_pages, stats->duration_ns / 1000, dirty);
+    policy_round(&s->policy, classes_sent(&stats->classes), stats->duration_ns / 1000, dirty);
     control_event(s->side.control, "round", report_round(&s->report, stats, &s->policy), false);
 
     if (s->chosen.mode == MODE_HYBRID) {

@@ -74,8 +74,9 @@ static void note_outcome(struct job *job, const struct job_event *event)
     }
 }
 
-#define RECORD_ROUNDS_MAX 200
-#define RECORD_TEXT_MAX   128
+#define RECORD_ROUNDS_MAX  200
+#define RECORD_CLASSES_MAX 16
+#define RECORD_TEXT_MAX    128
 
 void job_record_bound(Drover__MigrationRecord *record)
 {
@@ -86,6 +87,11 @@ void job_record_bound(Drover__MigrationRecord *record)
             (*texts[i])[RECORD_TEXT_MAX] = '\0';
     while (record->n_rounds > RECORD_ROUNDS_MAX)
         pb_free(record->rounds[--record->n_rounds]);
+    while (record->n_classes > RECORD_CLASSES_MAX)
+        pb_free(record->classes[--record->n_classes]);
+    for (size_t i = 0; i < record->n_classes; i++)
+        if (strlen(record->classes[i]->name) > RECORD_TEXT_MAX)
+            record->classes[i]->name[RECORD_TEXT_MAX] = '\0';
 }
 
 void job_step(struct job *job, const struct job_env *env, const struct job_event *event, struct job_action *out)

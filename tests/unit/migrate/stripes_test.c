@@ -26,6 +26,7 @@ struct fixture {
     uv_loop_t loop;
     struct loop_timer *bound;
     struct ram from, to;
+    struct digests digests;
     struct sender *sender;
     struct receiver *receiver;
     struct sender_stats stats;
@@ -63,6 +64,7 @@ static int setup(void **state)
 {
     struct fixture *f = &fixture;
     *f = (struct fixture){.from = memory_file(PAGES), .to = memory_file(PAGES)};
+    digests_init(&f->digests, PAGES, 5);
     uv_loop_init(&f->loop);
     f->bound = loop_timer_new(&f->loop, on_late, f);
     *state = f;
@@ -78,6 +80,7 @@ static int teardown(void **state)
     while (uv_run(&f->loop, UV_RUN_DEFAULT) != 0)
         continue;
     uv_loop_close(&f->loop);
+    digests_free(&f->digests);
     ram_close(&f->from);
     ram_close(&f->to);
     return 0;
@@ -101,6 +104,7 @@ static void open_sender(struct fixture *f, const uint8_t *with, uint64_t window)
         .addresses = addresses,
         .stripes = STRIPES,
         .window_bytes = window,
+        .digests = &f->digests,
         .on_pass = on_pass,
         .on_failed = on_failed,
         .user = f};
@@ -166,6 +170,12 @@ static void test_passes_make_memory_equal(void **state)
     assert_int_equal(f->failure.code, ERR_NONE);
     assert_int_equal(f->stats.pages, bitmap_count(&some));
     assert_same_memory(f);
+
+    /* Third: nothing changed, so nothing is sent. */
+    sender_pass(f->sender, &some);
+    wait_over(f);
+    assert_int_equal(f->stats.pages, bitmap_count(&some));
+    assert_int_equal(f->stats.wire_bytes, 0);
     bitmap_free(&some);
 }
 
@@ -215,9 +225,8 @@ static void test_senseless_batch_fails(void **state)
     open_receiver(f);
     static struct batch batch;
     static uint8_t message[BATCH_BYTES_MAX], sealed[BATCH_BYTES_MAX + SEAL_OVERHEAD];
-    batch.count = 1;
-    batch.page[0] = PAGES;
-    batch.raw_bytes = PAGE_BYTES;
+    batch_begin(&batch);
+    batch_add_zero(&batch, PAGES);
     struct seal *seal = seal_new(key, SEAL_TO_DESTINATION, 0);
     size_t len = seal_close(seal, message, batch_encode(&batch, message), sealed);
     void *zmq = zmq_ctx_new(), *peer = zmq_socket(zmq, ZMQ_DEALER);

@@ -1,0 +1,33 @@
+/* sieve: decides what becomes of each page that is to be sent, and puts it into a batch. Pure.
+ *
+ *     sieve_begin -> sieve_add()* while sieve_has_room() -> sieve_finish
+ *
+ * What the destination holds is known by digest, so nothing is sent that is there already: pages that were written with
+ * what they held (silent), and zeros where it has zeros. That stands on three things:
+ * - the destination begins with empty RAM, as the digests do;
+ * - a page is in one pass at most once, and a pass is over only when all of it was applied;
+ * - whatever goes wrong in between ends the migration.
+ * In post-copy none of these holds, so there the sieve is given no digests and sends every page.
+ *
+ * One sieve belongs to one thread; several share the digests, but never a page of the same pass. */
+#ifndef MIGRATE_SIEVE_H
+#define MIGRATE_SIEVE_H
+
+#include "migrate/batch.h"
+#include "migrate/classes.h"
+#include "migrate/digest.h"
+
+struct sieve {
+    struct digests *digests; /* lent; NULL: nothing is known of what the destination holds */
+    struct classes counts;   /* since whoever counts cleared it */
+    struct batch batch;
+};
+
+void sieve_begin(struct sieve *sieve);
+/* True if `pages` more can be added, whatever they are. */
+bool sieve_has_room(const struct sieve *sieve, uint32_t pages);
+void sieve_add(struct sieve *sieve, uint32_t page, const uint8_t *content);
+/* Writes the message into `out` (BATCH_BYTES_MAX long) and returns its length; 0: there is nothing to send. */
+size_t sieve_finish(struct sieve *sieve, uint8_t *out);
+
+#endif

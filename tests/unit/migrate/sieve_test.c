@@ -1,0 +1,176 @@
+/* What the sieve leaves out must be there already: a model of the destination takes its batches, pass by pass. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "migrate/sieve.h"
+
+#define PAGES 300u
+
+struct fixture {
+    uint8_t ram[PAGES][PAGE_BYTES], held[PAGES][PAGE_BYTES];
+    struct digests digests;
+    struct sieve sieve;
+    struct batch batch;
+    uint8_t message[BATCH_BYTES_MAX];
+    unsigned seed;
+};
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    digests_init(&f->digests, PAGES, 77);
+    f->sieve.digests = &f->digests;
+    f->seed = 1;
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    digests_free(&f->digests);
+    free(f);
+    return 0;
+}
+
+static unsigned random_next(struct fixture *f)
+{
+    f->seed = f->seed * 1103515245u + 12345u;
+    return f->seed >> 16;
+}
+
+static void random_page(struct fixture *f, uint8_t *page)
+{
+    for (size_t i = 0; i < PAGE_BYTES; i++)
+        page[i] = (uint8_t)random_next(f);
+}
+
+static void apply(struct fixture *f, size_t len)
+{
+    struct err err;
+    assert_int_equal(batch_decode(f->message, len, PAGES, &err, &f->batch), 0);
+    for (uint32_t i = 0; i < f->batch.runs; i++) {
+        const struct batch_run *run = &f->batch.run[i];
+        if (run->kind == BATCH_ZERO)
+            memset(f->held[run->first], 0, (size_t)run->pages * PAGE_BYTES);
+        else
+            memcpy(f->held[run->first], f->batch.full + run->at, (size_t)run->pages * PAGE_BYTES);
+    }
+}
+
+/* One pass over all pages; what it counted is in sieve.counts. Returns its bytes. */
+static size_t pass(struct fixture *f)
+{
+    size_t bytes = 0;
+    uint32_t page = 0;
+    f->sieve.counts = (struct classes){0};
+    while (page < PAGES) {
+        sieve_begin(&f->sieve);
+        while (page < PAGES && sieve_has_room(&f->sieve, 1)) {
+            sieve_add(&f->sieve, page, f->ram[page]);
+            page++;
+        }
+        size_t len = sieve_finish(&f->sieve, f->message);
+        if (len)
+            apply(f, len);
+        bytes += len;
+    }
+    assert_memory_equal(f->held, f->ram, sizeof f->ram);
+    return bytes;
+}
+
+static uint64_t pages_of(const struct fixture *f, enum page_class class)
+{
+    return f->sieve.counts.pages[class];
+}
+
+static void test_zeros_are_not_even_named_at_first(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(pass(f), 0);
+    assert_int_equal(pages_of(f, CLASS_ZERO), PAGES);
+}
+
+static void test_silent_writes_are_not_sent(void **state)
+{
+    struct fixture *f = *state;
+    for (size_t i = 0; i < PAGES; i += 2)
+        random_page(f, f->ram[i]);
+    assert_true(pass(f) > PAGES / 2 * PAGE_BYTES);
+    assert_int_equal(pages_of(f, CLASS_RAW), PAGES / 2);
+    assert_int_equal(pass(f), 0);
+    assert_int_equal(pages_of(f, CLASS_SILENT), PAGES / 2);
+    f->ram[10][4095] ^= 1; /* the least there can be */
+    pass(f);
+    assert_int_equal(pages_of(f, CLASS_SILENT), PAGES / 2 - 1);
+    assert_int_equal(pages_of(f, CLASS_LZ4) + pages_of(f, CLASS_RAW), 1);
+}
+
+static void test_becoming_zero_and_back(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t page[PAGE_BYTES];
+    random_page(f, page);
+    memcpy(f->ram[7], page, PAGE_BYTES);
+    pass(f);
+    memset(f->ram[7], 0, PAGE_BYTES);
+    assert_true(pass(f) > 0);
+    assert_int_equal(f->sieve.counts.bytes[CLASS_ZERO], BATCH_RUN_BYTES);
+    memcpy(f->ram[7], page, PAGE_BYTES); /* as it was before it was zero */
+    assert_true(pass(f) > 0);
+    assert_int_equal(pages_of(f, CLASS_SILENT), 0);
+}
+
+/* In post-copy the destination has freed pages behind the digests' back. */
+static void test_without_digests_all_is_sent(void **state)
+{
+    struct fixture *f = *state;
+    for (size_t i = 0; i < PAGES; i += 3)
+        random_page(f, f->ram[i]);
+    pass(f);
+    f->sieve.digests = NULL;
+    memset(f->held, 0xaa, sizeof f->held);
+    pass(f);
+    assert_int_equal(pages_of(f, CLASS_RAW), PAGES / 3);
+    assert_int_equal(pages_of(f, CLASS_ZERO), PAGES - PAGES / 3);
+    assert_int_equal(pages_of(f, CLASS_SILENT), 0);
+}
+
+static void test_random_histories(void **state)
+{
+    struct fixture *f = *state;
+    for (unsigned round = 0; round < 60; round++) {
+        for (unsigned k = random_next(f) % 200; k > 0; k--) {
+            uint8_t *page = f->ram[random_next(f) % PAGES];
+            if (random_next(f) % 4 == 0)
+                memset(page, random_next(f) % 2 ? 0 : (int)(random_next(f) % 3), PAGE_BYTES);
+            else if (random_next(f) % 3 == 0)
+                random_page(f, page);
+            else
+                page[random_next(f) % PAGE_BYTES] ^= (uint8_t)(random_next(f) % 3);
+        }
+        size_t bytes = pass(f), classed = 0;
+        for (size_t i = 0; i < CLASSES; i++)
+            classed += f->sieve.counts.bytes[i];
+        assert_true(classed <= bytes && bytes - classed <= 30 * BATCH_HEADER);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_zeros_are_not_even_named_at_first, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_silent_writes_are_not_sent, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_becoming_zero_and_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_without_digests_all_is_sent, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_random_histories, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -3,144 +3,55 @@
     fabric (10.77.0.1) ──bridge── uplink a    a (10.78.0.1) ──mig── (10.78.0.2) b
                        └───────── uplink b
 
-Guests' frames go through the fabric, migrations over `mig` alone, so that its counters are the bytes of a migration.
+Guests' frames go through the fabric, migrations over `mig` alone, so that its counters are the bytes of a migration. `mig` is a veth
+pair, shaped with tbf at both ends or left as fast as the machine is.
 """
 import json
 import os
 import secrets
-import socket
 import subprocess
-import sys
-import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "deploy"))
-
-from lab import netns, reaper  # noqa: E402
-from lab.guest import Guest, Pinger  # noqa: E402
-from lab.program import cpu_seconds, until  # noqa: E402
+import paths  # noqa: F401
+from lab import netns, reaper
+from lab.guest import Guest, Pinger
+from lab.program import until
 
 GUEST_ADDRESS = "10.77.0.11"
-GUEST_MAC = "52:54:00:77:00:0b"
+ADDRESSES = {"a": "10.78.0.1", "b": "10.78.0.2"}
+UNSHAPED = "unshaped"
+RATE_UNITS = {"M": 10**6, "G": 10**9}
+QUEUE_MS = 20          # as long as a packet may wait for the shaper; TCP's small queues keep it far below
+BURST_S = 0.001
+BURST_BYTES_MIN = 128 << 10  # two of the largest segments that the stack hands over in one piece
 
 
-class Qmp:
-    """QEMU's monitor, one command at a time; events are kept until somebody waits for them."""
-
-    def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX)
-        until(lambda: self.socket.connect(path) or True, 15, f"QEMU's monitor {path}", interval=0.01)
-        self.reader = self.socket.makefile("rb")
-        self.events = []
-        self._read(10)
-        self.command("qmp_capabilities")
-
-    def _read(self, timeout):
-        self.socket.settimeout(timeout)
-        line = self.reader.readline()
-        if not line:
-            raise ConnectionError("QEMU has ended")
-        return json.loads(line)
-
-    def command(self, name, timeout=30, **arguments):
-        message = {"execute": name}
-        if arguments:
-            message["arguments"] = arguments
-        self.socket.sendall(json.dumps(message).encode() + b"\n")
-        while True:
-            answer = self._read(timeout)
-            if "event" in answer:
-                self.events.append(answer)
-            elif "error" in answer:
-                raise RuntimeError(f"{name}: {answer['error']['desc']}")
-            else:
-                return answer["return"]
-
-    def wait(self, matches, timeout):
-        """The first event that matches; TimeoutError when none comes."""
-        end = time.monotonic() + timeout
-        while True:
-            for event in self.events:
-                if matches(event):
-                    self.events.remove(event)
-                    return event
-            left = end - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(f"no such event within {timeout} s")
-            try:
-                self.events.append(self._read(left))
-            except socket.timeout:
-                raise TimeoutError(f"no such event within {timeout} s") from None
-
-    def close(self):
-        self.reader.close()
-        self.socket.close()
-
-
-class Qemu:
-    """One QEMU on one side."""
-
-    def __init__(self, arena, side, memory, cmdline, shim=None, incoming=()):
-        self.side = side
-        self.directory = f"{arena.shm}/{side}"
-        os.makedirs(self.directory, exist_ok=True)
-        self.ram_file = f"{self.directory}/ram"
-        self.ram_bytes = memory
-        self.qmp_path = f"{self.directory}/qmp"
-        self.engine_qmp = f"{self.directory}/qmp-engine"
-        self.log = f"{self.directory}/qemu.log"
-        argv = ["qemu-system-x86_64", "-no-user-config", "-nodefaults", "-display", "none",
-                "-machine", "q35,memory-backend=ram", "-accel", "tcg,thread=multi,tb-size=64", "-cpu", "max", "-smp", "1",
-                "-m", f"size={memory}B",
-                "-object", f"memory-backend-file,id=ram,size={memory},mem-path={self.ram_file},share=on,prealloc=off",
-                "-kernel", f"{arena.guest}/vmlinux", "-initrd", f"{arena.guest}/initramfs.cpio", "-append", cmdline,
-                "-chardev", f"socket,id=qmp,path={self.qmp_path},server=on,wait=off", "-mon", "chardev=qmp,mode=control",
-                "-chardev", f"socket,id=qmp-engine,path={self.engine_qmp},server=on,wait=off",
-                "-mon", "chardev=qmp-engine,mode=control",
-                "-chardev", f"file,id=serial,path={self.directory}/serial", "-serial", "chardev:serial",
-                "-device", "virtio-rng-pci",
-                "-netdev", "tap,id=net0,ifname=tap0,script=no,downscript=no,vhost=off",
-                "-device", f"virtio-net-pci,netdev=net0,mac={GUEST_MAC},romfile=", *incoming]
-        # env(1) comes last, so that the library is loaded into QEMU alone; every program here replaces itself by the next.
-        command = netns.command(arena.namespaces[side], (["env", f"LD_PRELOAD={shim}"] if shim else []) + argv)
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            start_new_session=True)
-        try:
-            self.qmp = Qmp(self.qmp_path)
-        except (TimeoutError, ConnectionError):
-            self.process.kill()
-            self.process.wait()
-            with open(self.log, errors="replace") as log:
-                raise RuntimeError(f"QEMU did not start: {log.read()[-500:]}") from None
-
-    @property
-    def pid(self):
-        return self.process.pid
-
-    def cpu_seconds(self):
-        return cpu_seconds(self.pid)
-
-    def close(self):
-        self.qmp.close()
-        self.process.kill()
-        self.process.wait()
-        for name in os.listdir(self.directory):
-            os.unlink(os.path.join(self.directory, name))
+def link_bits(link):
+    """Bits per second of a link by its name: 250M, 1G; None for an unshaped one."""
+    if link == UNSHAPED:
+        return None
+    if link[-1:] not in RATE_UNITS or not link[:-1].isdigit() or int(link[:-1]) == 0:
+        raise ValueError(f"{link} is not a link: {UNSHAPED}, 250M, 1G, 10G")
+    return int(link[:-1]) * RATE_UNITS[link[-1]]
 
 
 class Arena:
-    def __init__(self, build, guest):
+    """`disks` is a directory on a file system that does direct I/O, for the guests' disks."""
+
+    def __init__(self, build, guest, disks):
         self.id = f"bench-{secrets.token_hex(2)}"
         self.build, self.guest = os.path.abspath(build), os.path.abspath(guest)
         self.shm = f"/dev/shm/{self.id}"
+        self.disks = os.path.join(os.path.abspath(disks), self.id)
         self.namespaces = {side: f"{self.id}-{side}" for side in ("fabric", "a", "b")}
+        self.link = UNSHAPED
         self._reaper = None
 
     def __enter__(self):
         self._reaper = reaper.Reaper(self.id)
         try:
-            reaper.register(self.id, list(self.namespaces.values()), [self.shm])
+            reaper.register(self.id, list(self.namespaces.values()), [self.shm, self.disks])
             os.makedirs(self.shm, mode=0o700)
+            os.makedirs(self.disks, mode=0o700)
             self._make_network()
         except BaseException:
             self._reaper.clean()
@@ -159,7 +70,7 @@ class Arena:
                     [line for side in ("a", "b") for line in
                      (f"link add guest-{side} type veth peer name uplink netns {self.namespaces[side]}",
                       f"link set guest-{side} master guest up")])
-        for side, address in (("a", "10.78.0.1"), ("b", "10.78.0.2")):
+        for side, address in ADDRESSES.items():
             netns.ip_in(self.namespaces[side],
                         ["link set lo up", f"addr add {address}/30 dev mig", "link set mig up",
                          "link add drover0 type bridge forward_delay 0 mcast_snooping 0", "link set drover0 up",
@@ -168,12 +79,29 @@ class Arena:
                            check=True)
             netns.ip_in(self.namespaces[side], ["link set tap0 master drover0 up"])
 
+    def shape(self, link):
+        """Makes the migration link this fast, both ways."""
+        if link == self.link:
+            return
+        bits = link_bits(link)
+        for side in ADDRESSES:
+            if bits is None:
+                argv = ["tc", "-n", self.namespaces[side], "qdisc", "del", "dev", "mig", "root"]
+            else:
+                burst = max(BURST_BYTES_MIN, int(bits / 8 * BURST_S))
+                argv = ["tc", "-n", self.namespaces[side], "qdisc", "replace", "dev", "mig", "root", "tbf",
+                        "rate", f"{bits}bit", "burst", f"{burst}b", "latency", f"{QUEUE_MS}ms"]
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=10)
+            if done.returncode != 0:
+                raise RuntimeError(f"cannot shape the link to {link}: {done.stderr.strip()}")
+        self.link = link
+
     def migration_bytes(self):
-        """Bytes that went over the migration link so far, both ways."""
+        """Bytes that have gone over the migration link so far: a to b, b to a."""
         done = subprocess.run(["ip", "-n", self.namespaces["a"], "-s", "-j", "link", "show", "mig"], check=True,
-                              capture_output=True, text=True)
+                              capture_output=True, text=True, timeout=10)
         stats = json.loads(done.stdout)[0]["stats64"]
-        return stats["rx"]["bytes"] + stats["tx"]["bytes"]
+        return stats["tx"]["bytes"], stats["rx"]["bytes"]
 
     def connect_guest(self, timeout):
         """The guest's counter, as soon as it answers. One connection for the whole run: it has to survive the move."""

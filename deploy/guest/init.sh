@@ -27,5 +27,8 @@ if [ -e /sys/class/net/eth0 ]; then
     [ -z "$address" ] || ip addr add "$address" broadcast + dev eth0
     [ -z "$gateway" ] || ip route add default via "$gateway"
 fi
+if [ -x /bin/redis-server ]; then # of the image made with --redis
+    redis-server --bind 127.0.0.1 --save '' --appendonly no --daemonize yes --logfile /redis.log
+fi
 /workload "$run" # goes on in the background once everything runs
 while :; do setsid cttyhack sh; done

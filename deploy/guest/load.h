@@ -1,4 +1,5 @@
-/* The loads a guest can run: CPU burn, memory dirtier, disk writer. Each keeps what it does checkable.
+/* The loads a guest can run: CPU burn, memory dirtier, disk writer, client of a store. Each keeps what it does
+ * checkable.
  *
  * A pattern is a function of (where, version): every page or block that a load writes is filled from its index and a
  * version number that is kept elsewhere. So a check finds not only damage, but also a page that is intact and *old*:
@@ -45,7 +46,14 @@ const char *load_disk(unsigned blocks_per_s);
 /* Reads back every block written since boot. */
 struct check load_disk_check(void);
 
-/* The work that all loads have done since boot: pages and blocks written, and for the CPU burner turns of a short loop.
+/* Reads, checks and rewrites random ones of `values` values (4 KiB each) in the guest's redis, so many times a second;
+ * 0 stops. As load_memory. */
+const char *load_store(unsigned operations_per_s, uint64_t values);
+/* Reads back every value. */
+struct check load_store_check(void);
+
+/* The work that all loads have done since boot: pages, blocks and values written, and for the CPU burner turns of a
+ * short loop.
  */
 void work_done(uint64_t units);
 uint64_t work_total(void);

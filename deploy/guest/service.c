@@ -19,6 +19,7 @@
 #define STACK_BYTES      (128 * 1024)
 #define STREAM_PERIOD_MS 10
 #define CLIENTS_MAX      64
+#define STORE_VALUES_MAX 1000000
 
 static atomic_ullong counter;
 static atomic_int clients;
@@ -73,6 +74,7 @@ static const char *load_one(char *spec)
     if (kind == NULL || strcmp(kind, "idle") == 0 || strcmp(kind, "off") == 0) {
         load_cpu(0);
         load_disk(0);
+        load_store(0, 0);
         return load_memory(0, 0, 0, order);
     }
     if (strcmp(kind, "cpu") == 0) {
@@ -97,7 +99,14 @@ static const char *load_one(char *spec)
         }
         return load_disk((unsigned)rate);
     }
-    return "no such load: idle, cpu, mem, disk";
+    if (strcmp(kind, "store") == 0) {
+        if (!number_read(first, 100000, false, &rate) || !number_read(second, STORE_VALUES_MAX, false, &bytes) ||
+            (rate > 0 && bytes == 0) || third != NULL) {
+            return "store wants operations per second and a number of values";
+        }
+        return load_store((unsigned)rate, bytes);
+    }
+    return "no such load: idle, cpu, mem, disk, store";
 }
 
 const char *loads_run(const char *spec)
@@ -153,6 +162,8 @@ static bool command_run(FILE *out, const char *line)
         check_print(out, load_memory_check());
     } else if (strcmp(line, "verify disk") == 0) {
         check_print(out, load_disk_check());
+    } else if (strcmp(line, "verify store") == 0) {
+        check_print(out, load_store_check());
     } else if (strcmp(line, "load") == 0) {
         pthread_mutex_lock(&spec_lock);
         fprintf(out, "%s\n", running);

@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/crashpoint.h"
 #include "base/ensure.h"
 #include "controller/api/api.h"
 #include "controller/auth/auth.h"
@@ -301,6 +302,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "drover-controller: %s\n", err.message);
         return err_exit_status(err.code);
     }
+    crashpoint_open(0);
     log_setup("drover-controller", (enum log_level)log_level_parse(options.log_level));
     int status = serve(&options);
     options_free(&options);

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/crashpoint.h"
 #include "base/ensure.h"
 #include "base/exporter.h"
 #include "base/file.h"
@@ -225,6 +226,7 @@ int main(int argc, char **argv)
     if (argc != 3 || strcmp(argv[1], "--config") != 0)
         return usage(stderr);
     log_setup("drover-hostd", LOG_INFO);
+    crashpoint_open(0);
     if (options_load(argv[2], &err, &h.options) < 0) {
         fprintf(stderr, "drover-hostd: %s\n", err.message);
         return err_exit_status(err.code);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/crashpoint.h"
 #include "base/ensure.h"
 #include "base/loop.h"
 #include "migrate/announce.h"
@@ -77,6 +78,7 @@ static void destination_move(struct destination *d, enum destination_phase to)
     ENSURE(phases[d->phase].successors & TO(to));
     d->phase = to;
     side_phase(&d->side, phases[to].name);
+    crashpoint("destination", phases[to].name);
 }
 
 /* As source_trace(): where the blackout goes. */
@@ -192,6 +194,7 @@ static void destination_answer(struct destination *d)
     reply.started_after_us = d->started_us;
     wire_reply(d->hand_over, &reply.base);
     d->hand_over = NULL;
+    crashpoint("destination", "hand-over-answered");
 }
 
 /* All of the guest is here. */
@@ -222,6 +225,7 @@ static void destination_started(void *user, const struct err *err)
     }
     destination_trace(d, "started");
     d->started_us = (clock_now_ns() - d->hand_over_ns) / 1000;
+    crashpoint("destination", "guest-started");
     if (d->puller)
         destination_move(d, DESTINATION_POSTCOPY);
     if (d->hand_over)
@@ -266,6 +270,7 @@ static void destination_on_hand_over(struct destination *d, struct wire_request 
     if (first)
         d->hand_over_ns = clock_now_ns();
     destination_trace(d, "hand-over");
+    crashpoint("destination", "hand-over-received");
     if (d->phase == DESTINATION_READY) {
         destination_take(d);
     } else if (d->phase == DESTINATION_POSTCOPY || d->phase == DESTINATION_DONE) {
@@ -337,6 +342,7 @@ static void destination_on_state_end(struct destination *d, const uint8_t *body,
     drover__engine_state_end__free_unpacked(end, NULL);
     d->state_complete = total == d->state_bytes;
     destination_trace(d, "state-complete");
+    crashpoint("destination", "state-received");
     if (d->state_complete)
         return;
     err_set(&err, ERR_PROTOCOL, "device state is incomplete");
@@ -363,6 +369,7 @@ static void destination_on_migration(void *user, const char *status)
     if (d->phase != DESTINATION_FAILED && d->source &&
         wire_note(d->source, DROVER__ENGINE_METHOD__ENGINE_READY, &ready.base, &err) < 0)
         log_event(LOG_INFO, "ready.unsent", "message=%s", LOG_QUOTE(err.message));
+    crashpoint("destination", "ready-sent");
 }
 
 /* ---- stripes ---- */
@@ -427,6 +434,7 @@ static void destination_on_postcopy(struct destination *d, struct wire_request *
         d->naming = true;
         puller_set_peer(d->puller, d->source);
         wire_reply(request, &reply.base);
+        crashpoint("destination", "postcopy-armed");
         return;
     }
     wire_reply_error(request, &err);
@@ -451,6 +459,7 @@ static void destination_on_stale(struct destination *d, struct wire_request *req
         return;
     receiver_fill(d->receiver, puller_filler(d->puller));
     d->naming = false;
+    crashpoint("destination", "stale-named");
 }
 
 static void destination_on_resume(
@@ -522,6 +531,7 @@ static void destination_welcome(struct destination *d)
     reply.window_bytes = RECEIVER_WINDOW_BYTES;
     wire_reply(d->hello, &reply.base);
     d->hello = NULL;
+    crashpoint("destination", "welcomed");
 }
 
 static int destination_accept(struct destination *d, const Drover__EngineHello *hello, struct err *err)
@@ -579,6 +589,7 @@ static void destination_on_note(struct destination *d, uint32_t method, const ui
     } else if (method == DROVER__ENGINE_METHOD__ENGINE_PAGES) {
         destination_on_pages(d, body, len);
     } else if (method == DROVER__ENGINE_METHOD__ENGINE_FAREWELL) {
+        crashpoint("destination", "farewell-received");
         d->farewell = true;
         destination_try_finish(d);
     } else if (method == DROVER__ENGINE_METHOD__ENGINE_ABORT) {
@@ -687,6 +698,7 @@ int destination_run(const struct options *options)
         control_event(
             d->side.control, "listening", json_pack("{s:s}", "address", wire_server_address(d->server)), true);
         side_phase(&d->side, phases[d->phase].name);
+        crashpoint("destination", phases[d->phase].name);
         loop_timer_start(d->deadline, LISTEN_MS, 0);
         guest_prepare_destination(d->side.guest, d->pipe_path, destination_prepared, d);
     }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/crashpoint.h"
 #include "base/log.h"
 #include "migrate/destination.h"
 #include "migrate/source.h"
@@ -13,6 +14,7 @@ static int usage(FILE *out)
                  "\n"
                  "  drover-migrate source --config FILE        beside the QEMU that runs the guest\n"
                  "  drover-migrate destination --config FILE   beside the QEMU that will\n"
+                 "  drover-migrate --crash-points              the points at which tests kill programs\n"
                  "\n"
                  "Exit status: 0 moved, 1 failed (the guest runs on at the source), 2 wrong usage, 3 in doubt (see the "
                  "record file).\n"
@@ -25,6 +27,10 @@ int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "--help") == 0)
         return usage(stdout);
+    if (argc == 2 && strcmp(argv[1], "--crash-points") == 0) {
+        crashpoint_print(stdout);
+        return 0;
+    }
     bool source = argc == 4 && strcmp(argv[1], "source") == 0;
     if (argc != 4 || strcmp(argv[2], "--config") != 0 || (!source && strcmp(argv[1], "destination") != 0))
         return usage(stderr);
@@ -36,6 +42,7 @@ int main(int argc, char **argv)
     }
     int level = log_level_parse(options.log_level);
     log_setup(source ? "migrate-source" : "migrate-destination", level < 0 ? LOG_INFO : (enum log_level)level);
+    crashpoint_open((pid_t)options.qemu_pid);
     signal(SIGPIPE, SIG_IGN); /* whoever listened to our events may be gone */
     int status = source ? source_run(&options) : destination_run(&options);
     config_free(options_keys, &options);

@@ -4,26 +4,30 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/crashpoint.h"
 #include "base/ensure.h"
 #include "base/file.h"
 
-static int record_put(const char *path, json_t *record, struct err *err)
+static int record_put(const char *path, const char *phase, json_t *record, struct err *err)
 {
     cleanup_free char *text = json_dumps(record, JSON_COMPACT);
     json_decref(record);
     ENSURE(text != NULL);
-    return file_write(path, text, strlen(text), 0600, err);
+    crashpoint("record.before", phase);
+    int rc = file_write(path, text, strlen(text), 0600, err);
+    crashpoint("record.after", phase);
+    return rc;
 }
 
 int record_write(const char *path, const char *migration_id, const char *phase, struct err *err)
 {
-    return record_put(path, json_pack("{s:s, s:s}", "migration", migration_id, "phase", phase), err);
+    return record_put(path, phase, json_pack("{s:s, s:s}", "migration", migration_id, "phase", phase), err);
 }
 
 int record_write_postcopy(const char *path, const char *migration_id, const char *phase, struct err *err)
 {
     return record_put(
-        path, json_pack("{s:s, s:s, s:b}", "migration", migration_id, "phase", phase, "postcopy", 1), err);
+        path, phase, json_pack("{s:s, s:s, s:b}", "migration", migration_id, "phase", phase, "postcopy", 1), err);
 }
 
 bool record_says(const char *path, const char *migration_id, const char *phase)

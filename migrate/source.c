@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/crashpoint.h"
 #include "base/ensure.h"
 #include "base/loop.h"
 #include "migrate/record.h"
@@ -34,6 +35,7 @@ void source_move(struct source *s, enum source_phase to)
     ENSURE(phases[s->phase].successors & TO(to));
     s->phase = to;
     side_phase(&s->side, phases[to].name);
+    crashpoint("source", phases[to].name);
 }
 
 /* Where the blackout goes, for those who want to make it shorter: log.level = debug. */
@@ -185,6 +187,7 @@ static void source_say_hello(struct source *s)
     hello.bulk_key = (ProtobufCBinaryData){sizeof s->bulk_key, s->bulk_key};
     wire_call(
         wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_HELLO, &hello.base, CALL_MS, source_welcomed, s);
+    crashpoint("source", "hello-sent");
 }
 
 static void source_on_note(
@@ -289,6 +292,7 @@ int source_run(const struct options *options)
         source_take_over(s);
     } else {
         side_phase(&s->side, phases[s->phase].name);
+        crashpoint("source", phases[s->phase].name);
         loop_timer_start(s->deadline, CONNECT_MS, 0);
         source_say_hello(s);
     }

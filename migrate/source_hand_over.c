@@ -1,6 +1,7 @@
 /* The hand-over: recorded, sent, answered, or in doubt. */
 
 #include "base/clock.h"
+#include "base/crashpoint.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "migrate/record.h"
@@ -33,6 +34,7 @@ void source_done(struct source *s)
     Drover__EngineReady farewell = DROVER__ENGINE_READY__INIT; /* empty, too */
     if (wire_note(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_FAREWELL, &farewell.base, &err) < 0)
         log_event(LOG_DEBUG, "farewell.unsent", "message=%s", LOG_QUOTE(err.message)); /* it waits a little longer */
+    crashpoint("source", "farewell-sent");
     source_move(s, SOURCE_DONE);
     control_event(s->side.control, "done", json_pack("{s:o}", "record", report_json(&s->report)), true);
     source_finish(s);
@@ -65,13 +67,20 @@ static uint64_t source_patience_ms(const struct source *s)
     return s->sw.peer_ready || s->lost ? DOUBT_MS : DOUBT_LOADING_MS;
 }
 
+static uint64_t source_patience_left_ms(const struct source *s)
+{
+    uint64_t patience_ms = source_patience_ms(s), gone_ms = (clock_now_ns() - s->hand_over_ns) / 1000000;
+    return gone_ms < patience_ms ? patience_ms - gone_ms : 0;
+}
+
 static void source_handed_over(void *user, const struct err *err, const uint8_t *body, size_t len)
 {
     struct source *s = user;
     if (s->phase != SOURCE_HANDED_OVER)
         return;
+    crashpoint("source", "hand-over-answered");
     if (err) {
-        if (clock_now_ns() - s->hand_over_ns > source_patience_ms(s) * UINT64_C(1000000))
+        if (source_patience_left_ms(s) == 0)
             source_doubt(s, err);
         else
             loop_timer_start(s->deadline, HAND_OVER_PAUSE_MS, 0);
@@ -97,8 +106,10 @@ void source_hand_over(void *user)
     struct source *s = user;
     Drover__EngineHandOver request = DROVER__ENGINE_HAND_OVER__INIT;
     request.migration_id = s->side.options->migration_id;
-    wire_call(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_HAND_OVER, &request.base, HAND_OVER_MS,
-        source_handed_over, s);
+    uint64_t left_ms = source_patience_left_ms(s) + 1;
+    wire_call(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_HAND_OVER, &request.base,
+        left_ms < HAND_OVER_MS ? (uint32_t)left_ms : HAND_OVER_MS, source_handed_over, s);
+    crashpoint("source", "hand-over-sent");
 }
 
 void source_commit(struct source *s)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/crashpoint.h"
 #include "base/loop.h"
 #include "migrate/source_private.h"
 
@@ -52,6 +53,7 @@ static void source_begin_postcopy(struct source *s)
 {
     s->pusher = source_new_pusher(s);
     pusher_arm(s->pusher);
+    crashpoint("source", "postcopy-asked");
 }
 
 /* An earlier engine of this migration has recorded the hand-over and died before the destination had all pages. Whether
@@ -101,6 +103,7 @@ void source_on_all_here(struct source *s, struct wire_request *request, const ui
         err_set(&err, ERR_PROTOCOL, "nothing to end now");
         wire_reply_error(request, &err);
     } else {
+        crashpoint("source", "all-here");
         pusher_stop(s->pusher);
         source_take_postcopy(s, told);
         source_done(s);
@@ -168,6 +171,7 @@ static void source_decide(struct source *s)
 static void source_round_over(struct source *s, const struct sender_stats *stats)
 {
     struct err err;
+    crashpoint("source", "round-over");
     if (tracker_scan(s->tracker, &err, &s->dirty) < 0) {
         source_fail(s, &err);
         return;

@@ -21,6 +21,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/crashpoint.h"
 #include "base/loop.h"
 #include "migrate/pack.h"
 #include "migrate/source_private.h"
@@ -130,6 +131,7 @@ static void source_release_state(struct source *s)
     source_trace(s, "state-sent");
     if (wire_note(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_STATE_END, &end.base, &err) < 0)
         source_fail(s, &err);
+    crashpoint("source", "state-sent");
 }
 
 /* What has been written since the pages were sent; without tracking nothing was sent, so all that is allocated. */
@@ -227,6 +229,7 @@ void source_on_stopped(void *user)
         return;
     s->sw.stopped_ns = clock_now_ns();
     source_trace(s, "stopped");
+    crashpoint("source", "stopped");
     source_send_early(s);
 }
 

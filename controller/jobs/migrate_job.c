@@ -324,7 +324,8 @@ static void run_move(struct job_ctx *ctx)
     case JOB_OUTCOME:
         /* Only what decides interrupts a call under way. */
         if (migrate_taken(job) ||
-            (job->source.heard && job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED))
+            (job->source.heard && (job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED ||
+                                      job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT)))
             move_decide(ctx);
         return;
     case JOB_REFUSED:
@@ -365,8 +366,12 @@ static void run_finish(struct job_ctx *ctx)
 {
     struct job *job = ctx->job;
     struct err err;
-    if (ctx->event->type == JOB_OUTCOME)
+    if (ctx->event->type == JOB_OUTCOME) {
+        bool doubt = job->source.heard && job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT;
+        if (doubt && job->phase == FINISH_RECORD) /* it has no record, and waits for us */
+            finish_end_source(ctx);
         return;
+    }
     if (ctx->event->type != JOB_REPLY) {
         if (job->phase == FINISH_END)
             finish_end_source(ctx);

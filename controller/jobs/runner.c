@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/crashpoint.h"
 #include "base/ensure.h"
 #include "base/loop.h"
 #include "controller/pb.h"
@@ -36,6 +37,18 @@ struct pending {
 };
 
 static void run_event(struct run *run, struct job_event *event);
+
+/* controller.STEP.WHAT; of migrations alone, which are what can leave two owners. */
+static void run_crashpoint(const struct run *run, const char *what)
+{
+    const Drover__Job *job = run->job.log.job;
+    char where[64];
+    if (!crashpoint_watched || job->kind != DROVER__JOB_KIND__JOB_VM_MIGRATE || run->job.log.step >= job->n_steps)
+        return;
+    bool undo = job->state == DROVER__JOB_STATE__JOB_CANCELLING;
+    snprintf(where, sizeof where, "controller.%s", undo ? "undo" : job->steps[run->job.log.step]->name);
+    crashpoint(where, what);
+}
 
 static struct run *run_find(const struct runner *runner, uint64_t id)
 {
@@ -74,8 +87,10 @@ static void call_replied(void *user, const struct err *err, const uint8_t *body,
 {
     struct run *run = pending_end(user);
     struct job_event event = {.type = JOB_REPLY, .err = err, .body = body, .len = len};
-    if (run)
+    if (run) {
+        run_crashpoint(run, "answered");
         run_event(run, &event);
+    }
 }
 
 /* What was applied is noticed by runner_sync(); here only failures count. */
@@ -83,6 +98,8 @@ static void commit_done(void *user, const struct err *err, const Drover__Command
 {
     struct run *run = pending_end(user);
     struct state_job now;
+    if (run && !err && !result->error)
+        run_crashpoint(run, "applied");
     if (!run || (!err && !result->error))
         return;
     run->job.committing = false;
@@ -124,11 +141,13 @@ static void run_act(struct run *run, struct job_action *action)
         action->update = NULL;
         run->job.committing = true;
         o->submit(o->user, command, commit_done, pending_new(run));
+        run_crashpoint(run, "proposed");
         break;
     }
     case ACT_CALL:
         o->call(o->user, action->host, action->method, action->request, action->deadline_ms, call_replied,
             pending_new(run));
+        run_crashpoint(run, "called");
         break;
     case ACT_MEMBER_ADD:
         o->member_add(o->user, action->member, call_replied, pending_new(run));
@@ -143,8 +162,10 @@ static void run_event(struct run *run, struct job_event *event)
 {
     struct job_action action;
     event->now_ms = clock_now_ms();
-    if (event->type == JOB_ENTER)
+    if (event->type == JOB_ENTER) {
         run->job.committing = false;
+        run_crashpoint(run, "entered");
+    }
     job_step(&run->job, &run->runner->options.env, event, &action);
     run_act(run, &action);
     job_action_clear(&action);
@@ -254,6 +275,7 @@ bool runner_outcome(struct runner *runner, const char *host, const Drover__Migra
     uint64_t id = state_job_of_migration(runner->options.env.state, outcome->migration_id);
     struct run *run = id ? run_find(runner, id) : NULL;
     struct job_event event = {.type = JOB_OUTCOME, .host = host, .outcome = outcome};
+    crashpoint("controller", "outcome-told");
     if (run)
         run_event(run, &event);
     return id != 0;

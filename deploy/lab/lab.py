@@ -55,7 +55,9 @@ class Node:
         self.key = f"{lab.directory}/keys/{name}"
         self.config = f"{lab.directory}/{name}.ini"
         self.metrics = f"{address}:{METRICS_PORT}"
-        self.daemon = Daemon(name, self.namespace, [f"{lab.bin}/{binary}", "--config", self.config], f"{lab.directory}/{name}.log")
+        self.crash_file = f"{lab.directory}/{name}.crash"  # names the point at which this node's programs die: base/crashpoint.h
+        self.daemon = Daemon(name, self.namespace, [f"{lab.bin}/{binary}", "--config", self.config], f"{lab.directory}/{name}.log",
+                             {"DROVER_CRASH_FILE": self.crash_file} if lab.crash_points else None)
 
     def public_key(self):
         with open(self.key + ".pub") as file:
@@ -64,7 +66,7 @@ class Node:
 
 class Lab:
     def __init__(self, build, guest, hosts=3, controllers=3, cores=1.0, memory=2048 * MiB, disk_iops=400, lease_ms=5000,
-                 controller_keys=(), prefix="drv"):
+                 controller_keys=(), crash_points=False, prefix="drv"):
         self.id = f"{prefix}-{secrets.token_hex(2)}"
         self.bin = os.path.abspath(f"{build}/bin")
         self.guest_directory = os.path.abspath(guest)
@@ -72,6 +74,7 @@ class Lab:
         self.shm = f"/dev/shm/{self.id}"
         self.fabric = f"{self.id}-fabric"
         self.cores, self.memory, self.disk_iops, self.lease_ms = cores, memory, disk_iops, lease_ms
+        self.crash_points = crash_points
         self.controller_keys = list(controller_keys)  # further lines of the controllers' configuration: (section, line)
         self.controllers = {f"c{i}": Node(self, f"c{i}", f"10.76.0.{10 + i}", "drover-controller")
                             for i in range(1, controllers + 1)}

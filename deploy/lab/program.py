@@ -13,11 +13,12 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 class Daemon:
     """One daemon, restartable. Its log is appended to over restarts."""
 
-    def __init__(self, name, namespace, argv, log):
+    def __init__(self, name, namespace, argv, log, environment=None):
         self.name = name
         self.namespace = namespace
         self.argv = argv
         self.log = log
+        self.environment = {**os.environ, **(environment or {})}
         self.process = None
 
     @property
@@ -33,7 +34,7 @@ class Daemon:
             # nsenter replaces itself by the daemon, so the process id is the daemon's. A session of its own: Ctrl-C on the
             # terminal is the lab's affair.
             self.process = subprocess.Popen(netns.command(self.namespace, self.argv), stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log, start_new_session=True)
+                                            stderr=log, env=self.environment, start_new_session=True)
 
     def stop(self, timeout=15):
         """Asks it to end; returns its exit status."""

@@ -7,6 +7,7 @@
 #include <utlist.h>
 
 #include "base/clock.h"
+#include "base/crashpoint.h"
 #include "base/ensure.h"
 #include "base/format.h"
 #include "hostd/partition/private.h"
@@ -183,6 +184,7 @@ void partition_end(struct partition *p, const char *detail, bool hard)
         partition_note(p, STATE_STOPPING, detail);
     else if (partition_save(p, &err) < 0)
         log_event(LOG_WARN, "partition.unsaved", "vm=%s reason=%s", p->record.vm_id, LOG_QUOTE(err.message));
+    crashpoint("hostd", "end-recorded");
     ENSURE(!p->engine);
     if (!p->guest)
         partition_remove(p);

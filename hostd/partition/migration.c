@@ -6,6 +6,7 @@
 #include <utlist.h>
 
 #include "base/clock.h"
+#include "base/crashpoint.h"
 #include "base/ensure.h"
 #include "hostd/partition/private.h"
 #include "hostd/text.h"
@@ -13,6 +14,7 @@
 
 #define ENGINE_RESUMES_MAX  20u
 #define RESUME_FAILURES_MAX 5u
+#define FAREWELL_MS         4000u /* longer than a source asks again; the controllers, who know by then, end it too */
 
 /* Keeps how the migration ended. -1: not written down; nothing may be done that follows from it. */
 static int keep_outcome(
@@ -36,10 +38,12 @@ static int keep_outcome(
         error.message = (char *)(uintptr_t)why->message;
         outcome.error = &error;
     }
+    crashpoint("hostd", "outcome-before");
     if (outcomes_add(p->all->env.outcomes, &outcome, told, err) < 0) {
         log_event(LOG_ERROR, "outcome.unsaved", "migration=%s reason=%s", m->id, LOG_QUOTE(err->message));
         return -1;
     }
+    crashpoint("hostd", "outcome-after");
     log_event(LOG_INFO, "migration.ended",
         "migration=%s vm=%s name=%s side=%s outcome=%s blackout_us=%" PRIu64 " reason=%s", m->id, p->record.vm_id,
         p->record.spec->name, m->incoming ? "destination" : "source",
@@ -73,10 +77,14 @@ static void settle(struct partition *p, const char *detail)
     answer_queries(p);
     report_clear(&p->last);
     p->record.migration = (struct record_migration){0};
-    if (partition_move(p, STATE_RUNNING, detail, &unsaved) == 0)
+    crashpoint("hostd", "settle-before");
+    if (partition_move(p, STATE_RUNNING, detail, &unsaved) == 0) {
+        crashpoint("hostd", "settle-after");
         engine_remove_files(p->directory);
-    else /* until it is written down, the engine's record must say whose it is */
+        crashpoint("hostd", "settle-cleaned");
+    } else { /* until it is written down, the engine's record must say whose it is */
         partition_note(p, STATE_RUNNING, detail);
+    }
     if (p->stopping)
         partition_end(p, "ended at once", false);
 }
@@ -120,6 +128,7 @@ static void source_resumed(void *user, const struct err *err)
         guest_kill(p->guest); /* stopped for good and ours: its death is told as a failure */
         return;
     }
+    crashpoint("hostd", "guest-resumed");
     struct err failure = failure_of(p, p->end_detail), unsaved;
     p->end_detail[0] = '\0';
     /* Should the outcome be lost, the state says the same: running here under the old generation. */
@@ -157,6 +166,7 @@ static void resolve_resumed(void *user, const struct err *err)
         guest_kill(p->guest);
         return;
     }
+    crashpoint("hostd", "resolve-resumed");
     err_set(&failure, ERR_UNAVAILABLE, "handed over, but the destination never took it; resumed here");
     (void)keep_outcome(p, DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED, &failure, true, &unsaved);
     settle(p, failure.message);
@@ -209,7 +219,9 @@ static void verdict_end(struct partition *p, enum record_phase phase, const char
     partition_end(p, incoming ? failure.message : "moved away", true);
 }
 
-/* After a hand-over with post-copy the destination still needs pages that are only here: they must go on being sent. */
+/* After a hand-over with post-copy the destination still needs pages that are only here: they must go on being sent,
+ * unless the controllers have this partition ended, which they do once the destination has told them that it has all.
+ */
 static bool resumed(struct partition *p)
 {
     struct err err;
@@ -221,7 +233,7 @@ static bool resumed(struct partition *p)
     struct engine_events events = migration_engine_events;
     events.user = p;
     /* One that gave up by itself has said so; starting it again would change nothing. */
-    if (p->record.migration.incoming || p->last.failed || p->engine_resumes >= ENGINE_RESUMES_MAX ||
+    if (p->record.migration.incoming || p->stopping || p->last.failed || p->engine_resumes >= ENGINE_RESUMES_MAX ||
         engine_resume(p->all->env.loop, &config, &events, &err, &p->engine) < 0)
         return false;
     p->engine_resumes++;
@@ -260,6 +272,7 @@ static void lingering_ended(struct partition *p)
 {
     engine_free(p->lingering);
     p->lingering = NULL;
+    loop_timer_stop(p->farewell);
     struct action *action = p->moving;
     p->moving = NULL;
     if (action)
@@ -277,6 +290,7 @@ static void engine_ended(void *user, const char *why)
         lingering_ended(p);
         return;
     }
+    crashpoint("hostd", "engine-ended");
     /* Where the guest died first, its words are those that count. */
     text_print(last_words, sizeof last_words, p->guest || !p->record.detail[0] ? why : p->record.detail);
     if (p->queries)
@@ -307,6 +321,7 @@ void migration_resolve(struct partition *p, bool resume, uint64_t generation, st
         wire_reply_error(request, &err);
         return;
     }
+    crashpoint("hostd", "resolve-saved");
     if (resume && p->guest) {
         p->resolving = request;
         p->resuming = true;
@@ -336,7 +351,17 @@ static int engine_created(void *user, struct process_id id, struct err *err)
 {
     struct partition *p = user;
     p->record.migration.engine = id;
-    return partition_save(p, err);
+    int rc = partition_save(p, err);
+    crashpoint("hostd", "engine-recorded");
+    return rc;
+}
+
+/* Its source has not said that it knows, and perhaps is no more. */
+static void farewell_over(void *user)
+{
+    struct partition *p = user;
+    if (p->lingering)
+        engine_kill(p->lingering);
 }
 
 /* The guest runs here, and the engine's record says so: no need to wait until the engine has told everybody. */
@@ -349,6 +374,9 @@ static void taken(struct partition *p)
         return; /* the engine's end will try again */
     p->lingering = p->engine;
     p->engine = NULL;
+    if (!p->farewell)
+        p->farewell = loop_timer_new(p->all->env.loop, farewell_over, p);
+    loop_timer_start(p->farewell, FAREWELL_MS, 0);
     settle(p, "");
 }
 
@@ -370,6 +398,7 @@ static void engine_changed(void *user, enum report_change change)
             log_event(LOG_WARN, "partition.unsaved", "vm=%s reason=%s", p->record.vm_id, LOG_QUOTE(err.message));
     }
     if (change == REPORT_LISTENING && p->starting) {
+        crashpoint("hostd", "prepare-listening");
         action_done(p->starting, report->address);
         p->starting = NULL;
     }

@@ -9,6 +9,7 @@
 #include <utlist.h>
 
 #include "base/clock.h"
+#include "base/crashpoint.h"
 #include "base/ensure.h"
 #include "base/file.h"
 #include "hostd/partition/private.h"
@@ -170,8 +171,10 @@ void partition_remove(struct partition *p)
     struct record *r = &p->record;
     end_generation(p);
     partition_release(p);
+    crashpoint("hostd", "end-released");
     if (file_remove_tree(p->directory, &err) < 0)
         log_event(LOG_WARN, "partition.left", "vm=%s reason=%s", r->vm_id, LOG_QUOTE(err.message));
+    crashpoint("hostd", "end-removed");
     log_event(LOG_INFO, "partition.removed", "vm=%s name=%s generation=%" PRIu64 " detail=%s", r->vm_id, r->spec->name,
         r->generation, LOG_QUOTE(p->end_detail[0] ? p->end_detail : r->detail));
     answer_stop(p);
@@ -206,6 +209,7 @@ void partition_free(struct partition *p)
         drover__migrate_start_request__free_unpacked(p->move, NULL);
     guest_free(p->guest);
     loop_timer_free(p->timer);
+    loop_timer_free(p->farewell);
     report_clear(&p->last);
     record_clear(&p->record);
     free(p->usage);

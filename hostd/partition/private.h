@@ -29,6 +29,7 @@ struct partition {
     struct query *queries;          /* MIGRATE_QUERY with fence, waiting for the decision */
     struct wire_request *resolving; /* MIGRATE_RESOLVE under way */
     struct loop_timer *timer;       /* of the state's deadline */
+    struct loop_timer *farewell;    /* until `lingering` is ended; NULL: there was none yet */
     uint32_t engine_resumes;        /* of a source engine that died in post-copy */
     uint64_t migrating_from_ms;     /* for progress */
     char peer_key[KEY_TEXT];        /* INCOMING, until its engine is started */

@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/crashpoint.h"
 #include "base/log.h"
 #include "hostd/partition/private.h"
 #include "hostd/text.h"
@@ -132,6 +133,7 @@ void migrate_prepare(struct partitions *ps, const Drover__MigratePrepareRequest 
     struct action *action = action_begin(ps->env.actions, DROVER__METHOD__MIGRATE_PREPARE, m->key, request);
     if (!action)
         return;
+    crashpoint("hostd", "prepare-received");
     int go = prepare_check(ps, m, action, &err);
     if (go > 0 && partition_room(ps, m->spec, &err) < 0)
         go = -1;
@@ -145,12 +147,15 @@ void migrate_prepare(struct partitions *ps, const Drover__MigratePrepareRequest 
         action_fail(action, &err);
     if (go <= 0)
         return;
+    crashpoint("hostd", "prepare-recorded");
     p->starting = action;
     p->record.uptime_base_ms = m->uptime_ms;
     snprintf(p->peer_key, sizeof p->peer_key, "%s", m->source_key);
     p->options = m->options ? *m->options : (Drover__MigrationOptions)DROVER__MIGRATION_OPTIONS__INIT;
     if (partition_spawn(p, true, &err) < 0)
         migration_prepare_failed(p, &err);
+    else
+        crashpoint("hostd", "prepare-spawned");
 }
 
 static int start_check(struct partitions *ps, const Drover__MigrateStartRequest *m, struct err *err)
@@ -208,13 +213,17 @@ void migration_launch(struct partition *p, const Drover__MigrateStartRequest *m,
     if (partition_move(p, STATE_OUTGOING, "", &err) < 0) {
         *migration = (struct record_migration){0};
         action_fail(action, &err);
-    } else if (engine_launch(p, m->destination_key, m->address, m->options, &err) < 0) {
+        return;
+    }
+    crashpoint("hostd", "start-recorded");
+    if (engine_launch(p, m->destination_key, m->address, m->options, &err) < 0) {
         *migration = (struct record_migration){0};
         partition_note(p, STATE_RUNNING, err.message);
         action_fail(action, &err);
-    } else {
-        action_done(action, "");
+        return;
     }
+    crashpoint("hostd", "start-launched");
+    action_done(action, "");
 }
 
 /* The engine that brought the guest here may still linger and hold QEMU's second monitor: its time is over now. */
@@ -245,6 +254,7 @@ void migrate_start(struct partitions *ps, const Drover__MigrateStartRequest *m, 
     struct action *action = action_begin(ps->env.actions, DROVER__METHOD__MIGRATE_START, m->key, request);
     if (!action)
         return;
+    crashpoint("hostd", "start-received");
     int go = start_check(ps, m, &err);
     if (go == 0)
         go = start_state(ps, m, &err);
@@ -304,10 +314,12 @@ static void fence_unknown(struct partitions *ps, const char *migration_id, struc
     Drover__MigrateOutcomeRequest never = DROVER__MIGRATE_OUTCOME_REQUEST__INIT;
     never.migration_id = (char *)(uintptr_t)migration_id;
     never.outcome = DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN;
-    if (outcomes_add(ps->env.outcomes, &never, true, &err) < 0)
+    if (outcomes_add(ps->env.outcomes, &never, true, &err) < 0) {
         wire_reply_error(request, &err);
-    else
-        answer(request, DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN, NULL, NULL);
+        return;
+    }
+    crashpoint("hostd", "fence-recorded");
+    answer(request, DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN, NULL, NULL);
 }
 
 /* Decides for good: with the engine dead, its record file cannot change any more. But an engine that has become the
@@ -315,6 +327,7 @@ static void fence_unknown(struct partitions *ps, const char *migration_id, struc
  * done. */
 static void fence(struct partition *p, struct wire_request *request)
 {
+    crashpoint("hostd", "fence-received");
     if (p->engine && engine_record(p->directory, p->record.migration.id) == RECORD_OWNER) {
         answer_so_far(p, request);
         return;

@@ -19,7 +19,7 @@ from lab.lab import Lab
 from lab.program import until
 
 # The optimizer acts when a test turns it on, and then without the patience that suits a real cluster.
-SHARED_LAB = {"lease_ms": 3000, "controller_keys": [("optimizer", line) for line in (
+SHARED_LAB = {"lease_ms": 3000, "crash_points": True, "controller_keys": [("optimizer", line) for line in (
     "automatic = false", "hold_s = 5", "settle_s = 2", "rest_s = 60")]}
 
 

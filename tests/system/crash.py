@@ -1,0 +1,60 @@
+"""Programs that die at named points (base/crashpoint.h), and a supervisor that starts daemons again, as systemd would."""
+import os
+import subprocess
+import threading
+import time
+
+from lab.program import until
+
+RESTART_S = 0.3
+
+
+def known_points(lab):
+    """Every point that the programs have."""
+    return subprocess.run([f"{lab.bin}/drover-migrate", "--crash-points"], check=True, text=True, capture_output=True).stdout.split()
+
+
+def arm(node, point, victim=""):
+    """The next program of this node that reaches the point dies there, or its companion does: victim."""
+    with open(f"{node.crash_file}.new", "w") as file:
+        file.write(f"{point} {victim}".strip() + "\n")
+    os.rename(f"{node.crash_file}.new", node.crash_file)
+
+
+def reached(node):
+    return os.path.exists(f"{node.crash_file}.hit")
+
+
+def wait_reached(node, what, timeout=40):
+    until(lambda: reached(node), timeout, f"{what} to be reached", 0.01)
+
+
+def disarm(node):
+    for path in (node.crash_file, f"{node.crash_file}.hit"):
+        if os.path.exists(path):
+            os.unlink(path)
+
+
+class Supervisor:
+    """Starts a lab's daemons again when they die, but for those that are held."""
+
+    def __init__(self, lab):
+        self.nodes = lab.nodes()
+        self.held = set()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def _watch(self):
+        while not self._over.wait(0.05):
+            for node in self.nodes:
+                if node.name not in self.held and not node.daemon.alive():
+                    time.sleep(RESTART_S)
+                    node.daemon.start()
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._thread.join()

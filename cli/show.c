@@ -113,6 +113,16 @@ void show_migration(const Drover__MigrationRecord *r)
             r->destination_hash);
 }
 
+void show_findings(const Drover__Job *job)
+{
+    for (size_t i = 0; i < job->n_findings; i++) {
+        const Drover__Finding *f = job->findings[i];
+        bool refused = f->severity == DROVER__FINDING_SEVERITY__FINDING_REFUSAL;
+        printf("%-8s %-13s %s %s\n", refused ? "refused" : "warning", f->code, f->thing, f->cause);
+        printf("%-8s %-13s next: %s\n", "", "", f->next_step);
+    }
+}
+
 static void show_steps(const Drover__Job *job)
 {
     static const char *const columns[] = {"STEP", "STATE", ">TIME", "DETAIL", NULL};
@@ -154,6 +164,10 @@ void show_job(const Drover__Job *job)
     }
     putchar('\n');
     show_steps(job);
+    if (job->n_findings) {
+        printf("\nWhat the preflight found:\n");
+        show_findings(job);
+    }
     if (job->migration && job->migration->to_host[0]) {
         putchar('\n');
         show_migration(job->migration);

@@ -5,6 +5,8 @@
 #include "proto/api.pb-c.h"
 
 void show_job(const Drover__Job *job);
+/* What a migration's preflight found, each with what to do about it. */
+void show_findings(const Drover__Job *job);
 void show_migration(const Drover__MigrationRecord *record);
 /* Where a VM stands, in a word. `out` may be used for it. */
 const char *show_vm_state(const Drover__Vm *vm, char out[static 64]);

@@ -8,6 +8,7 @@
 #include "base/ensure.h"
 #include "cli/cli.h"
 #include "cli/progress.h"
+#include "cli/show.h"
 #include "cli/wait.h"
 #include "proto/pbjson.h"
 
@@ -170,7 +171,9 @@ int cli_follow(struct cli *cli, const struct args *args, const Drover__Job *job,
     int status = wait_verdict(last->jobs[0], err);
     if (cli->format != OUTPUT_TABLE)
         output_message(cli->format, &last->jobs[0]->base);
-    else if (status == 0 && finished)
+    else if (last->jobs[0]->n_findings)
+        show_findings(last->jobs[0]);
+    if (cli->format == OUTPUT_TABLE && status == 0 && finished)
         finished(last->jobs[0]);
     drover__job_list_reply__free_unpacked(last, NULL);
     return status;

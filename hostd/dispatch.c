@@ -18,6 +18,7 @@
 
 ROUTE(partition_start, PartitionStartRequest, partition_start(d->partitions, message, request))
 ROUTE(partition_stop, PartitionStopRequest, partition_stop(d->partitions, message, request))
+ROUTE(migrate_check, MigrateCheckRequest, migrate_check(d->partitions, message, request))
 ROUTE(migrate_prepare, MigratePrepareRequest, migrate_prepare(d->partitions, message, request))
 ROUTE(migrate_start, MigrateStartRequest, migrate_start(d->partitions, message, request))
 ROUTE(migrate_cancel, MigrateCancelRequest, migrate_cancel(d->partitions, message, request))
@@ -32,6 +33,7 @@ static const struct {
 } routes[] = {
     {DROVER__METHOD__PARTITION_START, route_partition_start},
     {DROVER__METHOD__PARTITION_STOP, route_partition_stop},
+    {DROVER__METHOD__MIGRATE_CHECK, route_migrate_check},
     {DROVER__METHOD__MIGRATE_PREPARE, route_migrate_prepare},
     {DROVER__METHOD__MIGRATE_START, route_migrate_start},
     {DROVER__METHOD__MIGRATE_CANCEL, route_migrate_cancel},

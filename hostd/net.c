@@ -178,6 +178,18 @@ static int tap_make(const char *name, struct err *err)
     return 0;
 }
 
+int net_switch_mtu(struct net *net, const char *bridge, struct err *err, uint32_t *mtu)
+{
+    struct net_link link;
+    const char *name = bridge[0] ? bridge : net->bridge;
+    if (link_get(net, name, err, &link) < 0)
+        return -1;
+    if (!link.bridge)
+        return err_set(err, ERR_INVALID, "%s is not a bridge", name);
+    *mtu = link.mtu;
+    return 0;
+}
+
 int net_tap_add(struct net *net, const char *name, const char *bridge, struct err *err)
 {
     struct net_link tap, to;

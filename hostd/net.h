@@ -19,6 +19,8 @@ const char *net_bridge(const struct net *net);
 /* The interface name of card `index` of a VM: the same for every start, different for every `scope` (a host's
  * directory), so that hosts that share a namespace do not meet. */
 void net_tap_name(const char *scope, const char *vm_id, unsigned index, char out[static IF_NAMESIZE]);
+/* The switch's longest packet in bytes; empty: the default one's. Fails when it is not there, or no switch. */
+MUST_CHECK int net_switch_mtu(struct net *net, const char *bridge, struct err *err, uint32_t *mtu);
 /* Makes a persistent tap in the switch (empty: the default one), up and with the switch's MTU. One of that name is
  * replaced. */
 MUST_CHECK int net_tap_add(struct net *net, const char *name, const char *bridge, struct err *err);

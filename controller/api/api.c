@@ -65,6 +65,8 @@ Drover__Job *api_job_message(struct controller *c, uint64_t id)
         pb_string(&job->steps[found.step]->detail, live->waiting);
     if (live && job->kind == DROVER__JOB_KIND__JOB_VM_MIGRATE)
         job->progress = job_progress(c, live);
+    for (size_t i = 0; i < found.data->n_findings; i++)
+        PB_ADD(job, findings, pb_copy(found.data->findings[i]));
     found.job = NULL;
     state_job_clear(&found);
     return job;

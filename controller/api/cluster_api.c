@@ -176,6 +176,7 @@ static Drover__Host *host_message(struct controller *c, const struct state_host 
     m->facts = state_host_facts(c->state, host->name);
     m->vms = host->vms;
     m->added_ms = host->added_ms;
+    m->maintenance = host->maintenance;
     const struct fleet_host *session = fleet_find(c->fleet, host->name);
     bool up = session && fleet_up(c->fleet, session, now_ms);
     m->state = up           ? DROVER__HOST_STATE__HOST_UP

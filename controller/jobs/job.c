@@ -142,6 +142,8 @@ void job_clear(struct job *job)
 {
     state_job_clear(&job->log);
     pb_free(job->record);
+    pb_free(job->check_source);
+    pb_free(job->check_destination);
     *job = (struct job){0};
 }
 

@@ -60,7 +60,10 @@ struct job {
     bool started;      /* migrations: the source engine has taken the order */
     struct job_side source, destination;
     Drover__MigrationRecord *record; /* owned; merged of what both sides told */
-    char waiting[256];               /* what it waits for, for people; empty: nothing */
+    /* Migrations, in preflight: where it goes and why, and what both hosts saw when they looked. Owned. */
+    char target[STATE_NAME_MAX], target_reason[256];
+    Drover__MigrateCheckReply *check_source, *check_destination;
+    char waiting[256]; /* what it waits for, for people; empty: nothing */
 };
 
 enum job_event_type {

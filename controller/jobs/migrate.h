@@ -9,6 +9,9 @@
 #define MIGRATE_LOST_MS     120000u /* without a word from the source, the destination is made to decide */
 #define MIGRATE_FAREWELL_MS 10000u  /* how long the end of a job waits for a host whose part no longer matters */
 
+/* The step `preflight`: nothing has been done yet, and nothing is to be undone. */
+void migrate_preflight(struct job_ctx *ctx);
+
 /* MIGRATE_QUERY to the job's source or destination host. */
 void migrate_ask_source(struct job_ctx *ctx);
 void migrate_ask_destination(struct job_ctx *ctx, bool fence);

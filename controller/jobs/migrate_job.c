@@ -1,5 +1,5 @@
-/* vm migrate: preflight -> prepare -> allow -> move -> finish. The ownership protocol of ARCHITECTURE.md as steps; what
- * to do about each way it can break off is in migrate_undo.c.
+/* vm migrate: preflight -> prepare -> allow -> move -> finish. The ownership protocol of ARCHITECTURE.md as steps; the
+ * preflight is in migrate_preflight.c, what to do about each way it can break off in migrate_undo.c.
  *
  * From `move` on the two hosts finish without the controllers. The controllers only listen (outcomes), ask (queries),
  * and put into the log what the hosts have decided among themselves. */
@@ -9,107 +9,6 @@
 #include "controller/jobs/migrate.h"
 
 #define SETTLE_WAIT_MS 300u
-#define DOWNTIME_MS    30u /* the cluster's default promise */
-
-static int preflight_hosts(
-    const char *from, const struct job_host *a, const char *to, const struct job_host *b, struct err *err)
-{
-    const Drover__HostFacts *fa = a->facts, *fb = b->facts;
-    if (strcmp(fa->accelerator, fb->accelerator) != 0)
-        return err_set(err, ERR_UNSUPPORTED,
-            "host %s uses %s and host %s uses %s; choose a host with the same accelerator", from, fa->accelerator, to,
-            fb->accelerator);
-    if (strcmp(fa->tracker, "none") == 0 || !fa->tracker[0])
-        return err_set(err, ERR_UNSUPPORTED, "host %s cannot track dirty pages (Linux 6.7 or later is needed)", from);
-    bool machine = fa->n_machine_types == 0 || fb->n_machine_types == 0;
-    for (size_t i = 0; i < fb->n_machine_types && !machine; i++)
-        machine = strcmp(fb->machine_types[i], fa->machine_types[0]) == 0;
-    if (!machine)
-        return err_set(err, ERR_UNSUPPORTED,
-            "host %s has no machine type %s, which host %s uses; install the same QEMU on both", to,
-            fa->machine_types[0], from);
-    return 0;
-}
-
-/* Where to: what was asked for, or what placement says. False: the job waits or has failed. */
-static bool preflight_target(struct job_ctx *ctx, const struct state_vm *vm, char to[STATE_NAME_MAX], char reason[256])
-{
-    struct err err;
-    snprintf(to, STATE_NAME_MAX, "%s", job_data(ctx)->host);
-    snprintf(reason, 256, "as asked");
-    if (to[0])
-        return true;
-    if (ctx->env->place(ctx->env->user, vm->id, vm->owner, &err, to, reason) == 0)
-        return true;
-    if (err.code == ERR_UNAVAILABLE && job_within(ctx, JOB_SETTLE_MS))
-        job_wait(ctx, SETTLE_WAIT_MS, "%s", err.message);
-    else
-        job_fail(ctx, &err);
-    return false;
-}
-
-static void preflight_done(struct job_ctx *ctx, const struct state_vm *vm, const char *to, const char *reason)
-{
-    struct state_host host;
-    struct err err;
-    if (!state_host(ctx->env->state, to, &host)) {
-        err_set(&err, ERR_NOT_FOUND, "host %s does not exist; `drover host list` shows all", to);
-        job_fail(ctx, &err);
-        return;
-    }
-    Drover__JobUpdate *update = job_done(ctx, "from host %s to host %s: %s", vm->owner, to, reason);
-    Drover__JobData *data = job_update_data(ctx, update);
-    pb_string(&data->from_host, vm->owner);
-    pb_string(&data->host, to);
-    data->generation = vm->generation;
-    char key[KEY_TEXT];
-    key_format(host.public_key, key);
-    pb_string(&data->destination_key, key);
-    cleanup_pb Drover__VmSpec *spec = state_vm_spec(ctx->env->state, vm->id);
-    if (!data->options)
-        data->options = pb_new(&drover__migration_options__descriptor);
-    if (data->options->max_downtime_ms == 0)
-        data->options->max_downtime_ms = spec && spec->max_downtime_ms ? spec->max_downtime_ms : DOWNTIME_MS;
-}
-
-static void run_preflight(struct job_ctx *ctx)
-{
-    struct err err;
-    struct state_vm vm;
-    struct job_host from, to;
-    char target[STATE_NAME_MAX], reason[256];
-    struct job_partition partition;
-    if (ctx->event->type == JOB_OUTCOME)
-        return;
-    if (!job_vm(ctx, &vm) || !vm.owner[0]) {
-        err_set(&err, ERR_STATE, "VM %s does not run; start it first: `drover vm start %s`", ctx->job->log.job->target,
-            ctx->job->log.job->target);
-        job_fail(ctx, &err);
-        return;
-    }
-    if (!job_host_ready(ctx, vm.owner, &from) || !preflight_target(ctx, &vm, target, reason) ||
-        !job_host_ready(ctx, target, &to))
-        return;
-    bool reported = ctx->env->partition(ctx->env->user, vm.owner, vm.id, &partition);
-    bool runs = reported && partition.state == DROVER__PARTITION_STATE__PARTITION_RUNNING &&
-                partition.generation == vm.generation;
-    if (!runs && job_within(ctx, JOB_SETTLE_MS)) {
-        job_wait(ctx, SETTLE_WAIT_MS, "waiting until host %s reports VM %s as running", vm.owner, vm.name);
-        return;
-    }
-    int rc = 0;
-    if (!runs)
-        rc = err_set(&err, ERR_STATE, "VM %s is not reported as running by host %s; see `drover vm show %s`", vm.name,
-            vm.owner, vm.name);
-    else if (strcmp(vm.owner, target) == 0)
-        rc = err_set(&err, ERR_INVALID, "VM %s is on host %s already; choose another host", vm.name, target);
-    else if (preflight_hosts(vm.owner, &from, target, &to, &err) < 0 || job_host_fits(ctx, target, &to, &vm, &err) < 0)
-        rc = -1;
-    if (rc < 0)
-        job_fail(ctx, &err);
-    else
-        preflight_done(ctx, &vm, target, reason);
-}
 
 static void call_prepare(struct job_ctx *ctx)
 {
@@ -404,7 +303,7 @@ static void run_finish(struct job_ctx *ctx)
 }
 
 const struct job_step_kind migrate_steps[] = {
-    {DROVER__JOB_KIND__JOB_VM_MIGRATE, "preflight", run_preflight, NULL},
+    {DROVER__JOB_KIND__JOB_VM_MIGRATE, "preflight", migrate_preflight, NULL},
     {DROVER__JOB_KIND__JOB_VM_MIGRATE, "prepare", run_prepare, migrate_undo},
     {DROVER__JOB_KIND__JOB_VM_MIGRATE, "allow", run_allow, migrate_undo},
     {DROVER__JOB_KIND__JOB_VM_MIGRATE, "move", run_move, migrate_undo},

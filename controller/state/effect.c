@@ -93,6 +93,14 @@ Drover__Effect *effect_host_delete(const char *name)
     return effect;
 }
 
+Drover__Effect *effect_host_maintenance(const char *name, bool on)
+{
+    EFFECT(HOST_MAINTENANCE, host_maintenance, Drover__HostMaintenance);
+    pb_string(&c->name, name);
+    c->on = on;
+    return effect;
+}
+
 Drover__Effect *effect_host_facts_put(const char *name, const Drover__HostFacts *facts)
 {
     EFFECT(HOST_FACTS_PUT, host_facts_put, Drover__HostFactsPut);

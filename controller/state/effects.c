@@ -38,6 +38,19 @@ static int vm_hand_over_is(const struct state_vm *vm, const char *migration_id, 
     return err_set(err, ERR_STATE, "VM %s: migration %.63s has no leave to hand it over", vm->name, migration_id);
 }
 
+/* A host that may get a VM. */
+static int host_takes(struct state *state, const char *name, struct err *err)
+{
+    struct state_host host;
+    if (!state_host(state, name, &host))
+        return err_set(err, ERR_NOT_FOUND, "host %.63s does not exist; `drover host list` shows all", name);
+    if (host.maintenance)
+        return err_set(err, ERR_STATE,
+            "host %s is in maintenance and gets no VMs; choose another, or `drover host set %s --maintenance off`",
+            host.name, host.name);
+    return 0;
+}
+
 static int host_known(struct state *state, const char *name, struct err *err)
 {
     struct state_host host;
@@ -83,7 +96,7 @@ static int vm_delete(struct state *state, const Drover__VmDelete *c, uint64_t jo
 static int vm_grant(struct state *state, const Drover__VmGrant *c, uint64_t job_id, struct err *err)
 {
     struct state_vm vm;
-    if (vm_for_change(state, c->vm_id, job_id, err, &vm) < 0 || host_known(state, c->host, err) < 0)
+    if (vm_for_change(state, c->vm_id, job_id, err, &vm) < 0 || host_takes(state, c->host, err) < 0)
         return -1;
     if (vm.owner[0])
         return err_set(err, ERR_STATE, "VM %s is owned by host %s already", vm.name, vm.owner);
@@ -148,7 +161,7 @@ static int hand_over_allow(struct state *state, const Drover__HandOverAllow *c, 
     struct state_vm vm;
     const Drover__HandOver *h = c->hand_over;
     if (vm_for_change(state, c->vm_id, job_id, err, &vm) < 0 || vm_owned_by(&vm, c->from_host, err) < 0 ||
-        vm_hand_over_is(&vm, "", err) < 0 || host_known(state, h->to_host, err) < 0)
+        vm_hand_over_is(&vm, "", err) < 0 || host_takes(state, h->to_host, err) < 0)
         return -1;
     if (strcmp(h->to_host, vm.owner) == 0)
         return err_set(err, ERR_INVALID, "VM %s is on host %s already", vm.name, vm.owner);
@@ -221,7 +234,20 @@ static int host_delete(struct state *state, const Drover__HostDelete *c, struct 
         return err_set(err, ERR_STATE, "host %.63s has %" PRId64 " VM%s; migrate or stop %s first", c->name, owned,
             owned == 1 ? "" : "s", owned == 1 ? "it" : "them");
     sql_run(state, "DELETE FROM hosts WHERE name = ?", "t", c->name);
+    sql_run(state, "DELETE FROM settings WHERE name = 'host.maintenance.' || ?", "t", c->name);
     sql_run(state, "DELETE FROM principals WHERE kind = ? AND name = ?", "it", (int64_t)PRINCIPAL_HOST, c->name);
+    return 0;
+}
+
+static int host_maintenance(struct state *state, const Drover__HostMaintenance *c, struct err *err)
+{
+    if (host_known(state, c->name, err) < 0)
+        return -1;
+    if (c->on)
+        sql_run(state, "INSERT OR REPLACE INTO settings (name, value) VALUES ('host.maintenance.' || ?, 'on')", "t",
+            c->name);
+    else
+        sql_run(state, "DELETE FROM settings WHERE name = 'host.maintenance.' || ?", "t", c->name);
     return 0;
 }
 
@@ -281,6 +307,8 @@ static int effect_apply(struct state *state, const Drover__Effect *e, uint64_t j
         return host_insert(state, e->host_insert, now_ms, err);
     case DROVER__EFFECT__CHANGE_HOST_DELETE:
         return host_delete(state, e->host_delete, err);
+    case DROVER__EFFECT__CHANGE_HOST_MAINTENANCE:
+        return host_maintenance(state, e->host_maintenance, err);
     case DROVER__EFFECT__CHANGE_HOST_FACTS_PUT:
         return host_facts_put(state, e->host_facts_put, err);
     case DROVER__EFFECT__CHANGE_MEMBER_PUT:

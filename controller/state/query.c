@@ -100,7 +100,8 @@ uint64_t state_memory_promised(struct state *state, const char *host)
 }
 
 #define HOST_COLUMNS                                                                                                   \
-    "name, public_key, added_ms, facts IS NOT NULL, (SELECT count(*) FROM vms WHERE owner = hosts.name)"
+    "name, public_key, added_ms, facts IS NOT NULL, (SELECT count(*) FROM vms WHERE owner = hosts.name),"              \
+    " EXISTS (SELECT 1 FROM settings WHERE settings.name = 'host.maintenance.' || hosts.name)"
 
 static void key_read(sqlite3_stmt *row, int column, uint8_t out[KEY_BYTES])
 {
@@ -116,6 +117,7 @@ static void host_read(sqlite3_stmt *row, struct state_host *host)
     host->added_ms = sqlite3_column_int64(row, 2);
     host->seen = sqlite3_column_int(row, 3) != 0;
     host->vms = (uint32_t)sqlite3_column_int64(row, 4);
+    host->maintenance = sqlite3_column_int(row, 5) != 0;
 }
 
 bool state_host(struct state *state, const char *name, struct state_host *out)

@@ -67,7 +67,8 @@ struct state_host {
     char name[STATE_NAME_MAX];
     uint8_t public_key[KEY_BYTES];
     int64_t added_ms;
-    bool seen; /* it has said hello once */
+    bool seen;        /* it has said hello once */
+    bool maintenance; /* gets no VMs */
     uint32_t vms;
 };
 bool state_host(struct state *state, const char *name, struct state_host *out);

@@ -120,20 +120,26 @@ static int spawn_files(const Drover__VmSpec *spec, struct err *err)
     return 0;
 }
 
-int partition_room(struct partitions *ps, const Drover__VmSpec *spec, struct err *err)
+uint64_t partitions_memory_free(const struct partitions *ps)
 {
     uint64_t used = 0, capacity = ps->env.options->memory_bytes;
-    struct partition *p;
-    char need[FORMAT_MAX], have[FORMAT_MAX];
+    const struct partition *p;
     DL_FOREACH(ps->list, p)
     {
         if (state_has_guest(p->record.state))
             used += p->record.spec->memory_bytes;
     }
-    if (used <= capacity && spec->memory_bytes <= capacity - used)
+    return used < capacity ? capacity - used : 0;
+}
+
+int partition_room(struct partitions *ps, const Drover__VmSpec *spec, struct err *err)
+{
+    uint64_t room = partitions_memory_free(ps);
+    char need[FORMAT_MAX], have[FORMAT_MAX];
+    if (spec->memory_bytes <= room)
         return 0;
     return err_set(err, ERR_CAPACITY, "%s of memory are needed, and %s are free for guests on this host",
-        format_bytes(spec->memory_bytes, need), format_bytes(used < capacity ? capacity - used : 0, have));
+        format_bytes(spec->memory_bytes, need), format_bytes(room, have));
 }
 
 static int spawn_taps(struct partition *p, struct err *err)

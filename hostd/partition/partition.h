@@ -47,6 +47,7 @@ void partitions_set_host_name(struct partitions *partitions, const char *name);
 /* Requests; each takes `request` and sees to its answer. Messages are lent for the call. */
 void partition_start(struct partitions *ps, const Drover__PartitionStartRequest *message, struct wire_request *request);
 void partition_stop(struct partitions *ps, const Drover__PartitionStopRequest *message, struct wire_request *request);
+void migrate_check(struct partitions *ps, const Drover__MigrateCheckRequest *message, struct wire_request *request);
 void migrate_prepare(struct partitions *ps, const Drover__MigratePrepareRequest *message, struct wire_request *request);
 void migrate_start(struct partitions *ps, const Drover__MigrateStartRequest *message, struct wire_request *request);
 void migrate_cancel(struct partitions *ps, const Drover__MigrateCancelRequest *message, struct wire_request *request);

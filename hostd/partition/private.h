@@ -76,6 +76,8 @@ void partition_free(struct partition *p);
 
 /* life.c: starting and ending. */
 
+/* Memory for guests that no partition here may use. */
+uint64_t partitions_memory_free(const struct partitions *ps);
 /* ERR_CAPACITY unless the guest fits in beside those that are here: RAM files beyond it would take the host down. */
 MUST_CHECK int partition_room(struct partitions *ps, const Drover__VmSpec *spec, struct err *err);
 /* Makes taps, cgroup and RAM and starts the guest's process. */

@@ -249,14 +249,15 @@ static void leave_stays_until_the_destination_is_fenced(void **unused)
     sim_close(&sim);
 }
 
-static void preflight_refuses(
-    Drover__HostFacts *facts, char **field, const char *value, const char *code, struct sim *sim, uint64_t id)
+static void preflight_refuses(Drover__HostFacts *facts, char **field, const char *value, const char *code,
+    struct sim *sim, uint64_t id, size_t findings)
 {
     (void)facts;
     pb_string(field, value);
     assert_int_equal(sim_run(sim, id, ACTIONS_MAX), FAILED);
     assert_string_equal(sim->job.log.job->error->code, code);
-    assert_int_equal(sim->actions, 1);
+    assert_int_equal(sim->actions, 3); /* both hosts look, then all is told at once */
+    assert_int_equal(sim->job.log.data->n_findings, findings);
     check_end(sim, "preflight");
     sim_close(sim);
 }
@@ -267,16 +268,22 @@ static void preflight(void **unused)
     struct sim sim;
     struct scenario s = {"preflight", MIGRATE, RUNNING, "h2", false, false, FATE_SUCCESS, FAILED, "h1"};
     uint64_t id = scenario_begin(&sim, &s);
-    preflight_refuses(sim.hosts[1].facts, &sim.hosts[1].facts->accelerator, "kvm", "unsupported", &sim, id);
+    preflight_refuses(sim.hosts[1].facts, &sim.hosts[1].facts->accelerator, "kvm", "unsupported", &sim, id, 1);
     id = scenario_begin(&sim, &s);
-    preflight_refuses(sim.hosts[0].facts, &sim.hosts[0].facts->tracker, "none", "unsupported", &sim, id);
+    preflight_refuses(sim.hosts[0].facts, &sim.hosts[0].facts->tracker, "none", "unsupported", &sim, id, 1);
     id = scenario_begin(&sim, &s);
     PB_ADD(sim.hosts[0].facts, machine_types, mem_strdup("pc-q35-10.0"));
     PB_ADD(sim.hosts[1].facts, machine_types, mem_strdup("pc-q35-7.2"));
-    preflight_refuses(sim.hosts[0].facts, &sim.hosts[0].facts->kernel, "x", "unsupported", &sim, id);
+    preflight_refuses(sim.hosts[0].facts, &sim.hosts[0].facts->kernel, "x", "unsupported", &sim, id, 1);
     id = scenario_begin(&sim, &s);
     sim.hosts[1].facts->capacity->memory_bytes = 128u << 20;
-    preflight_refuses(sim.hosts[0].facts, &sim.hosts[0].facts->kernel, "x", "no-capacity", &sim, id);
+    preflight_refuses(sim.hosts[0].facts, &sim.hosts[0].facts->kernel, "x", "no-capacity", &sim, id, 1);
+    id = scenario_begin(&sim, &s);
+    sim.hosts[1].facts->capacity->memory_bytes = 128u << 20;
+    sim.hosts[1].facts->page_bytes = 16384;
+    sim.hosts[0].facts->page_bytes = 4096;
+    sim_change(&sim, effect_host_maintenance("h2", true));
+    preflight_refuses(sim.hosts[0].facts, &sim.hosts[0].facts->tracker, "none", "wrong-state", &sim, id, 4);
 }
 
 /* A host that stays away costs its own job some time and then an error that names it. */

@@ -265,6 +265,12 @@ int sim_host_call(struct sim *sim, size_t host, uint32_t method, const void *req
         *reply = pb_new(&drover__partition_stop_reply__descriptor);
         return 0;
     }
+    case DROVER__METHOD__MIGRATE_CHECK: {
+        Drover__MigrateCheckReply *check = pb_new(&drover__migrate_check_reply__descriptor);
+        check->memory_free_bytes = UINT64_MAX;
+        *reply = check;
+        return 0;
+    }
     case DROVER__METHOD__MIGRATE_PREPARE: {
         host_prepare(sim, host, request);
         Drover__MigratePrepareReply *prepared = pb_new(&drover__migrate_prepare_reply__descriptor);

@@ -1,0 +1,195 @@
+/* The step `preflight` of a migration: where to, and whether that is possible. Both hosts look at what only they can
+ * see (files, switches, memory), then all checks are made at once; what they find goes into the job, whatever comes of
+ * it.
+ *
+ *   choose the target -> the source looks -> the destination looks -> placement/preflight.h decides */
+#include <inttypes.h>
+#include <string.h>
+
+#include "controller/jobs/migrate.h"
+#include "controller/placement/preflight.h"
+
+#define SETTLE_WAIT_MS 300u
+#define CHECK_CALL_MS  15000u /* storage may be slow to answer */
+#define DOWNTIME_MS    30u    /* the cluster's default promise */
+
+enum preflight_phase {
+    PREFLIGHT_CHOOSE,
+    PREFLIGHT_SOURCE,      /* the source has been asked to look */
+    PREFLIGHT_DESTINATION, /* the destination has been asked */
+};
+
+/* What is asked about: present as long as the job's VM runs where it is to leave. */
+struct preflight_facts {
+    struct state_vm vm;
+    struct job_host from, to;
+};
+
+/* Where to: what was asked for, or what placement says. False: the job waits or has failed. */
+static bool choose_target(struct job_ctx *ctx, const struct state_vm *vm)
+{
+    struct err err;
+    struct job *job = ctx->job;
+    if (job->phase != PREFLIGHT_CHOOSE)
+        return true;
+    snprintf(job->target, sizeof job->target, "%s", job_data(ctx)->host);
+    snprintf(job->target_reason, sizeof job->target_reason, "as asked");
+    if (job->target[0])
+        return true;
+    if (ctx->env->place(ctx->env->user, vm->id, vm->owner, &err, job->target, job->target_reason) == 0)
+        return true;
+    if (err.code == ERR_UNAVAILABLE && job_within(ctx, JOB_SETTLE_MS))
+        job_wait(ctx, SETTLE_WAIT_MS, "%s", err.message);
+    else
+        job_fail(ctx, &err);
+    return false;
+}
+
+/* The VM runs on one host, and the other is there. False: the job waits or has failed. */
+static bool facts_gather(struct job_ctx *ctx, struct preflight_facts *out)
+{
+    struct err err;
+    struct job_partition partition;
+    const char *name = ctx->job->log.job->target;
+    if (!job_vm(ctx, &out->vm) || !out->vm.owner[0]) {
+        err_set(&err, ERR_STATE, "VM %s does not run; start it first: `drover vm start %s`", name, name);
+        job_fail(ctx, &err);
+        return false;
+    }
+    if (!job_host_ready(ctx, out->vm.owner, &out->from) || !choose_target(ctx, &out->vm) ||
+        !job_host_ready(ctx, ctx->job->target, &out->to))
+        return false;
+    bool runs = ctx->env->partition(ctx->env->user, out->vm.owner, out->vm.id, &partition) &&
+                partition.state == DROVER__PARTITION_STATE__PARTITION_RUNNING &&
+                partition.generation == out->vm.generation;
+    if (!runs && job_within(ctx, JOB_SETTLE_MS)) {
+        job_wait(ctx, SETTLE_WAIT_MS, "waiting until host %s reports VM %s as running", out->vm.owner, name);
+        return false;
+    }
+    err.code = ERR_NONE;
+    if (!runs)
+        err_set(&err, ERR_STATE, "VM %s is not reported as running by host %s; see `drover vm show %s`", name,
+            out->vm.owner, name);
+    else if (strcmp(out->vm.owner, ctx->job->target) == 0)
+        err_set(&err, ERR_INVALID, "VM %s is on host %s already; choose another host", name, ctx->job->target);
+    if (err.code == ERR_NONE)
+        return true;
+    job_fail(ctx, &err);
+    return false;
+}
+
+static void call_check(struct job_ctx *ctx, const char *host, enum preflight_phase phase)
+{
+    Drover__MigrateCheckRequest *request = pb_new(&drover__migrate_check_request__descriptor);
+    request->spec = state_vm_spec(ctx->env->state, job_data(ctx)->vm_id);
+    ctx->job->phase = phase;
+    job_call(ctx, host, DROVER__METHOD__MIGRATE_CHECK, request, CHECK_CALL_MS);
+}
+
+/* Takes what a host saw. False: it has not answered, and the job asks again or has failed. A host of a version that
+ * cannot look is believed. */
+static bool check_take(struct job_ctx *ctx, const char *host, Drover__MigrateCheckReply **out)
+{
+    const struct job_event *event = ctx->event;
+    pb_free(*out);
+    *out = NULL;
+    if (!event->err)
+        *out = pb_unpack(&drover__migrate_check_reply__descriptor, event->body, event->len);
+    if (*out || (event->err && event->err->code == ERR_UNSUPPORTED))
+        return true;
+    if (event->err && err_retryable(event->err->code) && job_within(ctx, JOB_UNREACHABLE_MS)) {
+        job_back_off(ctx, "waiting for host %s: %.150s", host, event->err->message);
+        return false;
+    }
+    struct err err;
+    if (event->err)
+        err = *event->err;
+    else
+        err_set(&err, ERR_PROTOCOL, "host %s did not say what it sees of the VM", host);
+    job_fail(ctx, &err);
+    return false;
+}
+
+static void findings_put(struct job_ctx *ctx, const struct preflight *found)
+{
+    Drover__JobData *data = job_update_data(ctx, ctx->out->update);
+    while (data->n_findings)
+        pb_free(data->findings[--data->n_findings]);
+    for (size_t i = 0; i < found->count; i++)
+        PB_ADD(data, findings, pb_copy(found->findings[i]));
+}
+
+static void done(struct job_ctx *ctx, const struct preflight_facts *facts, const Drover__VmSpec *spec, size_t warnings)
+{
+    struct state_host host;
+    struct err err;
+    const struct job *job = ctx->job;
+    char more[64] = "", key[KEY_TEXT];
+    if (!state_host(ctx->env->state, job->target, &host)) {
+        err_set(&err, ERR_NOT_FOUND, "host %s does not exist; `drover host list` shows all", job->target);
+        job_fail(ctx, &err);
+        return;
+    }
+    if (warnings)
+        snprintf(more, sizeof more, "; %zu warning%s", warnings, warnings == 1 ? "" : "s");
+    Drover__JobUpdate *update = job_done(ctx, "from host %s to host %s: %s; pages tracked by %.32s%s", facts->vm.owner,
+        job->target, job->target_reason, facts->from.facts->tracker, more);
+    Drover__JobData *data = job_update_data(ctx, update);
+    pb_string(&data->from_host, facts->vm.owner);
+    pb_string(&data->host, job->target);
+    data->generation = facts->vm.generation;
+    key_format(host.public_key, key);
+    pb_string(&data->destination_key, key);
+    if (!data->options)
+        data->options = pb_new(&drover__migration_options__descriptor);
+    if (data->options->max_downtime_ms == 0)
+        data->options->max_downtime_ms = spec->max_downtime_ms ? spec->max_downtime_ms : DOWNTIME_MS;
+}
+
+static void decide(struct job_ctx *ctx, const struct preflight_facts *facts)
+{
+    struct err err;
+    struct preflight found;
+    struct state_host target = {0};
+    const struct job *job = ctx->job;
+    cleanup_pb Drover__VmSpec *spec = state_vm_spec(ctx->env->state, facts->vm.id);
+    const Drover__Capacity *capacity = facts->to.facts->capacity;
+    uint64_t promised = state_memory_promised(ctx->env->state, job->target);
+    uint64_t room = capacity ? capacity->memory_bytes : 0;
+    bool known = state_host(ctx->env->state, job->target, &target);
+    struct preflight_input input = {
+        .vm = facts->vm.name,
+        .spec = spec,
+        .from = {facts->vm.owner, facts->from.facts, job->check_source, false},
+        .to = {job->target, facts->to.facts, job->check_destination, known && target.maintenance},
+        .room_known = room != 0,
+        .room_bytes = room > promised ? room - promised : 0,
+    };
+    preflight_run(&input, &found);
+    if (found.refusals) {
+        preflight_error(&found, &err);
+        job_fail(ctx, &err);
+    } else {
+        done(ctx, facts, spec, found.count);
+    }
+    findings_put(ctx, &found);
+    preflight_clear(&found);
+}
+
+void migrate_preflight(struct job_ctx *ctx)
+{
+    struct job *job = ctx->job;
+    struct preflight_facts facts;
+    if (ctx->event->type == JOB_OUTCOME || !facts_gather(ctx, &facts))
+        return;
+    if (ctx->event->type != JOB_REPLY) {
+        bool destination = job->phase == PREFLIGHT_DESTINATION;
+        call_check(
+            ctx, destination ? job->target : facts.vm.owner, destination ? PREFLIGHT_DESTINATION : PREFLIGHT_SOURCE);
+    } else if (job->phase == PREFLIGHT_SOURCE) {
+        if (check_take(ctx, facts.vm.owner, &job->check_source))
+            call_check(ctx, job->target, PREFLIGHT_DESTINATION);
+    } else if (check_take(ctx, job->target, &job->check_destination)) {
+        decide(ctx, &facts);
+    }
+}

@@ -1,0 +1,453 @@
+/* Every check of the preflight: what it refuses, what it warns of, and that it finds nothing where nothing is. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "controller/pb.h"
+#include "controller/placement/preflight.h"
+
+#define GIB (1ull << 30)
+
+struct world {
+    Drover__VmSpec *spec;
+    Drover__HostFacts *from, *to;
+    Drover__MigrateCheckReply *from_sees, *to_sees;
+    struct preflight_input in;
+};
+
+static void word_add(char ***list, size_t *count, const char *text)
+{
+    *list = mem_realloc(*list, (*count + 1) * sizeof **list);
+    (*list)[(*count)++] = mem_strdup(text);
+}
+
+static void model_add(Drover__HostFacts *f, const char *name, const char *missing)
+{
+    Drover__CpuModel *model = pb_new(&drover__cpu_model__descriptor);
+    pb_string(&model->name, name);
+    if (missing)
+        word_add(&model->missing, &model->n_missing, missing);
+    PB_ADD(f, cpu_models, model);
+}
+
+static void feature_add(Drover__HostFacts *f, const char *name)
+{
+    word_add(&f->cpu_features, &f->n_cpu_features, name);
+}
+
+static Drover__HostFacts *facts(void)
+{
+    Drover__HostFacts *f = pb_new(&drover__host_facts__descriptor);
+    pb_string(&f->accelerator, "kvm");
+    pb_string(&f->tracker, "wp-async");
+    pb_string(&f->hypervisor, "QEMU 10.0.2");
+    pb_string(&f->clock_source, "tsc");
+    word_add(&f->machine_types, &f->n_machine_types, "pc-q35-10.0");
+    word_add(&f->machine_types, &f->n_machine_types, "pc-q35-7.2");
+    model_add(f, "Haswell-v1", NULL);
+    feature_add(f, "aes");
+    feature_add(f, "avx");
+    f->page_bytes = 4096;
+    f->tsc_khz = 2000000;
+    f->cpus = 8;
+    f->max_vcpus = 288;
+    return f;
+}
+
+static Drover__CheckedFile *file(const char *path, const char *format)
+{
+    Drover__CheckedFile *f = pb_new(&drover__checked_file__descriptor);
+    pb_string(&f->path, path);
+    pb_string(&f->format, format);
+    f->inode = 12;
+    f->locked = true;
+    return f;
+}
+
+static Drover__MigrateCheckReply *sees(void)
+{
+    Drover__MigrateCheckReply *c = pb_new(&drover__migrate_check_reply__descriptor);
+    PB_ADD(c, disks, file("/srv/a.qcow2", "qcow2"));
+    PB_ADD(c, boot_files, file("/srv/vmlinux", "raw"));
+    PB_ADD(c, switches, pb_new(&drover__checked_switch__descriptor));
+    pb_string(&c->switches[0]->bridge, "drover0");
+    c->switches[0]->mtu = 1500;
+    c->memory_free_bytes = 4 * GIB;
+    c->ram_free_bytes = 6 * GIB;
+    return c;
+}
+
+static struct world world(void)
+{
+    struct world w = {pb_new(&drover__vm_spec__descriptor), facts(), facts(), sees(), sees(), {0}};
+    pb_string(&w.spec->machine_type, "pc-q35-7.2");
+    pb_string(&w.spec->cpu_model, "Haswell-v1");
+    pb_string(&w.spec->kernel, "/srv/vmlinux");
+    w.spec->vcpus = 2;
+    w.spec->memory_bytes = GIB;
+    PB_ADD(w.spec, disks, pb_new(&drover__disk__descriptor));
+    pb_string(&w.spec->disks[0]->path, "/srv/a.qcow2");
+    pb_string(&w.spec->disks[0]->format, "qcow2");
+    PB_ADD(w.spec, nics, pb_new(&drover__nic__descriptor));
+    w.in = (struct preflight_input){
+        "web", w.spec, {"h1", w.from, w.from_sees, false}, {"h2", w.to, w.to_sees, false}, false, true, 2 * GIB};
+    return w;
+}
+
+static void world_free(struct world *w)
+{
+    pb_free(w->spec);
+    pb_free(w->from);
+    pb_free(w->to);
+    pb_free(w->from_sees);
+    pb_free(w->to_sees);
+}
+
+/* --- the rows: each is one change of a world in which nothing is to be found --- */
+
+static void maintenance(struct world *w)
+{
+    w->in.to.maintenance = true;
+}
+static void accelerator(struct world *w)
+{
+    pb_string(&w->to->accelerator, "tcg");
+}
+static void tracker(struct world *w)
+{
+    pb_string(&w->from->tracker, "none");
+}
+static void tracker_of_the_target(struct world *w)
+{
+    pb_string(&w->to->tracker, "none"); /* it is the source's that is needed */
+}
+static void machine_gone(struct world *w)
+{
+    pb_string(&w->spec->machine_type, "pc-q35-10.0");
+    free(w->to->machine_types[0]);
+    w->to->machine_types[0] = w->to->machine_types[--w->to->n_machine_types];
+}
+static void machine_unpinned(struct world *w)
+{
+    machine_gone(w);
+    pb_string(&w->spec->machine_type, "");
+}
+static void machine_older_is_enough(struct world *w)
+{
+    machine_gone(w);
+    pb_string(&w->spec->machine_type, "pc-q35-7.2");
+}
+static void qemu_older(struct world *w)
+{
+    pb_string(&w->to->hypervisor, "QEMU 7.2.11");
+}
+static void qemu_newer(struct world *w)
+{
+    pb_string(&w->from->hypervisor, "QEMU 7.2.11");
+}
+static void model_unknown(struct world *w)
+{
+    pb_string(&w->to->cpu_models[0]->name, "Nehalem-v1");
+}
+static void model_lacks(struct world *w)
+{
+    word_add(&w->to->cpu_models[0]->missing, &w->to->cpu_models[0]->n_missing, "hle");
+}
+static void model_lacks_what_is_off(struct world *w)
+{
+    model_lacks(w);
+    pb_string(&w->spec->cpu_model, "Haswell-v1,-hle");
+}
+static void feature_on_is_missing(struct world *w)
+{
+    pb_string(&w->spec->cpu_model, "Haswell-v1,+pcid");
+}
+static void host_lacks(struct world *w)
+{
+    pb_string(&w->spec->cpu_model, "host");
+    feature_add(w->from, "avx512f");
+}
+static void host_lacks_by_default(struct world *w)
+{
+    pb_string(&w->spec->cpu_model, "");
+    feature_add(w->from, "avx512f");
+}
+static void host_has_more(struct world *w)
+{
+    pb_string(&w->spec->cpu_model, "");
+    feature_add(w->to, "avx512f");
+}
+static void too_many_vcpus(struct world *w)
+{
+    w->spec->vcpus = 300;
+}
+static void more_vcpus_than_processors(struct world *w)
+{
+    w->spec->vcpus = 9;
+}
+static void page_size(struct world *w)
+{
+    w->to->page_bytes = 16384;
+}
+static void clock_source(struct world *w)
+{
+    pb_string(&w->to->clock_source, "hpet");
+}
+static void clock_source_emulated(struct world *w)
+{
+    clock_source(w);
+    pb_string(&w->from->accelerator, "tcg");
+    pb_string(&w->to->accelerator, "tcg");
+}
+static void clock_rate(struct world *w)
+{
+    w->to->tsc_khz = 2001000;
+}
+static void clock_rate_within_tolerance(struct world *w)
+{
+    w->to->tsc_khz = 2000400;
+}
+static void clock_rate_scaled(struct world *w)
+{
+    clock_rate(w);
+    w->to->tsc_scaling = true;
+}
+static void room_promised(struct world *w)
+{
+    w->in.room_bytes = GIB / 2;
+}
+static void room_on_the_host(struct world *w)
+{
+    w->to_sees->memory_free_bytes = GIB / 2;
+}
+static void tmpfs_full(struct world *w)
+{
+    w->to_sees->ram_free_bytes = GIB - 1;
+}
+static void tmpfs_promised(struct world *w)
+{
+    w->to_sees->ram_promised_bytes = 5 * GIB + 1;
+}
+static void kernel_missing(struct world *w)
+{
+    pb_string(&w->to_sees->boot_files[0]->problem, "No such file or directory");
+}
+static void disk_missing(struct world *w)
+{
+    pb_string(&w->to_sees->disks[0]->problem, "No such file or directory");
+}
+static void disk_moves_along(struct world *w)
+{
+    disk_missing(w);
+    w->in.disks_move = true;
+}
+static void disk_other_file(struct world *w)
+{
+    w->to_sees->disks[0]->inode = 13;
+}
+static void disk_other_format(struct world *w)
+{
+    pb_string(&w->to_sees->disks[0]->format, "raw");
+}
+static void disk_raw_with_any_content(struct world *w)
+{
+    pb_string(&w->spec->disks[0]->format, "raw");
+}
+static void disk_lock_not_seen(struct world *w)
+{
+    w->to_sees->disks[0]->locked = false;
+}
+static void network_missing(struct world *w)
+{
+    pb_string(&w->to_sees->switches[0]->problem, "network interface drover0: Object not found");
+}
+static void mtu_smaller(struct world *w)
+{
+    w->to_sees->switches[0]->mtu = 1400;
+}
+static void mtu_larger(struct world *w)
+{
+    w->to_sees->switches[0]->mtu = 9000;
+}
+static void nobody_has_looked(struct world *w)
+{
+    w->in.from.check = w->in.to.check = NULL;
+    w->in.room_known = false;
+}
+static void an_older_host(struct world *w)
+{
+    pb_free(w->to);
+    w->to = pb_new(&drover__host_facts__descriptor);
+    pb_string(&w->to->accelerator, "kvm");
+    w->in.to = (struct preflight_host){"h2", w->to, NULL, false};
+}
+
+#define NOTHING 0, NULL, ERR_NONE
+static const struct {
+    void (*change)(struct world *w);
+    int kind; /* 0: nothing, 1: warning, 2: refusal */
+    const char *code;
+    enum err_code refusal;
+    const char *says; /* part of thing, cause or next step */
+} rows[] = {
+    {maintenance, 2, "maintenance", ERR_STATE, "drover host set h2 --maintenance off"},
+    {accelerator, 2, "accelerator", ERR_UNSUPPORTED, "uses tcg, and host h1 uses kvm"},
+    {tracker, 2, "tracker", ERR_UNSUPPORTED, "host h1"},
+    {tracker_of_the_target, NOTHING, NULL},
+    {machine_gone, 2, "machine-type", ERR_UNSUPPORTED, "no machine type pc-q35-10.0"},
+    {machine_unpinned, 2, "machine-type", ERR_UNSUPPORTED, "no machine type pc-q35-10.0"},
+    {machine_older_is_enough, NOTHING, NULL},
+    {qemu_older, 1, "qemu-version", ERR_NONE, "QEMU 7.2.11, older than QEMU 10.0.2"},
+    {qemu_newer, NOTHING, NULL},
+    {model_unknown, 2, "cpu-model", ERR_UNSUPPORTED, "Haswell-v1"},
+    {model_lacks, 2, "cpu-features", ERR_UNSUPPORTED, "hle"},
+    {model_lacks_what_is_off, NOTHING, NULL},
+    {feature_on_is_missing, 2, "cpu-features", ERR_UNSUPPORTED, "pcid"},
+    {host_lacks, 2, "cpu-features", ERR_UNSUPPORTED, "avx512f"},
+    {host_lacks_by_default, 2, "cpu-features", ERR_UNSUPPORTED, "avx512f"},
+    {host_has_more, 1, "cpu-features", ERR_NONE, "avx512f"},
+    {too_many_vcpus, 2, "vcpus", ERR_UNSUPPORTED, "at most 288 vCPUs"},
+    {more_vcpus_than_processors, 1, "vcpus", ERR_NONE, "8 processors for the 9 vCPUs"},
+    {page_size, 2, "page-size", ERR_UNSUPPORTED, "pages of 16384 bytes, host h1 of 4096"},
+    {clock_source, 2, "clock-source", ERR_UNSUPPORTED, "keeps time by hpet, host h1 by tsc"},
+    {clock_source_emulated, NOTHING, NULL},
+    {clock_rate, 2, "clock-source", ERR_UNSUPPORTED, "2001000 kHz"},
+    {clock_rate_within_tolerance, NOTHING, NULL},
+    {clock_rate_scaled, NOTHING, NULL},
+    {room_promised, 2, "memory", ERR_CAPACITY, "512 MiB"},
+    {room_on_the_host, 2, "memory", ERR_CAPACITY, "512 MiB"},
+    {tmpfs_full, 2, "ram-files", ERR_CAPACITY, "host.memory_directory"},
+    {tmpfs_promised, 1, "ram-files", ERR_NONE, "1 B too little"},
+    {kernel_missing, 2, "boot-files", ERR_NOT_FOUND, "/srv/vmlinux"},
+    {disk_missing, 2, "disk", ERR_NOT_FOUND, "No such file"},
+    {disk_moves_along, NOTHING, NULL},
+    {disk_other_file, 2, "disk", ERR_NOT_FOUND, "another file on host h2"},
+    {disk_other_format, 2, "disk-format", ERR_UNSUPPORTED, "no qcow2 image"},
+    {disk_raw_with_any_content, NOTHING, NULL},
+    {disk_lock_not_seen, 1, "disk-lock", ERR_NONE, "does not see it"},
+    {network_missing, 2, "network", ERR_NOT_FOUND, "is not on host h2"},
+    {mtu_smaller, 2, "mtu", ERR_UNSUPPORTED, "to at least 1500"},
+    {mtu_larger, NOTHING, NULL},
+    {nobody_has_looked, NOTHING, NULL},
+    {an_older_host, NOTHING, NULL},
+};
+
+static void every_row(void **unused)
+{
+    (void)unused;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct preflight found;
+        struct err err;
+        struct world w = world();
+        rows[i].change(&w);
+        preflight_run(&w.in, &found);
+        if (found.count != (rows[i].kind != 0) || found.refusals != (rows[i].kind == 2) ||
+            (found.count && strcmp(found.findings[0]->code, rows[i].code) != 0) || found.code != rows[i].refusal)
+            fail_msg("row %zu (%s): %zu found, %zu refused, first %s: %s", i, rows[i].code ? rows[i].code : "nothing",
+                found.count, found.refusals, found.count ? found.findings[0]->code : "-",
+                found.count ? found.findings[0]->cause : "-");
+        if (found.count) {
+            char all[2048];
+            const Drover__Finding *f = found.findings[0];
+            assert_true(f->thing[0] && f->cause[0] && f->next_step[0]);
+            snprintf(all, sizeof all, "%s %s; %s", f->thing, f->cause, f->next_step);
+            if (!strstr(all, rows[i].says))
+                fail_msg("row %zu (%s): '%s' is not in '%s'", i, rows[i].code, rows[i].says, all);
+        }
+        if (found.refusals) {
+            assert_int_equal(preflight_error(&found, &err), -1);
+            assert_int_equal(err.code, rows[i].refusal);
+        }
+        preflight_clear(&found);
+        world_free(&w);
+    }
+}
+
+static void nothing_to_find(void **unused)
+{
+    (void)unused;
+    struct world w = world();
+    struct preflight found;
+    preflight_run(&w.in, &found);
+    assert_int_equal(found.count, 0);
+    assert_true(preflight_possible(&w.in));
+    world_free(&w);
+}
+
+/* All at once, refusals before warnings, each in the order of the table. */
+static void everything_is_told_at_once(void **unused)
+{
+    (void)unused;
+    struct world w = world();
+    struct preflight found;
+    struct err err;
+    mtu_smaller(&w);
+    qemu_older(&w);
+    page_size(&w);
+    room_on_the_host(&w);
+    disk_lock_not_seen(&w);
+    preflight_run(&w.in, &found);
+    static const char *const order[] = {"page-size", "memory", "mtu", "qemu-version", "disk-lock"};
+    assert_int_equal(found.count, 5);
+    assert_int_equal(found.refusals, 3);
+    for (size_t i = 0; i < 5; i++)
+        assert_string_equal(found.findings[i]->code, order[i]);
+    assert_int_equal(preflight_error(&found, &err), -1);
+    assert_int_equal(err.code, ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "16384"));
+    assert_non_null(strstr(err.message, "512 MiB"));
+    preflight_clear(&found);
+    world_free(&w);
+}
+
+/* Sixteen disks and eight cards with everything wrong: there is room for it all, and the message says what is left out.
+ */
+static void the_most_there_can_be(void **unused)
+{
+    (void)unused;
+    struct world w = world();
+    struct preflight found;
+    struct err err;
+    for (int i = 1; i < 20; i++) {
+        PB_ADD(w.spec, disks, pb_copy(w.spec->disks[0]));
+        PB_ADD(w.spec, nics, pb_copy(w.spec->nics[0]));
+    }
+    w.spec->n_disks = 16;
+    w.spec->n_nics = 8;
+    for (int i = 1; i < 40; i++) { /* more than was asked about */
+        PB_ADD(w.from_sees, disks, pb_copy(w.from_sees->disks[0]));
+        PB_ADD(w.to_sees, disks, pb_copy(w.to_sees->disks[0]));
+        PB_ADD(w.to_sees, boot_files, pb_copy(w.to_sees->boot_files[0]));
+        PB_ADD(w.to_sees, switches, pb_copy(w.to_sees->switches[0]));
+    }
+    for (int i = 0; i < 40; i++) {
+        w.to_sees->disks[i]->inode = 13;
+        w.to_sees->disks[i]->locked = false;
+        pb_string(&w.to_sees->disks[i]->format, "raw");
+        pb_string(&w.to_sees->boot_files[i]->problem, "No such file or directory");
+        pb_string(&w.to_sees->switches[i]->problem, "no such bridge");
+    }
+    preflight_run(&w.in, &found);
+    assert_int_equal(found.count, 3 * 16 + 8 + 2);
+    assert_int_equal(preflight_error(&found, &err), -1);
+    assert_non_null(strstr(err.message, "more (`drover job show`)"));
+    preflight_clear(&found);
+    w.spec->n_disks = 20;
+    w.spec->n_nics = 20;
+    world_free(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_to_find),
+        cmocka_unit_test(every_row),
+        cmocka_unit_test(everything_is_told_at_once),
+        cmocka_unit_test(the_most_there_can_be),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -221,5 +221,5 @@ static const struct command vm_delete = {
     .run = delete_run,
 };
 
-const struct command *const cmd_vm[] = {
-    &vm_list, &vm_show, &cmd_vm_create, &vm_start, &vm_stop, &vm_delete, &cmd_vm_migrate, &cmd_vm_console, NULL};
+const struct command *const cmd_vm[] = {&vm_list, &vm_show, &cmd_vm_create, &vm_start, &vm_stop, &vm_delete,
+    &cmd_vm_migrate, &cmd_vm_move_storage, &cmd_vm_console, NULL};

@@ -6,7 +6,7 @@
 
 #include "cli/cli.h"
 
-extern const struct command cmd_vm_create, cmd_vm_migrate, cmd_vm_console;
+extern const struct command cmd_vm_create, cmd_vm_migrate, cmd_vm_move_storage, cmd_vm_console;
 
 /* One VM by name, or a page of all behind `after`. Take: drover__vm_list_reply__free_unpacked(). */
 MUST_CHECK int vm_fetch(struct cli *cli, const struct args *args, const char *name, const char *after, struct err *err,

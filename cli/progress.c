@@ -52,6 +52,8 @@ void progress_migration(const Drover__MigrationProgress *m, struct buf *out)
     char text[FORMAT_MAX];
     if (m->round == 0) {
         buf_printf(out, "%s", m->phase[0] ? m->phase : "beginning");
+        if (strcmp(m->phase, "copying") == 0 && m->remaining_bytes > 0) /* of a disk */
+            buf_printf(out, ", %s left", format_bytes(m->remaining_bytes, text));
         if (m->elapsed_ms >= 1000)
             buf_printf(out, ", %s so far", format_duration_ms(m->elapsed_ms / 1000 * 1000, text));
         return;

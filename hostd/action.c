@@ -37,6 +37,13 @@ static void answer(struct wire_request *request, uint32_t method, enum err_code 
         Drover__MigratePrepareReply reply = DROVER__MIGRATE_PREPARE_REPLY__INIT;
         reply.address = (char *)(uintptr_t)text;
         wire_reply(request, &reply.base);
+    } else if (method == DROVER__METHOD__STORAGE_MOVE) {
+        Drover__StorageMoveReply reply = DROVER__STORAGE_MOVE_REPLY__INIT;
+        wire_reply(request, &reply.base);
+    } else if (method == DROVER__METHOD__STORAGE_FINISH) {
+        Drover__StorageFinishReply reply = DROVER__STORAGE_FINISH_REPLY__INIT;
+        reply.detail = (char *)(uintptr_t)text;
+        wire_reply(request, &reply.base);
     } else {
         ENSURE(method == DROVER__METHOD__MIGRATE_START);
         Drover__MigrateStartReply reply = DROVER__MIGRATE_START_REPLY__INIT;

@@ -27,7 +27,8 @@ void actions_close(struct actions *actions);
 /* NULL: the request was answered from memory, or waits with the same action. Takes the request. `key` may be NULL. */
 struct action *action_begin(
     struct actions *actions, uint32_t method, const Drover__ActionKey *key, struct wire_request *request);
-/* `text` is what the reply says: the address of MIGRATE_PREPARE, the detail of PARTITION_STOP. */
+/* `text` is what the reply says: the address of MIGRATE_PREPARE, the detail of PARTITION_STOP and
+ * STORAGE_FINISH. */
 void action_done(struct action *action, const char *text);
 /* An error that a retry may mend is not remembered. */
 void action_fail(struct action *action, const struct err *err);

@@ -24,6 +24,10 @@ ROUTE(migrate_start, MigrateStartRequest, migrate_start(d->partitions, message, 
 ROUTE(migrate_cancel, MigrateCancelRequest, migrate_cancel(d->partitions, message, request))
 ROUTE(migrate_query, MigrateQueryRequest, migrate_query(d->partitions, message, request))
 ROUTE(migrate_resolve, MigrateResolveRequest, migrate_resolve(d->partitions, message, request))
+ROUTE(storage_check, StorageCheckRequest, storage_check(d->partitions, message, request))
+ROUTE(storage_move, StorageMoveRequest, storage_move(d->partitions, message, request))
+ROUTE(storage_query, StorageQueryRequest, storage_query(d->partitions, message, request))
+ROUTE(storage_finish, StorageFinishRequest, storage_finish(d->partitions, message, request))
 ROUTE(console_read, ConsoleReadRequest, console_read(d->console, message, request))
 ROUTE(console_write, ConsoleWriteRequest, console_write(d->console, message, request))
 
@@ -39,6 +43,10 @@ static const struct {
     {DROVER__METHOD__MIGRATE_CANCEL, route_migrate_cancel},
     {DROVER__METHOD__MIGRATE_QUERY, route_migrate_query},
     {DROVER__METHOD__MIGRATE_RESOLVE, route_migrate_resolve},
+    {DROVER__METHOD__STORAGE_CHECK, route_storage_check},
+    {DROVER__METHOD__STORAGE_MOVE, route_storage_move},
+    {DROVER__METHOD__STORAGE_QUERY, route_storage_query},
+    {DROVER__METHOD__STORAGE_FINISH, route_storage_finish},
     {DROVER__METHOD__CONSOLE_READ, route_console_read},
     {DROVER__METHOD__CONSOLE_WRITE, route_console_write},
 };

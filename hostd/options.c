@@ -39,6 +39,10 @@ const struct config_key options_keys[] = {
     KEY("metrics.listen", CONFIG_STRING, metrics_listen, "", 0, 0, "IP:PORT of /metrics; empty: off"),
     KEY("hypervisor.qemu", CONFIG_STRING, qemu, "qemu-system-x86_64", 0, 0, "QEMU to run guests with, 7.2 or later"),
     KEY("hypervisor.accelerator", CONFIG_STRING, accelerator, "auto", 0, 0, "auto (probe), kvm or tcg"),
+    KEY("hypervisor.qemu_img", CONFIG_STRING, qemu_img, "qemu-img", 0, 0, "program that makes disk images"),
+    KEY("storage.directory", CONFIG_LIST, storage_directories, "", 0, 0,
+        "a directory for the files of disks; once for each. Disks are moved only into these, and old ones removed only "
+        "there"),
     KEY("hypervisor.engine", CONFIG_STRING, engine, "", 0, 0, "path of drover-migrate; empty: beside this program"),
     KEY("hypervisor.shim", CONFIG_STRING, shim, "", 0, 0,
         "path of libdrover-shim.so; empty: ../lib beside this program, else where it is installed"),

@@ -24,6 +24,8 @@ struct options {
     char *qemu;
     char *accelerator;
     char *engine;
+    char *qemu_img;
+    char *storage_directories; /* one a line */
     char *shim;
     uint64_t tcg_cache_mb;
     char *log_level;

@@ -63,7 +63,7 @@ Drover__Job *api_job_message(struct controller *c, uint64_t id)
     const struct job *live = runner_job(c->runner, id);
     if (live && found.step < job->n_steps && live->waiting[0] && !job->steps[found.step]->detail[0])
         pb_string(&job->steps[found.step]->detail, live->waiting);
-    if (live && job->kind == DROVER__JOB_KIND__JOB_VM_MIGRATE)
+    if (live && (job->kind == DROVER__JOB_KIND__JOB_VM_MIGRATE || job->kind == DROVER__JOB_KIND__JOB_VM_MOVE_STORAGE))
         job->progress = job_progress(c, live);
     for (size_t i = 0; i < found.data->n_findings; i++)
         PB_ADD(job, findings, pb_copy(found.data->findings[i]));
@@ -165,7 +165,7 @@ int api_host(const struct api_call *call, const char *name, struct err *err)
 static const struct api_method *method_find(uint32_t number)
 {
     static const struct api_method *const tables[] = {
-        api_host_methods, api_vm_methods, api_cluster_methods, api_job_methods};
+        api_host_methods, api_vm_methods, api_storage_methods, api_cluster_methods, api_job_methods};
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
         for (const struct api_method *m = tables[t]; m->run; m++)
             if (m->number == number)

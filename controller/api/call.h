@@ -28,7 +28,8 @@ struct api_method {
     void (*run)(struct api_call *call); /* must end in one of the functions below */
 };
 /* Each ended by run = NULL. */
-extern const struct api_method api_vm_methods[], api_cluster_methods[], api_job_methods[], api_host_methods[];
+extern const struct api_method api_vm_methods[], api_storage_methods[], api_cluster_methods[], api_job_methods[],
+    api_host_methods[];
 
 /* The three ways to answer; each frees the call. */
 void api_reply(struct api_call *call, const void *message);

@@ -211,6 +211,21 @@ int validate_vm_spec(const Drover__VmSpec *spec, struct err *err)
     return validate_word("CPU model", spec->cpu_model, CPU_MODEL_MAX, err);
 }
 
+int validate_storage_move(const Drover__StorageMove *move, struct err *err)
+{
+    if (!move)
+        return err_set(err, ERR_INVALID, "move-storage: what to move where is missing");
+    if ((move->disk[0] && validate_path("disk", move->disk, err) < 0) || validate_path("target", move->target, err) < 0)
+        return -1;
+    if (move->format[0] && strcmp(move->format, "raw") != 0 && strcmp(move->format, "qcow2") != 0)
+        return err_set(err, ERR_INVALID, "move-storage: format '%.32s' is neither raw nor qcow2", move->format);
+    if (move->bandwidth_bytes_per_s && move->bandwidth_bytes_per_s < MIB)
+        return err_set(err, ERR_INVALID,
+            "move-storage: a bandwidth of %" PRIu64 " bytes/s; at least 1 MiB/s, or 0 for no limit",
+            move->bandwidth_bytes_per_s);
+    return 0;
+}
+
 int validate_migration_options(const Drover__MigrationOptions *o, struct err *err)
 {
     if (!o)

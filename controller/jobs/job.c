@@ -18,6 +18,7 @@ static const struct {
     {DROVER__JOB_KIND__JOB_VM_STOP, "vm stop", {"stop"}},
     {DROVER__JOB_KIND__JOB_VM_DELETE, "vm delete", {"delete"}},
     {DROVER__JOB_KIND__JOB_VM_MIGRATE, "vm migrate", {"preflight", "prepare", "allow", "move", "finish"}},
+    {DROVER__JOB_KIND__JOB_VM_MOVE_STORAGE, "vm move-storage", {"check", "copy", "finish"}},
     {DROVER__JOB_KIND__JOB_HOST_ADD, "host add", {"record"}},
     {DROVER__JOB_KIND__JOB_HOST_REMOVE, "host remove", {"record"}},
     {DROVER__JOB_KIND__JOB_OPTIMIZER_APPLY, "optimizer apply", {NULL}},
@@ -47,7 +48,7 @@ void job_add_steps(Drover__JobCreate *create, bool start)
 
 static const struct job_step_kind *step_kind(const struct job *job)
 {
-    static const struct job_step_kind *const tables[] = {vm_steps, migrate_steps, cluster_steps};
+    static const struct job_step_kind *const tables[] = {vm_steps, migrate_steps, storage_steps, cluster_steps};
     ENSURE(job->log.step < job->log.job->n_steps);
     const char *name = job->log.job->steps[job->log.step]->name;
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)

@@ -28,7 +28,8 @@ struct job_step_kind {
     const char *name; /* NULL: any name */
     job_handler run, undo;
 };
-extern const struct job_step_kind vm_steps[], migrate_steps[], cluster_steps[]; /* each ended by run = NULL */
+/* Each ended by run = NULL. */
+extern const struct job_step_kind vm_steps[], migrate_steps[], storage_steps[], cluster_steps[];
 
 static inline const Drover__JobData *job_data(const struct job_ctx *ctx)
 {

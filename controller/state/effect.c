@@ -62,6 +62,16 @@ Drover__Effect *effect_vm_renew(const char *vm_id, const char *host, uint64_t ge
     return effect;
 }
 
+Drover__Effect *effect_vm_disk_put(const char *vm_id, const char *path, const char *new_path, const char *new_format)
+{
+    EFFECT(VM_DISK_PUT, vm_disk_put, Drover__VmDiskPut);
+    pb_string(&c->vm_id, vm_id);
+    pb_string(&c->path, path);
+    pb_string(&c->new_path, new_path);
+    pb_string(&c->new_format, new_format);
+    return effect;
+}
+
 Drover__Effect *effect_hand_over_taken(const char *vm_id, const char *migration_id)
 {
     EFFECT(HAND_OVER_TAKEN, hand_over_taken, Drover__HandOverTaken);

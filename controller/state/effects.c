@@ -156,6 +156,25 @@ static int vm_renew(struct state *state, const Drover__VmRenew *c, uint64_t job_
     return 0;
 }
 
+static int vm_disk_put(struct state *state, const Drover__VmDiskPut *c, uint64_t job_id, struct err *err)
+{
+    struct state_vm vm;
+    if (vm_for_change(state, c->vm_id, job_id, err, &vm) < 0)
+        return -1;
+    cleanup_pb Drover__VmSpec *spec = state_vm_spec(state, c->vm_id);
+    size_t i = 0;
+    while (spec && i < spec->n_disks && strcmp(spec->disks[i]->path, c->path) != 0)
+        i++;
+    if (!spec || i == spec->n_disks)
+        return err_set(err, ERR_STATE, "VM %s has no disk %.512s (any more)", vm.name, c->path);
+    pb_string(&spec->disks[i]->path, c->new_path);
+    pb_string(&spec->disks[i]->format, c->new_format);
+    cleanup_buf struct buf packed = {0};
+    pb_pack(spec, &packed);
+    sql_run(state, "UPDATE vms SET spec = ? WHERE id = ?", "bt", packed.data, packed.len, c->vm_id);
+    return 0;
+}
+
 static int hand_over_allow(struct state *state, const Drover__HandOverAllow *c, uint64_t job_id, struct err *err)
 {
     struct state_vm vm;
@@ -297,6 +316,8 @@ static int effect_apply(struct state *state, const Drover__Effect *e, uint64_t j
         return vm_release(state, e->vm_release, job_id, err);
     case DROVER__EFFECT__CHANGE_VM_RENEW:
         return vm_renew(state, e->vm_renew, job_id, err);
+    case DROVER__EFFECT__CHANGE_VM_DISK_PUT:
+        return vm_disk_put(state, e->vm_disk_put, job_id, err);
     case DROVER__EFFECT__CHANGE_HAND_OVER_ALLOW:
         return hand_over_allow(state, e->hand_over_allow, job_id, err);
     case DROVER__EFFECT__CHANGE_HAND_OVER_TAKEN:

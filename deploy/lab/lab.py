@@ -52,6 +52,7 @@ class Node:
         self.address = address
         self.directory = f"{lab.shm}/{name}" if binary == "drover-hostd" else f"{lab.directory}/{name}"
         self.memory_directory = f"{lab.shm}/{name}-ram"
+        self.disks = f"{lab.directory}/{name}-disks"  # a host's own, which no other host names as its
         self.key = f"{lab.directory}/keys/{name}"
         self.config = f"{lab.directory}/{name}.ini"
         self.metrics = f"{address}:{METRICS_PORT}"
@@ -144,6 +145,7 @@ class Lab:
             os.makedirs(node.directory, mode=0o700)
         for node in self.hosts.values():
             os.makedirs(node.memory_directory, mode=0o700)
+            os.makedirs(node.disks, mode=0o700)
 
     def _make_network(self):
         netns.ip([f"netns add {name}" for name in self.namespaces()])
@@ -178,6 +180,7 @@ class Lab:
         for node in self.hosts.values():
             self._write_ini(node.config, [
                 ("host", f"key = {node.key}.key"), ("host", f"directory = {node.directory}"),
+                ("storage", f"directory = {self.directory}/disks"), ("storage", f"directory = {node.disks}"),
                 ("host", f"memory_directory = {node.memory_directory}"), ("host", f"migration_address = {node.address}"),
                 *(("controllers", line) for line in api), ("capacity", f"cpu_cores = {self.cores}"),
                 ("capacity", f"memory = {self.memory}"), ("capacity", f"disk_iops = {self.disk_iops}"),

@@ -40,6 +40,7 @@ static void guest_ready(void *user, bool running)
             migration_guest_ready(p);
         return;
     default:
+        storage_adopt(p);
         log_event(LOG_INFO, "guest.reached", "vm=%s state=%s running=%d", p->record.vm_id, state_name(p->record.state),
             running);
     }
@@ -58,6 +59,7 @@ static void guest_ended(void *user, bool by_guest, const char *why)
     struct partition *p = user;
     guest_free(p->guest);
     p->guest = NULL;
+    storage_guest_dead(p);
     if (p->engine) {
         /* Its record file decides, and says so for good only once it is dead. */
         log_event(LOG_WARN, "guest.lost", "vm=%s state=%s reason=%s", p->record.vm_id, state_name(p->record.state),

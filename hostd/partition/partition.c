@@ -138,6 +138,7 @@ void partition_release(struct partition *p)
     }
     guest_free(p->guest);
     p->guest = NULL;
+    storage_guest_dead(p);
     p->record.guest = (struct process_id){0};
     for (size_t i = 0; i < p->record.spec->n_nics; i++)
         net_tap_remove(ps->env.net, p->taps[i]);
@@ -208,6 +209,7 @@ void partition_free(struct partition *p)
     if (p->move)
         drover__migrate_start_request__free_unpacked(p->move, NULL);
     guest_free(p->guest);
+    disk_copy_free(p->copy);
     loop_timer_free(p->timer);
     loop_timer_free(p->farewell);
     report_clear(&p->last);

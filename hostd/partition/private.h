@@ -5,6 +5,7 @@
 #include "base/loop.h"
 #include "hostd/decision.h"
 #include "hostd/engine.h"
+#include "hostd/hypervisor/disk_copy.h"
 #include "hostd/partition/partition.h"
 #include "hostd/partition/spec.h"
 
@@ -19,7 +20,9 @@ struct partition {
     struct record record;
     char directory[PATH_MAX];
     char taps[SPEC_NICS_MAX][IF_NAMESIZE];
-    struct guest *guest;      /* NULL: no process */
+    struct guest *guest;    /* NULL: no process */
+    struct disk_copy *copy; /* of record.storage, once the guest can be asked; NULL: none */
+    bool copy_cancelled;
     struct engine *engine;    /* NULL: no migration under way */
     struct engine *lingering; /* of the migration that brought the guest here: announces it, answers the source again */
     struct action *starting;  /* PARTITION_START or MIGRATE_PREPARE under way */
@@ -108,5 +111,15 @@ void migration_stop(struct partition *p);
 /* IN_DOUBT: the controllers have said whose the guest is. Takes the request. */
 void migration_resolve(struct partition *p, bool resume, uint64_t generation, struct wire_request *request);
 extern const struct engine_events migration_engine_events; /* `user` to be set to the partition */
+
+/* storage.c: a disk on its way to another file. */
+
+/* Written down and begun. The partition runs, and nothing else is being done with it. */
+MUST_CHECK int storage_begin(struct partition *p, const struct record_storage *move, struct err *err);
+/* The guest of an adopted partition answers: go on with what an earlier hostd began. */
+void storage_adopt(struct partition *p);
+void storage_cancel(struct partition *p);
+/* The guest's process is gone, and its handle freed: the files say how it ended. */
+void storage_guest_dead(struct partition *p);
 
 #endif

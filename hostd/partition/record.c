@@ -31,6 +31,14 @@ char *record_format(const struct record *r)
         ENSURE(migration != NULL);
         json_object_set_new(json, "migration", migration);
     }
+    const struct record_storage *s = &r->storage;
+    if (s->id[0]) {
+        json_t *storage = json_pack("{s:s, s:I, s:s, s:s, s:s, s:b, s:I}", "id", s->id, "disk", (json_int_t)s->disk,
+            "source", s->source, "target", s->target, "format", s->format, "shallow", s->shallow,
+            "bandwidth_bytes_per_s", (json_int_t)s->bandwidth_bytes_per_s);
+        ENSURE(storage != NULL);
+        json_object_set_new(json, "storage", storage);
+    }
     char *text = json_dumps(json, JSON_INDENT(2));
     ENSURE(text != NULL);
     json_decref(json);
@@ -77,16 +85,39 @@ static int parse_migration(json_t *json, struct err *err, struct record_migratio
     return 0;
 }
 
+static int parse_storage(json_t *json, struct err *err, struct record_storage *out)
+{
+    const char *id, *source, *target, *format;
+    json_int_t disk, bandwidth;
+    int shallow;
+    json_error_t why;
+    if (json_unpack_ex(json, &why, 0, "{s:s, s:I, s:s, s:s, s:s, s:b, s:I}", "id", &id, "disk", &disk, "source",
+            &source, "target", &target, "format", &format, "shallow", &shallow, "bandwidth_bytes_per_s",
+            &bandwidth) < 0)
+        return err_set(err, ERR_INVALID, "storage: %s", why.text);
+    if (!paths_vm_id_ok(id) || disk < 0 || disk >= SPEC_DISKS_MAX || bandwidth < 0)
+        return err_set(err, ERR_INVALID, "storage: bad id, disk or bandwidth");
+    out->disk = (uint32_t)disk;
+    out->shallow = shallow != 0;
+    out->bandwidth_bytes_per_s = (uint64_t)bandwidth;
+    if (take_text("storage.id", id, sizeof out->id, err, out->id) < 0 ||
+        take_text("storage.source", source, sizeof out->source, err, out->source) < 0 ||
+        take_text("storage.target", target, sizeof out->target, err, out->target) < 0 ||
+        take_text("storage.format", format, sizeof out->format, err, out->format) < 0)
+        return -1;
+    return 0;
+}
+
 static int parse_fields(json_t *json, struct err *err, struct record *out)
 {
     const char *vm_id, *state, *boot_id, *detail;
     json_int_t version, generation, uptime_base, uptime_from, stop_by;
-    json_t *guest, *spec, *migration = NULL;
+    json_t *guest, *spec, *migration = NULL, *storage = NULL;
     json_error_t why;
-    if (json_unpack_ex(json, &why, 0, "{s:I, s:s, s:I, s:s, s:s, s:o, s:o, s:I, s:I, s:I, s:s, s?o}", "version",
+    if (json_unpack_ex(json, &why, 0, "{s:I, s:s, s:I, s:s, s:s, s:o, s:o, s:I, s:I, s:I, s:s, s?o, s?o}", "version",
             &version, "vm_id", &vm_id, "generation", &generation, "state", &state, "boot_id", &boot_id, "guest", &guest,
             "spec", &spec, "uptime_base_ms", &uptime_base, "uptime_from_ms", &uptime_from, "stop_by_ms", &stop_by,
-            "detail", &detail, "migration", &migration) < 0)
+            "detail", &detail, "migration", &migration, "storage", &storage) < 0)
         return err_set(err, ERR_INVALID, "%s", why.text);
     if (version != RECORD_VERSION)
         return err_set(err, ERR_UNSUPPORTED, "version %lld is not %d", (long long)version, RECORD_VERSION);
@@ -103,12 +134,17 @@ static int parse_fields(json_t *json, struct err *err, struct record *out)
         take_text("boot_id", boot_id, sizeof out->boot_id, err, out->boot_id) < 0 ||
         take_text("detail", detail, sizeof out->detail, err, out->detail) < 0 ||
         parse_process(guest, err, &out->guest) < 0 ||
-        (migration && parse_migration(migration, err, &out->migration) < 0))
+        (migration && parse_migration(migration, err, &out->migration) < 0) ||
+        (storage && parse_storage(storage, err, &out->storage) < 0))
         return -1;
     bool needs_migration = out->state == STATE_INCOMING || out->state == STATE_OUTGOING || out->state == STATE_IN_DOUBT;
     if (needs_migration && !migration)
         return err_set(err, ERR_INVALID, "state %s without a migration", state);
-    return spec_from_json(spec, err, &out->spec);
+    if (spec_from_json(spec, err, &out->spec) < 0)
+        return -1;
+    if (storage && out->storage.disk >= out->spec->n_disks)
+        return err_set(err, ERR_INVALID, "storage: there is no disk %u", out->storage.disk);
+    return 0;
 }
 
 int record_parse(const char *text, size_t len, struct err *err, struct record *out)
@@ -120,8 +156,10 @@ int record_parse(const char *text, size_t len, struct err *err, struct record *o
     struct record record = {0};
     int rc = parse_fields(json, err, &record);
     json_decref(json);
-    if (rc < 0)
+    if (rc < 0) {
+        record_clear(&record);
         return -1;
+    }
     *out = record;
     return 0;
 }

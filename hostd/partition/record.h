@@ -10,6 +10,7 @@
 #include "proto/wire.h"
 
 #define RECORD_TEXT_MAX 256
+#define RECORD_PATH_MAX 1025 /* of a disk, with the NUL */
 
 /* The migration under way, or in doubt. */
 struct record_migration {
@@ -19,6 +20,16 @@ struct record_migration {
     char to_host[WIRE_PRINCIPAL_MAX];
     char address[WIRE_ADDRESS_MAX]; /* destination: where the engine listens; empty: not yet */
     struct process_id engine;
+};
+
+/* A disk on its way to another file (storage/place.h says what its files mean). */
+struct record_storage {
+    char id[PATHS_ID_MAX]; /* empty: none */
+    uint32_t disk;         /* number in the definition */
+    char source[RECORD_PATH_MAX], target[RECORD_PATH_MAX];
+    char format[8];
+    bool shallow;
+    uint64_t bandwidth_bytes_per_s;
 };
 
 struct record {
@@ -33,6 +44,7 @@ struct record {
     uint64_t stop_by_ms; /* STOPPING: how long (CLOCK_BOOTTIME) the guest has to shut down by itself; 0: no longer */
     char detail[RECORD_TEXT_MAX];
     struct record_migration migration;
+    struct record_storage storage;
 };
 
 /* Take: free(). */

@@ -24,6 +24,15 @@ static void report_one(
     if (p->engine) {
         report_progress(engine_report(p->engine), now_ms - p->migrating_from_ms, progress);
         out->progress = progress;
+    } else if (p->copy) {
+        uint64_t done, total;
+        disk_copy_progress(p->copy, &done, &total);
+        drover__migration_progress__init(progress);
+        out->migration_id = p->record.storage.id;
+        progress->phase = (char *)(uintptr_t) "copying";
+        progress->raw_bytes = done;
+        progress->remaining_bytes = total > done ? total - done : 0;
+        out->progress = progress;
     }
 }
 

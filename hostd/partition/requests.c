@@ -188,6 +188,8 @@ static int start_state(struct partitions *ps, const Drover__MigrateStartRequest 
     if (p->record.generation != m->generation)
         return err_set(
             err, ERR_STATE, "generation %" PRIu64 " runs here, not %" PRIu64, p->record.generation, m->generation);
+    if (p->record.storage.id[0])
+        return err_set(err, ERR_BUSY, "a disk of it is being moved");
     if (p->record.state != STATE_RUNNING || !p->guest)
         return err_set(err, ERR_STATE, "the partition is %s, not running", state_name(p->record.state));
     return 1;

@@ -115,6 +115,18 @@ Drover__VmSpec *spec_copy(const Drover__VmSpec *spec)
     return copy;
 }
 
+void spec_put_disk(Drover__VmSpec *spec, size_t i, const Drover__Disk *disk)
+{
+    size_t len = drover__disk__get_packed_size(disk);
+    uint8_t *packed = mem_alloc(len + 1);
+    drover__disk__pack(disk, packed);
+    Drover__Disk *copy = drover__disk__unpack(NULL, len, packed);
+    free(packed);
+    ENSURE(copy != NULL && i < spec->n_disks);
+    drover__disk__free_unpacked(spec->disks[i], NULL);
+    spec->disks[i] = copy;
+}
+
 json_t *spec_to_json(const Drover__VmSpec *spec)
 {
     json_t *disks = json_array(), *nics = json_array();

@@ -17,6 +17,8 @@
 MUST_CHECK int spec_check(const Drover__VmSpec *spec, struct err *err);
 /* Take: drover__vm_spec__free_unpacked(). */
 Drover__VmSpec *spec_copy(const Drover__VmSpec *spec);
+/* Replaces disk `i` by a copy. */
+void spec_put_disk(Drover__VmSpec *spec, size_t i, const Drover__Disk *disk);
 /* Take: json_decref(). */
 json_t *spec_to_json(const Drover__VmSpec *spec);
 /* The result is checked. Take, as of spec_copy(). */

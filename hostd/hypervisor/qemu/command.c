@@ -110,6 +110,27 @@ static void add_blockdev(struct command *c, json_t *options)
     free(text);
 }
 
+static json_t *disk_file(const Drover__Disk *disk)
+{
+    return json_pack("{s:s, s:s, s:s, s:s, s:b, s:{s:b, s:b}}", "driver", "file", "filename", disk->path, "locking",
+        "on", "aio", "threads", "read-only", disk->read_only, "cache", "direct", 0, "no-flush", 0);
+}
+
+static json_t *disk_format(const Drover__Disk *disk, const char *node, json_t *file)
+{
+    return json_pack("{s:s, s:s, s:o, s:b, s:{s:b, s:b}}", "driver", disk->format[0] ? disk->format : "raw",
+        "node-name", node, "file", file, "read-only", disk->read_only, "cache", "direct", 0, "no-flush", 0);
+}
+
+json_t *command_disk_node(const Drover__Disk *disk, const char *node)
+{
+    json_t *file = disk_file(disk);
+    json_object_set_new(file, "discard", json_string("unmap"));
+    json_t *format = disk_format(disk, node, file);
+    json_object_set_new(format, "discard", json_string("unmap"));
+    return format;
+}
+
 /* The page cache is on (no O_DIRECT): the kernel then copies data into guest memory with ordinary writes, which the
  * dirty page tracker sees; DMA of a direct read it would miss. */
 static void add_disk(struct command *c, const Drover__Disk *disk, size_t i, bool boots)
@@ -117,12 +138,10 @@ static void add_disk(struct command *c, const Drover__Disk *disk, size_t i, bool
     char file[32], node[32];
     snprintf(file, sizeof file, "disk%zu-file", i);
     snprintf(node, sizeof node, "disk%zu", i);
-    add_blockdev(c, json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:{s:b, s:b}}", "driver", "file", "node-name", file,
-                        "filename", disk->path, "locking", "on", "aio", "threads", "read-only", disk->read_only,
-                        "cache", "direct", 0, "no-flush", 0));
-    add_blockdev(
-        c, json_pack("{s:s, s:s, s:s, s:b, s:{s:b, s:b}}", "driver", disk->format[0] ? disk->format : "raw",
-               "node-name", node, "file", file, "read-only", disk->read_only, "cache", "direct", 0, "no-flush", 0));
+    json_t *below = disk_file(disk);
+    json_object_set_new(below, "node-name", json_string(file));
+    add_blockdev(c, below);
+    add_blockdev(c, disk_format(disk, node, json_string(file)));
     add(c, "-device");
     add(c, "virtio-blk-pci,id=vdisk%zu,drive=%s,bus=pcie.0,addr=0x%zx,write-cache=on%s", i, node, PCI_DISK + i,
         boots ? ",bootindex=0" : "");

@@ -3,6 +3,7 @@
 #ifndef HOSTD_HYPERVISOR_QEMU_COMMAND_H
 #define HOSTD_HYPERVISOR_QEMU_COMMAND_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -24,5 +25,9 @@ struct command_config {
 /* Ends with NULL. Take: command_free(). */
 char **command_build(const struct command_config *config);
 void command_free(char **argv);
+
+/* The arguments of blockdev-add for a disk of a guest that runs: as command_build() has it, under another name, and so
+ * that zeros need no room in the file. Take: json_decref(). */
+json_t *command_disk_node(const Drover__Disk *disk, const char *node);
 
 #endif

@@ -43,6 +43,8 @@ struct guest {
     guest_done_fn resume_fn; /* of guest_resume() */
     void *resume_user;
     struct loop_timer *settle;
+    void (*jobs_fn)(void *user); /* of guest_observe_jobs() */
+    void *jobs_user;
     unsigned settle_steps;
 };
 
@@ -110,6 +112,8 @@ static void guest_status_known(void *user, const struct err *err, json_t *result
         if (!guest->ready)
             guest_kill(guest);
     }
+    if (!err && guest->jobs_fn)
+        guest->jobs_fn(guest->jobs_user);
     if (err || guest->ready)
         return;
     guest->ready = true;
@@ -121,6 +125,9 @@ static void guest_event(void *user, const char *event, json_t *data)
     struct guest *guest = user;
     if (strcmp(event, "SHUTDOWN") == 0) {
         guest->shut_down_by_guest = json_is_true(json_object_get(data, "guest"));
+    } else if (strcmp(event, "JOB_STATUS_CHANGE") == 0) {
+        if (guest->jobs_fn)
+            guest->jobs_fn(guest->jobs_user);
     } else if (strcmp(event, "BLOCK_IO_ERROR") == 0) {
         const char *device = json_string_value(json_object_get(data, "qom-path"));
         const char *reason = json_string_value(json_object_get(data, "reason"));
@@ -278,6 +285,22 @@ void guest_free(struct guest *guest)
     loop_timer_free(guest->killer);
     loop_timer_free(guest->settle);
     free(guest);
+}
+
+bool guest_command(
+    struct guest *guest, const char *command, json_t *arguments, uint32_t timeout_ms, qmp_reply_fn fn, void *user)
+{
+    if (guest->qmp)
+        qmp_command(guest->qmp, command, arguments, timeout_ms, fn, user);
+    else
+        json_decref(arguments);
+    return guest->qmp != NULL;
+}
+
+void guest_observe_jobs(struct guest *guest, void (*fn)(void *user), void *user)
+{
+    guest->jobs_fn = fn;
+    guest->jobs_user = user;
 }
 
 void guest_power_down(struct guest *guest)

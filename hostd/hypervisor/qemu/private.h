@@ -3,6 +3,7 @@
 #define HOSTD_HYPERVISOR_QEMU_PRIVATE_H
 
 #include "base/buf.h"
+#include "base/qmp.h"
 #include "hostd/hypervisor/hypervisor.h"
 
 struct hypervisor {
@@ -24,5 +25,13 @@ void discover_cpus_free(struct hypervisor_facts *facts);
 MUST_CHECK int discover_run(char *const argv[], const char *input, struct err *err, struct buf *out);
 /* Whether guests started with `shim` can have their writes tracked. */
 void discover_tracker(const char *shim, struct hypervisor_facts *out);
+
+/* guest.c: asks QEMU; takes the arguments. False: it cannot be asked now, and `fn` is not called. `fn` is told
+ * ERR_CANCELLED from inside guest_free(), ERR_STATE when QEMU refused, and another code when nobody knows. */
+bool guest_command(
+    struct guest *guest, const char *command, json_t *arguments, uint32_t timeout_ms, qmp_reply_fn fn, void *user);
+/* `fn` is called when one of QEMU's jobs has changed, and when the monitor is back after it was lost; NULL: nobody is.
+ */
+void guest_observe_jobs(struct guest *guest, void (*fn)(void *user), void *user);
 
 #endif

@@ -312,8 +312,14 @@ Drover__JobCreate *sim_vm_job(Drover__JobKind kind, const char *vm_id, const cha
     pb_string(&create->vm_id, vm_id);
     pb_string(&create->data->vm_id, vm_id);
     pb_string(&create->data->host, host);
-    if (kind == DROVER__JOB_KIND__JOB_VM_MIGRATE)
+    if (kind == DROVER__JOB_KIND__JOB_VM_MIGRATE || kind == DROVER__JOB_KIND__JOB_VM_MOVE_STORAGE)
         pb_string(&create->data->migration_id, "m-1");
+    if (kind == DROVER__JOB_KIND__JOB_VM_MOVE_STORAGE) {
+        pb_string(&create->data->from_host, host);
+        create->data->storage = pb_new(&drover__storage_move__descriptor);
+        pb_string(&create->data->storage->disk, SIM_DISK);
+        pb_string(&create->data->storage->target, "/fast/");
+    }
     job_add_steps(create, start);
     return create;
 }
@@ -324,6 +330,11 @@ void sim_running_vm(struct sim *sim, const char *vm_id, const char *name)
     spec.name = (char *)name;
     spec.vcpus = 1;
     spec.memory_bytes = 256u << 20;
+    Drover__Disk disk = DROVER__DISK__INIT, *disks[] = {&disk};
+    disk.path = (char *)SIM_DISK;
+    disk.format = (char *)"raw";
+    spec.disks = disks;
+    spec.n_disks = 1;
     sim_change(sim, effect_vm_insert(vm_id, &spec, ""));
     sim_change(sim, effect_vm_grant(vm_id, "h1", 1));
     struct sim_partition *p = sim_partition_make(sim, 0, vm_id);

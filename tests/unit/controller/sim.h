@@ -38,6 +38,17 @@ struct sim_migration {
     uint64_t generation, start_ms;
 };
 
+/* A disk on its way: what drover-hostd promises, with the files as the last word. */
+struct sim_storage {
+    bool begun, over; /* the host copies; has ended copying, either way */
+    bool committed;   /* the files say that the guest has changed over */
+    bool shut;        /* a request to begin that comes now is too late */
+    bool forgets;     /* the host loses its memory once it is over */
+    bool fails, slow; /* the copying fails; never ends by itself */
+    unsigned removed; /* how often the old file was removed */
+    uint64_t start_ms;
+};
+
 struct sim_host {
     char name[STATE_NAME_MAX];
     bool up;     /* answers, and is known to be up */
@@ -60,6 +71,7 @@ struct sim {
     struct state *state;
     struct sim_host hosts[SIM_HOSTS];
     struct sim_migration migration;
+    struct sim_storage storage;
     enum sim_fate fate;
     bool outcomes; /* hosts tell outcomes unasked */
     struct job job;
@@ -91,6 +103,11 @@ unsigned sim_running_on(const struct sim *sim, const char *vm_id);
 /* Partitions of the VM in whatever state, on all hosts. */
 unsigned sim_partitions_of(const struct sim *sim, const char *vm_id);
 struct state_vm sim_vm(struct sim *sim, const char *vm_id);
+
+#define SIM_DISK   "/disks/web.raw"
+#define SIM_TARGET "/fast/web.raw"
+/* The path of the VM's first disk, as the log has it. */
+void sim_disk(struct sim *sim, const char *vm_id, char out[64]);
 
 /* JobCreate of each kind of VM job. */
 Drover__JobCreate *sim_vm_job(Drover__JobKind kind, const char *vm_id, const char *host, bool start);

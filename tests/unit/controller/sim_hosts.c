@@ -295,6 +295,6 @@ int sim_host_call(struct sim *sim, size_t host, uint32_t method, const void *req
         *reply = pb_new(&drover__migrate_resolve_reply__descriptor);
         return 0;
     default:
-        return err_set(err, ERR_UNSUPPORTED, "method %u", method);
+        return sim_storage_call(sim, method, request, err, reply);
     }
 }

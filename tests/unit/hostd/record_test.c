@@ -24,6 +24,13 @@ static struct record sample(struct specs *specs)
         .stop_by_ms = 42,
         .migration =
             {.id = "m-17", .generation = 8, .to_host = "h2", .address = "tcp://10.0.0.2:4711", .engine = {77, 88}},
+        .storage = {.id = SPECS_VM_ID,
+            .disk = 0,
+            .source = "/disks/a.raw",
+            .target = "/fast/a \"b\".qcow2",
+            .format = "qcow2",
+            .shallow = true,
+            .bandwidth_bytes_per_s = 1 << 20},
     };
     strcpy(r.vm_id, SPECS_VM_ID);
     strcpy(r.boot_id, "b00t");
@@ -57,6 +64,12 @@ static void what_is_written_is_read(void **unused)
     assert_int_equal(back.stop_by_ms, 42);
     assert_string_equal(back.detail, r.detail);
     assert_string_equal(back.migration.id, "m-17");
+    assert_string_equal(back.storage.id, SPECS_VM_ID);
+    assert_string_equal(back.storage.source, r.storage.source);
+    assert_string_equal(back.storage.target, r.storage.target);
+    assert_string_equal(back.storage.format, "qcow2");
+    assert_true(back.storage.shallow);
+    assert_int_equal(back.storage.bandwidth_bytes_per_s, 1 << 20);
     assert_false(back.migration.incoming);
     assert_int_equal(back.migration.generation, 8);
     assert_string_equal(back.migration.to_host, "h2");

@@ -1,0 +1,267 @@
+/* vm move-storage: check -> copy -> finish. A disk of a running VM goes to another file on the VM's host.
+ *
+ * The host decides when the guest changes over; the files themselves say for good whether it has (storage/place.h). The
+ * controllers put into the log what it says, and only then may the old file go:
+ *
+ *   check    where exactly to; this name is in the log before anything is made
+ *   copy     the host copies while the guest writes. Taken: the definition names the new file with the end of this step
+ *   finish   the old file is removed, unless it is to be kept
+ *
+ * Cancelled or failed in `copy`: the host is made to decide, and what it says is followed either way. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "controller/jobs/step.h"
+
+#define STORAGE_POLL_MS 1000u
+
+static const char *storage_host(const struct job_ctx *ctx)
+{
+    return job_data(ctx)->from_host;
+}
+
+static void run_check(struct job_ctx *ctx)
+{
+    const struct job_event *event = ctx->event;
+    const Drover__JobData *data = job_data(ctx);
+    struct err err;
+    struct state_vm vm;
+    if (event->type == JOB_OUTCOME)
+        return;
+    if (!job_vm(ctx, &vm) || strcmp(vm.owner, storage_host(ctx)) != 0) {
+        err_set(
+            &err, ERR_STATE, "VM %s does not run on host %s any more", ctx->job->log.job->target, storage_host(ctx));
+        job_fail(ctx, &err);
+    } else if (event->type != JOB_REPLY) {
+        Drover__StorageCheckRequest *request = pb_new(&drover__storage_check_request__descriptor);
+        pb_string(&request->vm_id, vm.id);
+        request->generation = vm.generation;
+        request->move = pb_copy(data->storage);
+        job_call(ctx, vm.owner, DROVER__METHOD__STORAGE_CHECK, request, JOB_CALL_MS);
+    } else if (event->err && err_retryable(event->err->code) && job_within(ctx, JOB_SETTLE_MS)) {
+        job_back_off(ctx, "waiting for host %s: %.150s", vm.owner, event->err->message);
+    } else if (event->err) {
+        job_fail(ctx, event->err);
+    } else {
+        cleanup_pb Drover__StorageCheckReply *reply =
+            pb_unpack(&drover__storage_check_reply__descriptor, event->body, event->len);
+        if (!reply || !reply->target[0] || strlen(reply->target) > STATE_PATH_MAX || strlen(reply->format) > 16) {
+            err_set(&err, ERR_PROTOCOL, "host %s did not say where the disk would go", vm.owner);
+            job_fail(ctx, &err);
+            return;
+        }
+        Drover__JobUpdate *update =
+            job_done(ctx, "%s goes to %s (%s)", data->storage->disk, reply->target, reply->format);
+        Drover__JobData *changed = job_update_data(ctx, update);
+        pb_string(&changed->storage->target, reply->target);
+        pb_string(&changed->storage->format, reply->format);
+        changed->generation = vm.generation;
+    }
+}
+
+enum copy_phase {
+    COPY_ASK,   /* how it stands; a new leader knows less than the host */
+    COPY_START, /* the host has been told to begin */
+    COPY_FENCE, /* the host is made to decide */
+};
+
+static void copy_ask(struct job_ctx *ctx, bool fence)
+{
+    const Drover__JobData *data = job_data(ctx);
+    Drover__StorageQueryRequest *request = pb_new(&drover__storage_query_request__descriptor);
+    pb_string(&request->migration_id, data->migration_id);
+    request->move = pb_copy(data->storage);
+    request->fence = fence;
+    ctx->job->phase = fence ? COPY_FENCE : COPY_ASK;
+    job_call(ctx, storage_host(ctx), DROVER__METHOD__STORAGE_QUERY, request, JOB_CALL_MS);
+}
+
+static void copy_start(struct job_ctx *ctx)
+{
+    const Drover__JobData *data = job_data(ctx);
+    Drover__StorageMoveRequest *request = pb_new(&drover__storage_move_request__descriptor);
+    request->key = job_key(ctx);
+    pb_string(&request->migration_id, data->migration_id);
+    pb_string(&request->vm_id, data->vm_id);
+    request->generation = data->generation;
+    request->move = pb_copy(data->storage);
+    ctx->job->phase = COPY_START;
+    job_call(ctx, storage_host(ctx), DROVER__METHOD__STORAGE_MOVE, request, JOB_CALL_MS);
+}
+
+static void copy_taken(struct job_ctx *ctx)
+{
+    const Drover__JobData *data = job_data(ctx);
+    uint32_t step = ctx->job->log.step;
+    Drover__JobUpdate *update = job_resume(ctx, step + 1);
+    char detail[512];
+    snprintf(detail, sizeof detail, "the guest uses %.400s", data->storage->target);
+    job_update_step(update, step, DROVER__STEP_STATE__STEP_DONE, detail);
+    PB_ADD(update, effects,
+        effect_vm_disk_put(data->vm_id, data->storage->disk, data->storage->target, data->storage->format));
+}
+
+/* Takes in what the host says of it; false: nothing that can be used, and the job waits. */
+static bool copy_note(struct job_ctx *ctx)
+{
+    struct job_side *side = &ctx->job->source;
+    if (ctx->event->type != JOB_REPLY)
+        return side->heard;
+    cleanup_pb Drover__MigrateQueryReply *reply =
+        ctx->event->err ? NULL : pb_unpack(&drover__migrate_query_reply__descriptor, ctx->event->body, ctx->event->len);
+    if (!reply) {
+        job_back_off(ctx, "waiting for host %s: %.150s", storage_host(ctx),
+            ctx->event->err ? ctx->event->err->message : "its answer makes no sense");
+        return false;
+    }
+    side->heard = true;
+    side->outcome = reply->outcome;
+    if (reply->error)
+        pb_error_get(reply->error, &side->error);
+    return true;
+}
+
+static void copy_decide(struct job_ctx *ctx)
+{
+    struct job *job = ctx->job;
+    struct err err;
+    switch (job->source.outcome) {
+    case DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN:
+        copy_taken(ctx);
+        return;
+    case DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED:
+        err = job->source.error;
+        if (err.code == ERR_NONE)
+            err_set(
+                &err, ERR_JOB_FAILED, "host %s gave up copying %s", storage_host(ctx), job_data(ctx)->storage->disk);
+        job_fail(ctx, &err);
+        return;
+    case DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN:
+        if (job->started) /* the host has lost its memory: the files know */
+            copy_ask(ctx, true);
+        else
+            copy_start(ctx);
+        return;
+    default:
+        job->attempts = 0;
+        job->phase = COPY_ASK;
+        job_wait(ctx, STORAGE_POLL_MS, "%s", "");
+    }
+}
+
+static void copy_started(struct job_ctx *ctx)
+{
+    const struct err *err = ctx->event->err;
+    if (err && !err_retryable(err->code)) {
+        job_fail(ctx, err);
+        return;
+    }
+    ctx->job->phase = COPY_ASK;
+    ctx->job->started = err == NULL;
+    if (err)
+        job_back_off(ctx, "waiting for host %s: %.150s", storage_host(ctx), err->message);
+    else
+        job_wait(ctx, STORAGE_POLL_MS, "%s", "");
+}
+
+static void run_copy(struct job_ctx *ctx)
+{
+    Drover__MigrationOutcome outcome = ctx->job->source.outcome;
+    switch (ctx->event->type) {
+    case JOB_ENTER:
+    case JOB_TIMER:
+        copy_ask(ctx, false);
+        return;
+    case JOB_REPLY:
+        if (ctx->job->phase == COPY_START)
+            copy_started(ctx);
+        else if (copy_note(ctx))
+            copy_decide(ctx);
+        return;
+    case JOB_OUTCOME:
+        if (outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN ||
+            outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED)
+            copy_decide(ctx);
+        return;
+    case JOB_REFUSED:
+        return;
+    }
+}
+
+static void undo_copy(struct job_ctx *ctx)
+{
+    if (ctx->event->type != JOB_REPLY) {
+        copy_ask(ctx, true);
+        return;
+    }
+    if (!copy_note(ctx))
+        return;
+    switch (ctx->job->source.outcome) {
+    case DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN:
+        copy_taken(ctx);
+        return;
+    case DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED:
+        job_undone(ctx, "the guest uses %.400s, as before", job_data(ctx)->storage->disk);
+        return;
+    default:
+        job_back_off(ctx, "waiting until host %s has stopped copying", storage_host(ctx));
+    }
+}
+
+/* Another VM may read the same file, e.g. an installation medium. */
+static bool named_elsewhere(const struct job_ctx *ctx, const char *path)
+{
+    bool found = false, more = true;
+    char after[STATE_NAME_MAX] = "";
+    while (more && !found) {
+        struct state_vm *vms;
+        size_t count = state_vms(ctx->env->state, after, 256, &vms);
+        for (size_t i = 0; i < count && !found; i++) {
+            cleanup_pb Drover__VmSpec *spec = state_vm_spec(ctx->env->state, vms[i].id);
+            for (size_t d = 0; spec && d < spec->n_disks; d++)
+                found = found || strcmp(spec->disks[d]->path, path) == 0;
+        }
+        more = count == 256;
+        if (more)
+            snprintf(after, sizeof after, "%s", vms[count - 1].name);
+        free(vms);
+    }
+    return found;
+}
+
+static void run_finish(struct job_ctx *ctx)
+{
+    const struct job_event *event = ctx->event;
+    const Drover__StorageMove *move = job_data(ctx)->storage;
+    if (event->type == JOB_OUTCOME)
+        return;
+    if (event->type != JOB_REPLY) {
+        Drover__StorageFinishRequest *request = pb_new(&drover__storage_finish_request__descriptor);
+        request->key = job_key(ctx);
+        pb_string(&request->migration_id, job_data(ctx)->migration_id);
+        request->move = pb_copy(move);
+        request->move->keep = move->keep || named_elsewhere(ctx, move->disk);
+        job_call(ctx, storage_host(ctx), DROVER__METHOD__STORAGE_FINISH, request, JOB_CALL_MS);
+    } else if (event->err && err_retryable(event->err->code) && job_within(ctx, JOB_UNREACHABLE_MS)) {
+        job_back_off(ctx, "waiting for host %s: %.150s", storage_host(ctx), event->err->message);
+    } else if (event->err) {
+        job_done(ctx, "%.200s is left where it is: %.200s", move->disk, event->err->message);
+    } else {
+        cleanup_pb Drover__StorageFinishReply *reply =
+            pb_unpack(&drover__storage_finish_reply__descriptor, event->body, event->len);
+        job_done(ctx, "%.400s", reply ? reply->detail : "");
+    }
+}
+
+/* The guest uses the new file and the definition says so: too late to cancel. */
+static void undo_finish(struct job_ctx *ctx)
+{
+    job_resume(ctx, ctx->job->log.step);
+}
+
+const struct job_step_kind storage_steps[] = {
+    {DROVER__JOB_KIND__JOB_VM_MOVE_STORAGE, "check", run_check, NULL},
+    {DROVER__JOB_KIND__JOB_VM_MOVE_STORAGE, "copy", run_copy, undo_copy},
+    {DROVER__JOB_KIND__JOB_VM_MOVE_STORAGE, "finish", run_finish, undo_finish},
+    {0},
+};

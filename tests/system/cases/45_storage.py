@@ -1,0 +1,133 @@
+"""Disks that move to another file while the guest writes to them."""
+import os
+import subprocess
+
+from harness import case
+from lab.program import until
+
+MiB = 1 << 20
+SIZE, FILLED = 64 * MiB, 20 * MiB
+
+
+def image_tool(*arguments):
+    return subprocess.run(["qemu-img", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def make_disk(lab, name):
+    """A raw disk whose first 16 MiB the guest will write to; data behind that, then a hole."""
+    path = f"{lab.directory}/disks/{name}.raw"
+    with open(path, "wb") as file:
+        file.truncate(SIZE)
+        file.seek(16 * MiB)
+        file.write(os.urandom(FILLED - 16 * MiB))
+    return path
+
+
+def guest_on(lab, name, disk, load="disk:200", host="h1"):
+    lab.vm_create(name, run=load, host=host, extra=("--disk", disk))
+    return lab.guest(name)
+
+
+def disk_of(lab, name):
+    return lab.vm(name)["spec"]["disks"][0]
+
+
+def move(lab, name, to, *flags, **options):
+    return lab.cli("vm", "move-storage", name, "--to", to, *flags, **options)
+
+
+def files(directory):
+    return sorted(os.listdir(directory))
+
+
+def allocated(path):
+    return os.stat(path).st_blocks * 512
+
+
+@case(deadline=90)
+def storage_moves_while_the_guest_writes(run):
+    lab = run.lab
+    own = lab.hosts["h1"].disks
+    old = make_disk(lab, "web")
+    guest = guest_on(lab, "web", old)
+    # Into a directory, sparse as it was; then into the other format; then what stands alone again.
+    for to, flags, path, form in ((f"{own}/", (), f"{own}/web.raw", "raw"),
+                                  (f"{own}/web.qcow2", ("--format", "qcow2"), f"{own}/web.qcow2", "qcow2"),
+                                  (f"{own}/again.qcow2", (), f"{own}/again.qcow2", "qcow2")):
+        before = disk_of(lab, "web")["path"]
+        job = move(lab, "web", to, *flags).json
+        assert job["state"] == "succeeded", job
+        now = disk_of(lab, "web")
+        assert (now["path"], now["format"]) == (path, form), now
+        assert not os.path.exists(before), f"{before} is left"
+        assert allocated(path) < 30 * MiB, f"{allocated(path) >> 20} MiB of room for {FILLED >> 20} MiB of data"
+        assert guest.verify("disk") > 0
+    assert files(own) == ["again.qcow2"], files(own)
+    # A quiet guest's old file, kept, is what the new one is.
+    guest.load("idle")
+    blocks = guest.verify("disk")
+    move(lab, "web", f"{own}/last.raw", "--format", "raw", "--keep")
+    assert guest.verify("disk") == blocks
+    pause = [line for line in open(lab.hosts["h1"].daemon.log) if "event=storage.ended" in line]
+    run.note(f"{blocks} blocks; stood still {', '.join(line.split('pause_us=')[1].split()[0] for line in pause)} us")
+    lab.cli("vm", "stop", "web", "--force")
+    image_tool("compare", "-f", "qcow2", "-F", "raw", f"{own}/again.qcow2", f"{own}/last.raw")
+    # It starts from where its definition says.
+    lab.cli("vm", "start", "web", "--host", "h1")
+    lab.guest_wait("web").close()
+    lab.vm_delete("web")
+    for name in files(own):
+        os.unlink(f"{own}/{name}")
+
+
+def begin_slow_move(lab, name, to, *flags):
+    """Starts a move that takes seconds, and waits until QEMU copies."""
+    job_id = move(lab, name, to, "--bandwidth", "4M", "--async", *flags).json["id"]
+    until(lambda: lab.job(job_id)["progress"]["raw_bytes"] > 0, 20, "the copying to begin")
+    return job_id
+
+
+@case(deadline=120)
+def storage_moves_that_are_struck(run):
+    lab = run.lab
+    own = lab.hosts["h1"].disks
+    old = make_disk(lab, "struck")
+    guest = guest_on(lab, "struck", old, "disk:50")
+    # Refused before anything is made.
+    for to, word in (("/var/tmp/elsewhere.raw", "storage.directory"), (f"{own}/../keys/x.raw", "'..'"), (old, "exists"),
+                     (f"{own}/none/x.raw", "No such file")):
+        refused = move(lab, "struck", to, check=False, form=None)
+        assert refused.status != 0 and word in refused.stderr, refused.stderr
+    assert disk_of(lab, "struck")["path"] == old and files(own) == []
+
+    job_id = begin_slow_move(lab, "struck", f"{own}/")
+    lab.cli("job", "cancel", job_id)
+    assert lab.job_wait(job_id)["state"] == "cancelled"
+    assert disk_of(lab, "struck")["path"] == old and files(own) == []
+    assert guest.verify("disk") > 0
+
+    # The daemon and the leader may go and come back: QEMU copies by itself.
+    job_id = begin_slow_move(lab, "struck", f"{own}/")
+    lab.hosts["h1"].daemon.kill()
+    leader = lab.controllers[lab.leader()].daemon
+    leader.kill()
+    lab.hosts["h1"].daemon.start()
+    lab.leader(20)
+    leader.start()
+    job = lab.job_wait(job_id, 60)
+    assert job["state"] == "succeeded", job
+    assert disk_of(lab, "struck")["path"] == f"{own}/struck.raw" and files(own) == ["struck.raw"], files(own)
+    assert not os.path.exists(old) and guest.verify("disk") > 0
+
+    # QEMU takes the guest with it; the definition names the file that has everything, and the VM starts from it.
+    job_id = begin_slow_move(lab, "struck", f"{lab.directory}/disks/")
+    os.kill(lab.qemus()["h1"][0], 9)
+    job = lab.job_wait(job_id, 30)
+    assert job["state"] == "failed", job
+    assert disk_of(lab, "struck")["path"] == f"{own}/struck.raw" and files(own) == ["struck.raw"]
+    assert not os.path.exists(old) and not [name for name in files(f"{lab.directory}/disks") if "partial" in name]
+    until(lambda: not lab.vm("struck")["owner"], 20, "the VM to be known as stopped")
+    lab.cli("vm", "start", "struck", "--host", "h1")
+    lab.guest_wait("struck").close()
+    lab.vm_delete("struck")
+    os.unlink(f"{own}/struck.raw")

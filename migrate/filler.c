@@ -142,15 +142,20 @@ static void filler_fail(struct filler *f, const struct err *err)
     uv_async_send(&f->wake);
 }
 
+static void filler_zero(struct filler *f, size_t page)
+{
+    while (filler_place(f, page, 1, NULL) == 0 && (errno == EAGAIN || errno == EINTR))
+        continue;
+    filler_wake(f, page); /* if it was there by then, whoever waits finds it */
+}
+
 /* A page that was never allocated at the source. */
 static void filler_fault_zero(struct filler *f, size_t page)
 {
     pthread_mutex_lock(&f->lock);
     f->stats.zero_faults++;
     pthread_mutex_unlock(&f->lock);
-    while (filler_place(f, page, 1, NULL) == 0 && (errno == EAGAIN || errno == EINTR))
-        continue;
-    filler_wake(f, page); /* it was there by then: whoever waits finds it */
+    filler_zero(f, page);
 }
 
 static void filler_fault_stale(struct filler *f, size_t page)
@@ -165,8 +170,8 @@ static void filler_fault_stale(struct filler *f, size_t page)
     pthread_mutex_unlock(&f->lock);
     if (wanted)
         uv_async_send(&f->wake);
-    else if (pages_is_done(&f->pages, page)) /* it came between the fault and now */
-        filler_wake(f, page);
+    else if (pages_is_done(&f->pages, page)) /* it came meanwhile; or the guest has freed it since (balloon) */
+        filler_zero(f, page);
 }
 
 static void *filler_main(void *arg)

@@ -30,6 +30,12 @@ void guest_prepare_source(struct guest *guest, guest_fn fn, void *user);
  * GUEST_DISKS_MAX). */
 #define GUEST_DISKS_MAX 32
 size_t guest_disks(const struct guest *guest, const char *const **out);
+/* Known after guest_prepare_source(). Does a disk of the guest write its memory by direct I/O, which the tracker does
+ * not see? Has it a device that frees memory, i.e. a balloon? */
+bool guest_reads_directly(const struct guest *guest);
+bool guest_frees_memory(const struct guest *guest);
+/* Source: calls `fn` when all disk requests that were under way are done. The guest runs on, and makes new ones. */
+void guest_drain(struct guest *guest, guest_fn fn, void *user);
 /* Source: starts QEMU's migration to the UNIX socket `path`; on_stopped and on_migration("pre-switchover") follow. */
 void guest_migrate(struct guest *guest, const char *path, guest_fn fn, void *user);
 /* Source, in pre-switchover: lets QEMU send the device state; on_migration("completed") follows. */

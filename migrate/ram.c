@@ -65,6 +65,23 @@ int ram_allocated(const struct ram *ram, struct err *err, struct bitmap *map)
     return 0;
 }
 
+int ram_allocated_run(const struct ram *ram, size_t from, size_t end, struct err *err, size_t *first, size_t *last)
+{
+    struct err why;
+    uint64_t start = 0, stop = 0;
+    if (from < end && ram_next_run(ram, from * PAGE_BYTES, &why, &start, &stop) < 0) {
+        if (why.code != ERR_NOT_FOUND) {
+            *err = why;
+            return -1;
+        }
+        start = stop = end * PAGE_BYTES;
+    }
+    size_t a = start / PAGE_BYTES, b = (stop + PAGE_BYTES - 1) / PAGE_BYTES;
+    *first = a < end ? a : end;
+    *last = b < end ? b : end;
+    return 0;
+}
+
 int ram_read(const struct ram *ram, size_t page, size_t count, struct err *err, void *out)
 {
     size_t len = count * PAGE_BYTES;

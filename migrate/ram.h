@@ -24,6 +24,9 @@ MUST_CHECK int ram_open(const char *path, uint64_t bytes, struct err *err, struc
 void ram_close(struct ram *ram);
 /* Adds every allocated page to `map`; what is not allocated reads as zeros. */
 MUST_CHECK int ram_allocated(const struct ram *ram, struct err *err, struct bitmap *map);
+/* The first allocated run of [from, end): [*first, *last), empty when there is none. */
+MUST_CHECK int ram_allocated_run(
+    const struct ram *ram, size_t from, size_t end, struct err *err, size_t *first, size_t *last);
 MUST_CHECK int ram_read(const struct ram *ram, size_t page, size_t count, struct err *err, void *out);
 MUST_CHECK int ram_write(const struct ram *ram, size_t page, size_t count, const void *data, struct err *err);
 /* Makes pages zero by freeing them. */

@@ -269,6 +269,7 @@ static void source_close(struct source *s)
     wire_client_close(s->client);
     pusher_free(s->pusher);
     tracker_close(s->tracker);
+    source_close_collecting(s);
     side_close(&s->side);
     bitmap_free(&s->sending);
     bitmap_free(&s->dirty);

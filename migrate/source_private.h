@@ -2,11 +2,13 @@
  *
  *   source.c              the machine, failing, connecting, running
  *   source_rounds.c       while the guest runs: rounds, and the way into post-copy
+ *   source_collect.c      what must be sent again
  *   source_switch.c       the switch: last pages, device state, verification
  *   source_hand_over.c    the hand-over and what follows it */
 #ifndef MIGRATE_SOURCE_PRIVATE_H
 #define MIGRATE_SOURCE_PRIVATE_H
 
+#include "migrate/holes.h"
 #include "migrate/policy.h"
 #include "migrate/pusher.h"
 #include "migrate/report.h"
@@ -45,6 +47,22 @@ struct switching {
     struct buf held; /* device state that waits for memory_there */
 };
 
+struct source;
+
+/* What the tracker cannot see by itself; see source_collect.c. */
+struct collecting {
+    bool direct;             /* disks write guest memory past the page tables */
+    struct bitmap fresh;     /* of one scan */
+    struct bitmap unsettled; /* reported since the disks were last known to have nothing under way */
+    struct holes *holes;     /* NULL: nothing frees guest memory */
+    void (*then)(struct source *s);
+    uint64_t drain_ns;
+    uv_work_t work; /* watches pages on another thread */
+    bool watching;
+    int rc; /* its result */
+    struct err err;
+};
+
 struct source {
     struct side side;
     enum source_phase phase;
@@ -56,10 +74,12 @@ struct source {
     struct statepipe *pipe;
     char pipe_path[108];
     struct bitmap sending, dirty;
+    struct collecting collecting;
     bool flushed;        /* the guest's disks have been written back for the switch */
     bool pass_under_way; /* the workers read `sending` */
-    bool naming;         /* the first stale pages are being named */
-    bool lost;           /* the connection broke after the hand-over */
+    struct sender_stats last_pass;
+    bool naming; /* the first stale pages are being named */
+    bool lost;   /* the connection broke after the hand-over */
     struct options_policy chosen;
     struct policy policy;
     struct digests digests; /* of what the destination holds; empty: not kept */
@@ -90,10 +110,24 @@ void source_commit(struct source *s);
 void source_try_commit(struct source *s);
 void source_send_pass(struct source *s);
 void source_switch_passed(struct source *s);
-int source_scan(struct source *s, struct err *err);
 void source_on_migration(void *user, const char *status);
 void source_on_stopped(void *user);
 void source_begin_switch(struct source *s);
+
+/* source_collect.c */
+
+/* Once QEMU's devices are known; before tracking begins. */
+MUST_CHECK int source_open_collecting(struct source *s, struct err *err);
+void source_close_collecting(struct source *s);
+/* Adds to `dirty` what was written or freed since the last scan; without tracking nothing was sent, so all that is
+ * allocated. */
+MUST_CHECK int source_scan(struct source *s, struct err *err);
+/* In PRECOPY: the same, in a way that leaves little to direct I/O; then calls `then`, if still in PRECOPY. */
+void source_collect(struct source *s, void (*then)(struct source *s));
+/* The disks have nothing under way: adds to `dirty` what they may have written unseen since the last time. */
+void source_drained(struct source *s);
+/* Before the pages of `sending` are read: from now on it is seen when one of them is freed. */
+MUST_CHECK int source_watch(struct source *s, struct err *err);
 
 /* source_rounds.c */
 void source_take_over(struct source *s);

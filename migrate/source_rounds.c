@@ -119,18 +119,13 @@ void source_on_all_here(struct source *s, struct wire_request *request, const ui
 static void source_flushed(void *user)
 {
     struct source *s = user;
-    struct err err;
     s->flushed = true;
     if (s->phase != SOURCE_PRECOPY)
         return;
-    if (s->pusher) {
+    if (s->pusher)
         source_name(s);
-        return;
-    }
-    if (tracker_scan(s->tracker, &err, &s->dirty) < 0)
-        source_fail(s, &err);
     else
-        source_send_pass(s);
+        source_collect(s, source_send_pass);
 }
 
 static void source_give_up(struct source *s)
@@ -168,14 +163,10 @@ static void source_decide(struct source *s)
     }
 }
 
-static void source_round_over(struct source *s, const struct sender_stats *stats)
+static void source_round_over(struct source *s)
 {
-    struct err err;
+    const struct sender_stats *stats = &s->last_pass;
     crashpoint("source", "round-over");
-    if (tracker_scan(s->tracker, &err, &s->dirty) < 0) {
-        source_fail(s, &err);
-        return;
-    }
     uint64_t dirty = bitmap_count(&s->dirty);
     policy_round(&s->policy, classes_sent(&stats->classes), stats->duration_ns / 1000, dirty);
     control_event(s->side.control, "round", report_round(&s->report, stats, &s->policy), false);
@@ -196,7 +187,8 @@ void source_on_pass(void *user, const struct sender_stats *stats)
     s->pass_under_way = false;
     source_trace(s, "pass-over");
     if (s->phase == SOURCE_PRECOPY) {
-        source_round_over(s, stats);
+        s->last_pass = *stats;
+        source_collect(s, source_round_over);
     } else if (s->phase == SOURCE_SWITCHING) {
         control_event(s->side.control, "round", report_round(&s->report, stats, &s->policy), false);
         source_switch_passed(s);
@@ -231,7 +223,8 @@ void source_prepared(void *user, const struct err *err)
         return;
     }
     /* Tracking begins before the allocated pages are listed: a page that is allocated in between counts as written. */
-    if (tracker_open((pid_t)s->side.options->qemu_pid, &s->side.ram, &why, &s->tracker) < 0 ||
+    if (source_open_collecting(s, &why) < 0 ||
+        tracker_open((pid_t)s->side.options->qemu_pid, &s->side.ram, &why, &s->tracker) < 0 ||
         ram_allocated(&s->side.ram, &why, &s->dirty) < 0) {
         source_fail(s, &why);
         return;
@@ -239,5 +232,5 @@ void source_prepared(void *user, const struct err *err)
     s->report.tracker = tracker_name(s->tracker);
     source_move(s, SOURCE_PRECOPY);
     loop_timer_stop(s->deadline);
-    source_send_pass(s);
+    source_collect(s, source_send_pass);
 }

@@ -95,6 +95,11 @@ void source_send_pass(struct source *s)
     s->sending = s->dirty;
     s->dirty = swap;
     bitmap_clear(&s->dirty);
+    struct err err;
+    if (source_watch(s, &err) < 0) {
+        source_fail(s, &err);
+        return;
+    }
     s->pass_under_way = true;
     sender_pass(s->sender, &s->sending);
 }
@@ -132,12 +137,6 @@ static void source_release_state(struct source *s)
     if (wire_note(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_STATE_END, &end.base, &err) < 0)
         source_fail(s, &err);
     crashpoint("source", "state-sent");
-}
-
-/* What has been written since the pages were sent; without tracking nothing was sent, so all that is allocated. */
-int source_scan(struct source *s, struct err *err)
-{
-    return s->tracker ? tracker_scan(s->tracker, err, &s->dirty) : ram_allocated(&s->side.ram, err, &s->dirty);
 }
 
 /* A pass of pre-copy with the guest stopped; post-copy names the pages instead, and once. */
@@ -197,6 +196,7 @@ void source_on_migration(void *user, const char *status)
     source_trace(s, status);
     if (strcmp(status, "pre-switchover") == 0) {
         s->sw.paused = true;
+        source_drained(s);
         guest_switch(s->side.guest, source_switched, s);
         if (s->tracker && !s->pass_under_way) /* else nobody would see what is written after the pages were named */
             source_settle(s);
@@ -216,7 +216,7 @@ static void source_send_early(struct source *s)
     struct err err;
     if (!s->tracker || s->pusher || s->pass_under_way)
         return;
-    if (tracker_scan(s->tracker, &err, &s->dirty) < 0)
+    if (source_scan(s, &err) < 0)
         source_fail(s, &err);
     else if (bitmap_count(&s->dirty) > 0)
         source_send_pass(s);
@@ -284,7 +284,7 @@ void source_begin_switch(struct source *s)
     guest_migrate(s->side.guest, s->pipe_path, source_switched, s);
     if (s->pusher)
         source_flow(s);
-    else if (tracker_scan(s->tracker, &err, &s->dirty) < 0)
+    else if (source_scan(s, &err) < 0)
         source_fail(s, &err);
     else
         source_send_pass(s);

@@ -6,9 +6,9 @@
  * per page.
  *
  * Sees every write through QEMU's mapping, by vCPUs and by system calls of QEMU. Does not see writes through other
- * mappings (vhost, vfio), by direct I/O that was under way when its page was scanned, and holes: preflight and the
- * drain barrier see to those. If the engine dies, what stays registered costs the guest one resolved fault a page and
- * nothing else. */
+ * mappings (vhost, vfio), by direct I/O that was under way when its page was scanned, and holes: blind.h,
+ * source_collect.c and holes.h see to those. If the engine dies, what stays registered costs the guest one resolved
+ * fault a page and nothing else. */
 #ifndef MIGRATE_TRACKER_H
 #define MIGRATE_TRACKER_H
 

@@ -46,6 +46,12 @@ const char *load_disk(unsigned blocks_per_s);
 /* Reads back every block written since boot. */
 struct check load_disk_check(void);
 
+/* Reads `runs_per_s` random runs of 64 blocks of /dev/vda past the page cache into buffers that are checked, 0 stops.
+ * As load_memory. */
+const char *load_read(unsigned runs_per_s);
+/* Looks at what the buffers hold. */
+struct check load_read_check(void);
+
 /* Reads, checks and rewrites random ones of `values` values (4 KiB each) in the guest's redis, so many times a second;
  * 0 stops. As load_memory. */
 const char *load_store(unsigned operations_per_s, uint64_t values);

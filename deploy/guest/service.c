@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "beat.h"
@@ -75,6 +76,7 @@ static const char *load_one(char *spec)
         load_cpu(0);
         load_disk(0);
         load_store(0, 0);
+        load_read(0);
         return load_memory(0, 0, 0, order);
     }
     if (strcmp(kind, "cpu") == 0) {
@@ -106,7 +108,13 @@ static const char *load_one(char *spec)
         }
         return load_store((unsigned)rate, bytes);
     }
-    return "no such load: idle, cpu, mem, disk, store";
+    if (strcmp(kind, "read") == 0) {
+        if (!number_read(first, 100000, false, &rate) || second != NULL) {
+            return "read wants runs per second";
+        }
+        return load_read((unsigned)rate);
+    }
+    return "no such load: idle, cpu, mem, disk, read, store";
 }
 
 const char *loads_run(const char *spec)
@@ -164,6 +172,14 @@ static bool command_run(FILE *out, const char *line)
         check_print(out, load_disk_check());
     } else if (strcmp(line, "verify store") == 0) {
         check_print(out, load_store_check());
+    } else if (strcmp(line, "verify read") == 0) {
+        check_print(out, load_read_check());
+    } else if (strcmp(line, "clock") == 0) {
+        struct timespec real, monotonic;
+        clock_gettime(CLOCK_REALTIME, &real);
+        clock_gettime(CLOCK_MONOTONIC, &monotonic);
+        fprintf(out, "%lld.%09ld %lld.%09ld\n", (long long)real.tv_sec, real.tv_nsec, (long long)monotonic.tv_sec,
+            monotonic.tv_nsec);
     } else if (strcmp(line, "load") == 0) {
         pthread_mutex_lock(&spec_lock);
         fprintf(out, "%s\n", running);

@@ -7,6 +7,8 @@
  *   verify           checks the memory pattern: "ok PAGES" or "corrupt N"
  *   verify disk      reads the disk's blocks back: "ok BLOCKS" or "corrupt N"
  *   verify store     reads the values in redis back: "ok VALUES" or "corrupt N"
+ *   verify read      checks the buffers that were read from the disk: "ok BLOCKS" or "corrupt N"
+ *   clock            CLOCK_REALTIME and CLOCK_MONOTONIC, in seconds
  *   load SPEC        as drover.run= on the kernel's command line, with blanks or colons: "ok" or "error WHY"
  *   load             the last SPEC
  *   stream [MS]      from now on an increasing number every 10 (or MS) ms, until the client goes
@@ -20,8 +22,8 @@
 #define ECHO_PORT    7001
 
 /* Runs loads, several with commas: "cpu:PERCENT", "mem:PAGES_PER_S:BYTES[K|M|G][:RANDOM_PERCENT[:ORDER]]" with ORDER
- * random, seq or zipf, "disk:WRITES_PER_S", "store:OPERATIONS_PER_S:VALUES". "idle" ends them all. NULL, or what is
- * wrong with it. */
+ * random, seq or zipf, "disk:WRITES_PER_S", "read:RUNS_PER_S", "store:OPERATIONS_PER_S:VALUES". "idle" ends them all.
+ * NULL, or what is wrong with it. */
 const char *loads_run(const char *spec);
 
 /* Ends the guest. In workload.c. */

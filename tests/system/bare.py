@@ -13,7 +13,7 @@ MAC = "52:54:00:00:77:01"
 class Side:
     """A QEMU on one host, and the engine beside it."""
 
-    def __init__(self, lab, host, memory_mib, run, incoming):
+    def __init__(self, lab, host, memory_mib, run, incoming, devices=()):
         self.lab, self.node = lab, lab.hosts[host]
         self.directory = f"{self.node.directory}/bare"
         self.ram = f"{self.node.memory_directory}/bare.ram"
@@ -34,11 +34,35 @@ class Side:
                 "-kernel", f"{lab.guest_directory}/vmlinux", "-initrd", f"{lab.guest_directory}/initramfs.cpio",
                 "-append", cmdline, "-netdev", "tap,id=net,ifname=tap0,script=no,downscript=no",
                 "-device", f"virtio-net-pci,netdev=net,mac={MAC}", "-serial", "null",
-                "-qmp", f"unix:{self.directory}/qmp.sock,server=on,wait=off"]
+                "-qmp", f"unix:{self.directory}/qmp.sock,server=on,wait=off",
+                "-qmp", f"unix:{self.directory}/monitor.sock,server=on,wait=off", *devices]
         argv += ["-S", "-incoming", "defer"] if incoming else []
         with open(f"{self.directory}/qemu.log", "ab") as log:
             self.qemu = subprocess.Popen(netns.command(self.node.namespace, argv), stdout=log, stderr=log, start_new_session=True)
-        until(lambda: os.path.exists(f"{self.directory}/qmp.sock"), 10, "QMP")
+        self.monitor = None
+        until(self._connect_monitor, 10, "QMP")  # made after the other one
+
+    def _connect_monitor(self):
+        monitor = socket.socket(socket.AF_UNIX)
+        try:
+            monitor.connect(f"{self.directory}/monitor.sock")
+        except OSError:
+            monitor.close()
+            return False
+        self.monitor, self.replies = monitor, monitor.makefile("rb")
+        self.command("qmp_capabilities")
+        return True
+
+    def command(self, name, **arguments):
+        """A QMP command of the test's own, beside the engine's."""
+        self.monitor.sendall(json.dumps({"execute": name, "arguments": arguments}).encode() + b"\n")
+        for line in self.replies:
+            reply = json.loads(line)
+            if "error" in reply:
+                raise RuntimeError(f"{name}: {reply['error']['desc']}")
+            if "return" in reply:
+                return reply["return"]
+        raise ConnectionError("QEMU has gone")
 
     def start_engine(self, role, peer, keys):
         """keys: further lines of the configuration, as (section, line)."""
@@ -76,16 +100,17 @@ class Side:
                 process.kill()
             if process:
                 process.wait()
-        if self.control:
-            self.control.close()
-        for path in (self.ram, f"{self.directory}/qmp.sock"):
+        for connection in (self.control, self.monitor):
+            if connection:
+                connection.close()
+        for path in (self.ram, f"{self.directory}/qmp.sock", f"{self.directory}/monitor.sock"):
             if os.path.exists(path):
                 os.unlink(path)
 
 
-def move(lab, source, destination_host, memory_mib, run, verify=True, keys=()):
+def move(lab, source, destination_host, memory_mib, run, verify=True, keys=(), devices=()):
     """Begins a move. Returns the other side; events come from both."""
-    destination = Side(lab, destination_host, memory_mib, run, incoming=True)
+    destination = Side(lab, destination_host, memory_mib, run, incoming=True, devices=devices)
     common = [("verify", f"enabled = {'true' if verify else 'false'}"), *keys]
     destination.start_engine("destination", source, [
         *common, ("channel", f"listen = tcp://{destination.node.address}:0"), ("announce", "interface = tap0"),

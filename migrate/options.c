@@ -34,6 +34,8 @@ const struct config_key options_keys[] = {
         "source: an engine of this migration died in post-copy (record: handed-over); go on where it was"),
     KEY("bytes.silent_writes", CONFIG_BOOL, silent_writes, "true", 0, 0,
         "source: do not send a page again that was written with what it held"),
+    KEY("bytes.delta_memory", CONFIG_UINT, delta_memory, "67108864", 0, UINT64_C(1) << 40,
+        "source: bytes for copies of pages sent more than once, to send what changed in them; 0: none"),
     KEY("verify.enabled", CONFIG_BOOL, verify, "false", 0, 0, "hash all of RAM on both sides at the switch"),
     KEY("announce.interface", CONFIG_STRING, announce_interface, "", 0, 0,
         "destination: where to announce the guest; empty: nowhere"),

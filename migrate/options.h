@@ -18,6 +18,7 @@ struct options {
     char *mode, *on_no_convergence;
     bool resume;
     bool silent_writes;
+    uint64_t delta_memory;
     bool verify;
     char *announce_interface, *announce_macs;
     char *log_level;

@@ -9,6 +9,7 @@
 #include "base/ensure.h"
 #include "migrate/ack.h"
 #include "migrate/batch.h"
+#include "migrate/delta.h"
 #include "migrate/seal.h"
 
 #define POLL_MS      100
@@ -82,6 +83,22 @@ static int applier_fill(struct filler *filler, const struct batch *b, const stru
     return filler_fill(filler, run->first, run->pages, run->kind == BATCH_ZERO ? NULL : b->full + run->at, err);
 }
 
+/* Each page was sent before, in an earlier pass; that was over, so it is here. */
+static int applier_deltas(struct applier *a, const struct batch_run *run, struct err *err)
+{
+    const struct ram *ram = a->receiver->options.ram;
+    uint8_t page[PAGE_BYTES];
+    uint32_t at = run->at;
+    for (uint32_t i = 0; i < run->pages; i++) {
+        size_t len;
+        const uint8_t *delta = batch_delta(&a->batch, &at, &len);
+        if (ram_read(ram, run->first + i, 1, err, page) < 0 || delta_apply(delta, len, err, page) < 0 ||
+            applier_full(a, run->first + i, 1, page, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int applier_run(struct applier *a, const struct batch_run *run, struct err *err)
 {
     const struct batch *b = &a->batch;
@@ -94,6 +111,7 @@ static int applier_run(struct applier *a, const struct batch_run *run, struct er
     case BATCH_FULL:
         return applier_full(a, run->first, run->pages, b->full + run->at, err);
     case BATCH_DELTA:
+        return applier_deltas(a, run, err);
     case BATCH_KINDS:
         break;
     }

@@ -250,6 +250,8 @@ static void *worker_main(void *arg)
         w->stats = (struct sender_stats){0};
         w->sieve.counts = (struct classes){0};
         w->sieve.digests = s->taken ? NULL : s->options.digests;
+        w->sieve.copies = s->taken ? NULL : s->options.copies;
+        w->sieve.silent = s->options.silent;
         if (worker_pass(w, &err) < 0) {
             worker_fail(w, &err);
             return NULL;
@@ -302,6 +304,8 @@ static void sender_begin(struct sender *s, const struct bitmap *pages, _Atomic u
 {
     pthread_mutex_lock(&s->lock);
     ENSURE(s->pages == NULL && s->busy == 0);
+    if (s->options.copies)
+        copies_next_pass(s->options.copies);
     s->pages = pages;
     s->taken = taken;
     s->window_bytes = window_bytes;

@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "migrate/bitmap.h"
 #include "migrate/classes.h"
+#include "migrate/copies.h"
 #include "migrate/digest.h"
 #include "migrate/ram.h"
 #include "migrate/seal.h"
@@ -39,8 +40,11 @@ struct sender_options {
     const char *const *addresses;
     uint32_t stripes;
     uint64_t window_bytes;
-    uint64_t bandwidth;      /* bytes/s over all stripes; 0: not limited */
-    struct digests *digests; /* what the destination holds, for sender_pass(); lent; NULL: send every page */
+    uint64_t bandwidth; /* bytes/s over all stripes; 0: not limited */
+    /* For sender_pass(), see sieve.h; lent: */
+    struct digests *digests;
+    struct copies *copies;
+    bool silent;
     void (*on_pass)(void *user, const struct sender_stats *stats);
     void (*on_failed)(void *user, const struct err *err);
     void *user;

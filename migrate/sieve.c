@@ -1,69 +1,103 @@
 #include "migrate/sieve.h"
 
-void sieve_begin(struct sieve *p)
+#include <string.h>
+
+#include "migrate/delta.h"
+
+void sieve_begin(struct sieve *s)
 {
-    batch_begin(&p->batch);
+    batch_begin(&s->batch);
 }
 
-bool sieve_has_room(const struct sieve *p, uint32_t pages)
+bool sieve_has_room(const struct sieve *s, uint32_t pages)
 {
-    return batch_has_room(&p->batch, pages);
+    return batch_has_room(&s->batch, pages);
 }
 
-static void sieve_count(struct sieve *p, enum page_class class, uint64_t bytes)
+static void sieve_count(struct sieve *s, enum page_class class, uint64_t bytes)
 {
-    p->counts.pages[class]++;
-    p->counts.bytes[class] += bytes;
+    s->counts.pages[class]++;
+    s->counts.bytes[class] += bytes;
 }
 
-/* Notes what the destination will hold; false if it holds that already. */
-static bool sieve_is_news(struct sieve *p, uint32_t page, struct digest digest)
+/* Notes what the destination will hold; false if it holds that already and need not be told. `*before`: what it holds
+ * now. */
+static bool sieve_is_news(struct sieve *s, uint32_t page, struct digest digest, struct digest *before)
 {
-    if (!p->digests)
+    *before = (struct digest){0};
+    if (!s->digests)
         return true;
-    if (digest_equal(p->digests->page[page], digest))
+    *before = s->digests->page[page];
+    s->digests->page[page] = digest;
+    return !s->silent || !digest_equal(*before, digest);
+}
+
+static void sieve_add_zero(struct sieve *s, uint32_t page)
+{
+    struct digest before;
+    uint64_t bytes = 0;
+    if (sieve_is_news(s, page, (struct digest){0}, &before)) {
+        if (s->copies && !digest_is_zero(before))
+            copies_drop(s->copies, page);
+        if (batch_add_zero(&s->batch, page))
+            bytes = BATCH_RUN_BYTES;
+    }
+    sieve_count(s, CLASS_ZERO, bytes);
+}
+
+/* True: it was sent as a delta. Either way the copy, if there is one, is what was sent. */
+static bool sieve_add_delta(struct sieve *s, uint32_t page, const uint8_t *content)
+{
+    uint8_t delta[BATCH_DELTA_MAX];
+    size_t len;
+    uint8_t *copy = copies_find(s->copies, page);
+    if (!copy) { /* sent for the second time at least, so there may be a third */
+        copy = copies_admit(s->copies, page);
+        if (copy)
+            memcpy(copy, content, PAGE_BYTES);
         return false;
-    p->digests->page[page] = digest;
+    }
+    bool small = delta_encode(copy, content, delta, sizeof delta, &len);
+    memcpy(copy, content, PAGE_BYTES);
+    if (!small) {
+        copies_useless(s->copies, page);
+        return false;
+    }
+    uint64_t run = batch_add_delta(&s->batch, page, delta, len) ? BATCH_RUN_BYTES : 0;
+    sieve_count(s, CLASS_DELTA, run + 2 + len);
     return true;
 }
 
-static void sieve_add_zero(struct sieve *p, uint32_t page)
+void sieve_add(struct sieve *s, uint32_t page, const uint8_t *content)
 {
-    uint64_t bytes = 0;
-    if (sieve_is_news(p, page, (struct digest){0}) && batch_add_zero(&p->batch, page))
-        bytes = BATCH_RUN_BYTES;
-    sieve_count(p, CLASS_ZERO, bytes);
-}
-
-void sieve_add(struct sieve *p, uint32_t page, const uint8_t *content)
-{
+    struct digest before;
     if (page_is_zero(content)) {
-        sieve_add_zero(p, page);
+        sieve_add_zero(s, page);
         return;
     }
-    struct digest digest = p->digests ? digests_make(p->digests, content) : (struct digest){0};
-    if (!sieve_is_news(p, page, digest))
-        sieve_count(p, CLASS_SILENT, 0);
-    else
-        batch_add_full(&p->batch, page, content); /* counted when it is known what LZ4 makes of it */
+    struct digest digest = s->digests ? digests_make(s->digests, content) : (struct digest){0};
+    if (!sieve_is_news(s, page, digest, &before))
+        sieve_count(s, CLASS_SILENT, 0);
+    else if (!s->copies || digest_is_zero(before) || !sieve_add_delta(s, page, content))
+        batch_add_full(&s->batch, page, content); /* counted when it is known what LZ4 makes of it */
 }
 
-static void sieve_count_full(struct sieve *p)
+static void sieve_count_full(struct sieve *s)
 {
-    const struct batch *b = &p->batch;
+    const struct batch *b = &s->batch;
     enum page_class class = b->packed_bytes < b->full_bytes ? CLASS_LZ4 : CLASS_RAW;
     for (uint32_t i = 0; i < b->runs; i++)
         if (b->run[i].kind == BATCH_FULL)
-            p->counts.bytes[class] += BATCH_RUN_BYTES;
-    p->counts.pages[class] += b->full_bytes / PAGE_BYTES;
-    p->counts.bytes[class] += b->packed_bytes;
+            s->counts.bytes[class] += BATCH_RUN_BYTES;
+    s->counts.pages[class] += b->full_bytes / PAGE_BYTES;
+    s->counts.bytes[class] += b->packed_bytes;
 }
 
-size_t sieve_finish(struct sieve *p, uint8_t *out)
+size_t sieve_finish(struct sieve *s, uint8_t *out)
 {
-    if (p->batch.runs == 0)
+    if (s->batch.runs == 0)
         return 0;
-    size_t len = batch_encode(&p->batch, out);
-    sieve_count_full(p);
+    size_t len = batch_encode(&s->batch, out);
+    sieve_count_full(s);
     return len;
 }

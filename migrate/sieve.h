@@ -3,22 +3,26 @@
  *     sieve_begin -> sieve_add()* while sieve_has_room() -> sieve_finish
  *
  * What the destination holds is known by digest, so nothing is sent that is there already: pages that were written with
- * what they held (silent), and zeros where it has zeros. That stands on three things:
+ * what they held (silent), and zeros where it has zeros. Of pages whose last-sent copy is at hand only what changed is
+ * sent. Both stand on three things:
  * - the destination begins with empty RAM, as the digests do;
  * - a page is in one pass at most once, and a pass is over only when all of it was applied;
  * - whatever goes wrong in between ends the migration.
- * In post-copy none of these holds, so there the sieve is given no digests and sends every page.
+ * In post-copy none of these holds, so there the sieve is given no digests and sends every page whole.
  *
- * One sieve belongs to one thread; several share the digests, but never a page of the same pass. */
+ * One sieve belongs to one thread; several share digests and copies, but never a page of the same pass. */
 #ifndef MIGRATE_SIEVE_H
 #define MIGRATE_SIEVE_H
 
 #include "migrate/batch.h"
 #include "migrate/classes.h"
+#include "migrate/copies.h"
 #include "migrate/digest.h"
 
 struct sieve {
     struct digests *digests; /* lent; NULL: nothing is known of what the destination holds */
+    bool silent;             /* silent writes are left out */
+    struct copies *copies;   /* lent; NULL: no deltas; set only if `digests` is */
     struct classes counts;   /* since whoever counts cleared it */
     struct batch batch;
 };

@@ -139,8 +139,11 @@ static int source_open_sender(struct source *s, const Drover__EngineHelloReply *
     if (reply->n_bulk_addresses != s->side.options->stripes || reply->window_bytes == 0)
         return err_set(err, ERR_PROTOCOL, "the destination offers %zu stripes where %" PRIu64 " were asked for",
             reply->n_bulk_addresses, s->side.options->stripes);
-    if (s->side.options->silent_writes)
+    const struct options *o = s->side.options;
+    if (o->silent_writes || o->delta_memory)
         digests_init(&s->digests, s->side.ram.pages, seal_derive(s->bulk_key, "page digests"));
+    if (o->delta_memory)
+        s->copies = copies_new(s->side.ram.pages, o->delta_memory);
     struct sender_options options = {
         .ram = &s->side.ram,
         .key = s->bulk_key,
@@ -149,6 +152,8 @@ static int source_open_sender(struct source *s, const Drover__EngineHelloReply *
         .window_bytes = reply->window_bytes,
         .bandwidth = s->side.options->bandwidth,
         .digests = s->digests.page ? &s->digests : NULL,
+        .copies = s->copies,
+        .silent = o->silent_writes,
         .on_pass = source_on_pass,
         .on_failed = source_on_sender_failed,
         .user = s,
@@ -273,6 +278,7 @@ static void source_close(struct source *s)
     side_close(&s->side);
     bitmap_free(&s->sending);
     bitmap_free(&s->dirty);
+    copies_free(s->copies);
     digests_free(&s->digests);
     report_free(&s->report);
     key_wipe(s->bulk_key, sizeof s->bulk_key);

@@ -83,6 +83,7 @@ struct source {
     struct options_policy chosen;
     struct policy policy;
     struct digests digests; /* of what the destination holds; empty: not kept */
+    struct copies *copies;  /* NULL: no deltas */
     struct report report;
     uint8_t bulk_key[SEAL_KEY_BYTES];
     uint64_t started_ns, hand_over_ns, state_bytes;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "migrate/delta.h"
 #include "migrate/sieve.h"
 
 #define PAGES 300u
@@ -27,6 +28,8 @@ static int setup(void **state)
     struct fixture *f = calloc(1, sizeof *f);
     digests_init(&f->digests, PAGES, 77);
     f->sieve.digests = &f->digests;
+    f->sieve.silent = true;
+    f->sieve.copies = copies_new(PAGES, 20 * PAGE_BYTES);
     f->seed = 1;
     *state = f;
     return 0;
@@ -35,6 +38,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
+    copies_free(f->sieve.copies);
     digests_free(&f->digests);
     free(f);
     return 0;
@@ -52,17 +56,30 @@ static void random_page(struct fixture *f, uint8_t *page)
         page[i] = (uint8_t)random_next(f);
 }
 
+static void apply_run(struct fixture *f, const struct batch_run *run)
+{
+    struct err err;
+    uint32_t at = run->at;
+    for (uint32_t page = run->first; page < run->first + run->pages; page++) {
+        if (run->kind == BATCH_ZERO) {
+            memset(f->held[page], 0, PAGE_BYTES);
+        } else if (run->kind == BATCH_FULL) {
+            memcpy(f->held[page], f->batch.full + at, PAGE_BYTES);
+            at += PAGE_BYTES;
+        } else {
+            size_t len;
+            const uint8_t *delta = batch_delta(&f->batch, &at, &len);
+            assert_int_equal(delta_apply(delta, len, &err, f->held[page]), 0);
+        }
+    }
+}
+
 static void apply(struct fixture *f, size_t len)
 {
     struct err err;
     assert_int_equal(batch_decode(f->message, len, PAGES, &err, &f->batch), 0);
-    for (uint32_t i = 0; i < f->batch.runs; i++) {
-        const struct batch_run *run = &f->batch.run[i];
-        if (run->kind == BATCH_ZERO)
-            memset(f->held[run->first], 0, (size_t)run->pages * PAGE_BYTES);
-        else
-            memcpy(f->held[run->first], f->batch.full + run->at, (size_t)run->pages * PAGE_BYTES);
-    }
+    for (uint32_t i = 0; i < f->batch.runs; i++)
+        apply_run(f, &f->batch.run[i]);
 }
 
 /* One pass over all pages; what it counted is in sieve.counts. Returns its bytes. */
@@ -71,6 +88,8 @@ static size_t pass(struct fixture *f)
     size_t bytes = 0;
     uint32_t page = 0;
     f->sieve.counts = (struct classes){0};
+    if (f->sieve.copies)
+        copies_next_pass(f->sieve.copies);
     while (page < PAGES) {
         sieve_begin(&f->sieve);
         while (page < PAGES && sieve_has_room(&f->sieve, 1)) {
@@ -136,6 +155,8 @@ static void test_without_digests_all_is_sent(void **state)
         random_page(f, f->ram[i]);
     pass(f);
     f->sieve.digests = NULL;
+    copies_free(f->sieve.copies);
+    f->sieve.copies = NULL;
     memset(f->held, 0xaa, sizeof f->held);
     pass(f);
     assert_int_equal(pages_of(f, CLASS_RAW), PAGES / 3);
@@ -143,12 +164,64 @@ static void test_without_digests_all_is_sent(void **state)
     assert_int_equal(pages_of(f, CLASS_SILENT), 0);
 }
 
+static void test_what_is_written_again_is_sent_as_delta(void **state)
+{
+    struct fixture *f = *state;
+    for (size_t i = 0; i < 10; i++)
+        random_page(f, f->ram[i]);
+    pass(f);
+    for (unsigned round = 0; round < 5; round++) {
+        for (size_t i = 0; i < 10; i++)
+            f->ram[i][random_next(f) % PAGE_BYTES] ^= 0x10;
+        size_t bytes = pass(f);
+        assert_int_equal(pages_of(f, CLASS_DELTA), round == 0 ? 0 : 10); /* the first time there is no copy yet */
+        assert_true(round == 0 || bytes < 100);
+    }
+    random_page(f, f->ram[3]); /* all of it changed */
+    f->ram[4][0] ^= 1;
+    pass(f);
+    assert_int_equal(pages_of(f, CLASS_DELTA), 1);
+    f->ram[3][0] ^= 1; /* its copy is what was sent, all the same */
+    pass(f);
+    assert_int_equal(pages_of(f, CLASS_DELTA), 1);
+}
+
+static void test_zero_in_between_forgets_the_copy(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t page[PAGE_BYTES];
+    random_page(f, page);
+    for (unsigned round = 0; round < 3; round++) {
+        page[round] ^= 1;
+        memcpy(f->ram[5], page, PAGE_BYTES);
+        pass(f);
+    }
+    assert_int_equal(pages_of(f, CLASS_DELTA), 1);
+    memset(f->ram[5], 0, PAGE_BYTES);
+    pass(f);
+    memcpy(f->ram[5], page, PAGE_BYTES);
+    pass(f);
+    assert_int_equal(pages_of(f, CLASS_DELTA), 0);
+}
+
+static void test_silent_writes_are_sent_where_that_is_wanted(void **state)
+{
+    struct fixture *f = *state;
+    f->sieve.silent = false;
+    random_page(f, f->ram[0]);
+    pass(f);
+    assert_int_equal(f->sieve.counts.bytes[CLASS_ZERO] > 0, 1);
+    pass(f);
+    assert_int_equal(pages_of(f, CLASS_SILENT), 0);
+    assert_int_equal(pages_of(f, CLASS_RAW), 1);
+}
+
 static void test_random_histories(void **state)
 {
     struct fixture *f = *state;
     for (unsigned round = 0; round < 60; round++) {
         for (unsigned k = random_next(f) % 200; k > 0; k--) {
-            uint8_t *page = f->ram[random_next(f) % PAGES];
+            uint8_t *page = f->ram[random_next(f) % (k % 2 ? PAGES : 30)]; /* some are written often */
             if (random_next(f) % 4 == 0)
                 memset(page, random_next(f) % 2 ? 0 : (int)(random_next(f) % 3), PAGE_BYTES);
             else if (random_next(f) % 3 == 0)
@@ -170,6 +243,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_silent_writes_are_not_sent, setup, teardown),
         cmocka_unit_test_setup_teardown(test_becoming_zero_and_back, setup, teardown),
         cmocka_unit_test_setup_teardown(test_without_digests_all_is_sent, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_is_written_again_is_sent_as_delta, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_zero_in_between_forgets_the_copy, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_silent_writes_are_sent_where_that_is_wanted, setup, teardown),
         cmocka_unit_test_setup_teardown(test_random_histories, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

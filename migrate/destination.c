@@ -67,7 +67,7 @@ struct destination {
     struct wire_request *hello, *verify, *hand_over; /* to be answered */
     uint64_t state_bytes;
     bool state_complete; /* all of it has come, and QEMU is loading it */
-    uint64_t hand_over_ns, started_us;
+    uint64_t hand_over_ns, resumed_ns;
     size_t announcements;
     bool farewell; /* the source has our answer, and after post-copy knows that all is here */
     bool finished;
@@ -191,7 +191,8 @@ static void destination_announce(void *user)
 static void destination_answer(struct destination *d)
 {
     Drover__EngineHandOverReply reply = DROVER__ENGINE_HAND_OVER_REPLY__INIT;
-    reply.started_after_us = d->started_us;
+    reply.started_after_us = (d->resumed_ns - d->hand_over_ns) / 1000;
+    reply.running_us = (clock_now_ns() - d->resumed_ns) / 1000;
     wire_reply(d->hand_over, &reply.base);
     d->hand_over = NULL;
     crashpoint("destination", "hand-over-answered");
@@ -209,6 +210,15 @@ static void destination_done(struct destination *d)
     destination_try_finish(d);
 }
 
+static void destination_on_resumed(void *user)
+{
+    struct destination *d = user;
+    if (d->resumed_ns)
+        return;
+    d->resumed_ns = clock_now_ns();
+    destination_trace(d, "resumed");
+}
+
 static void destination_started(void *user, const struct err *err)
 {
     struct destination *d = user;
@@ -224,7 +234,7 @@ static void destination_started(void *user, const struct err *err)
         return;
     }
     destination_trace(d, "started");
-    d->started_us = (clock_now_ns() - d->hand_over_ns) / 1000;
+    destination_on_resumed(d);
     crashpoint("destination", "guest-started");
     if (d->puller)
         destination_move(d, DESTINATION_POSTCOPY);
@@ -663,8 +673,10 @@ static void destination_on_gone(void *user, const struct err *err)
 
 static int destination_open(struct destination *d, const struct options *options, struct err *err)
 {
-    const struct guest_events events = {
-        .on_migration = destination_on_migration, .on_gone = destination_on_gone, .user = d};
+    const struct guest_events events = {.on_resumed = destination_on_resumed,
+        .on_migration = destination_on_migration,
+        .on_gone = destination_on_gone,
+        .user = d};
     const struct wire_options wire = {.handler = destination_on_message, .on_peer = destination_on_peer, .user = d};
     if (side_open(&d->side, options, &events, destination_on_cancel, d, err) < 0)
         return -1;

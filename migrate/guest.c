@@ -294,6 +294,8 @@ static void guest_on_event(void *user, const char *event, json_t *data)
     const char *status = json_string_value(json_object_get(data, "status"));
     if (strcmp(event, "STOP") == 0 && guest->events.on_stopped)
         guest->events.on_stopped(guest->events.user);
+    else if (strcmp(event, "RESUME") == 0 && guest->events.on_resumed)
+        guest->events.on_resumed(guest->events.user);
     else if (strcmp(event, "MIGRATION") == 0 && status)
         guest->events.on_migration(guest->events.user, status);
 }

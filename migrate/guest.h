@@ -13,6 +13,7 @@ typedef void (*guest_fn)(void *user, const struct err *err);
 
 struct guest_events {
     void (*on_stopped)(void *user);                       /* the guest stands still */
+    void (*on_resumed)(void *user);                       /* the guest runs; before guest_start() is answered */
     void (*on_migration)(void *user, const char *status); /* QEMU's migration status changed (lent) */
     void (*on_gone)(void *user, const struct err *err);   /* QEMU went away */
     void *user;

@@ -40,11 +40,12 @@ void source_done(struct source *s)
     source_finish(s);
 }
 
-/* It runs there. Without post-copy it is all there, too. */
-void source_started(struct source *s)
+/* It runs there, and has for `running_us`. Without post-copy it is all there, too. */
+void source_started(struct source *s, uint64_t running_us)
 {
+    uint64_t elapsed_us = (clock_now_ns() - s->sw.stopped_ns) / 1000;
     if (s->sw.stopped_ns) /* else only the engine before us knew */
-        s->report.blackout_us = (clock_now_ns() - s->sw.stopped_ns) / 1000;
+        s->report.blackout_us = elapsed_us - (running_us < elapsed_us ? running_us : 0);
     source_trace(s, "taken");
     if (!s->pusher) {
         source_done(s);
@@ -96,7 +97,7 @@ static void source_handed_over(void *user, const struct err *err, const uint8_t 
         err_wrap(&why, "the destination refused the guest");
         source_fail(s, &why);
     } else {
-        source_started(s);
+        source_started(s, reply ? reply->running_us : 0);
     }
     drover__engine_hand_over_reply__free_unpacked(reply, NULL);
 }

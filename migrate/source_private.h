@@ -103,7 +103,7 @@ void source_fail_if_running(struct source *s, const struct err *err);
 /* source_hand_over.c */
 void source_doubt(struct source *s, const struct err *err);
 void source_done(struct source *s);
-void source_started(struct source *s);
+void source_started(struct source *s, uint64_t running_us);
 void source_hand_over(void *user);
 void source_commit(struct source *s);
 

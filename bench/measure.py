@@ -12,7 +12,7 @@ import trace
 from arena import GUEST_ADDRESS
 from engines import Endless, Failure
 from qemu import Qemu
-from watch import Beats, Footprint
+from watch import Beats, Footprint, machine_busy_s, ours_s
 
 BOOT_TIMEOUT_S = 120
 SETTLE_MIN_S = 1.0   # the guest is watched this long after it has moved ...
@@ -110,15 +110,19 @@ def move(arena, engine, source, destination, terms, pinger, footprint, baseline,
     allocated = source.ram_allocated()
     wire, cpu = arena.migration_bytes(), [qemu.cpu_seconds() for qemu in (source, destination)]
     pinger.report()
+    helpers = [source.pid, destination.pid, pinger.process.pid]
+    busy, ours = machine_busy_s(), ours_s(helpers)
     order = time.monotonic()
     said = engine.move(arena, source, destination, terms.max_downtime_ms, terms.timeout_s, footprint)
     elapsed = time.monotonic() - order
     result["moved"] = True
+    foreign_s = machine_busy_s() - busy - ours_s(helpers) + ours
     cpu_after = [qemu.cpu_seconds() for qemu in (source, destination)]
     there, back = (after - before for after, before in zip(arena.migration_bytes(), wire))
     service = sum(after[0] - after[1] - before[0] + before[1] for after, before in zip(cpu_after, cpu))
     moving_cpu_s = max(0.0, service + said["engine_cpu_s"] - baseline["service_share"] * elapsed)
     spare = max(0, destination.ram_allocated() - source.ram_allocated())
+    result["foreign_cores"] = max(0.0, foreign_s / elapsed)
     result.update(total_s=said["moved_at"] - order, reported_ms=said["reported_ms"],
                   reported_total_s=said["reported_total_s"], rounds=said["rounds"],
                   wire_mb=(there + back) / 1e6, wire_back_mb=back / 1e6, classes=said["classes"], allocated_mb=allocated / 1e6,

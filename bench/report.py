@@ -7,6 +7,7 @@ import plot
 from arena import link_bits
 
 INTACT, VOID = "intact", "void"
+QUIET_CORES = 0.15  # the kernel's own threads need some
 # key, title, digits: figures of a move. The less, the better, all of them.
 COLUMNS = [("total_s", "total s", 2), ("blackout_ms", "blackout ms", 1), ("heard_ms", "not heard ms", 1), ("dark_sum_ms", "dark sum ms", 0),
            ("reported_ms", "reported ms", 1), ("wire_mb", "wire MB", 1), ("cpu_s_per_gib", "CPU s/GiB", 2), ("dip_percent", "dip %", 0),
@@ -203,7 +204,18 @@ def heading(results):
             "Figures: median [95 % confidence interval] 95th percentile; one number is one run. A failed run counts as the worst.")
     if len(builds) > 1:
         text += f"\n\n**{len(builds)} builds of Drover's engine are mixed in these results.**"
-    return text
+    busy = disturbed(results.runs)
+    return text + (f"\n\n{busy}" if busy else "")
+
+
+def disturbed(runs):
+    """Says how many moves had the machine not for themselves."""
+    moved = [run["foreign_cores"] for run in runs if "foreign_cores" in run]
+    shared = [cores for cores in moved if cores > QUIET_CORES]
+    if not shared:
+        return ""
+    return (f"**{len(shared)} of {len(moved)} moves shared the machine with others that used more than {QUIET_CORES} of a core meanwhile "
+            f"(at worst {max(shared):.1f} cores): their times and blackouts are too long.**")
 
 
 def summary_json(results):

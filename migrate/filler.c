@@ -343,7 +343,7 @@ int filler_open(uv_loop_t *loop, const struct filler_options *options, struct er
     f->wake.data = f;
     f->stop_fd = eventfd(0, EFD_CLOEXEC);
     ENSURE(f->stop_fd >= 0);
-    if (uffd_open(options->pid, options->ram, err, &f->uffd) < 0 ||
+    if (uffd_open(options->pid, options->ram, UFFD_FETCH, err, &f->uffd) < 0 ||
         uffd_watch(&f->uffd, UFFDIO_REGISTER_MODE_MISSING, err) < 0)
         goto fail;
     int rc = pthread_create(&f->thread, NULL, filler_main, f);

@@ -36,6 +36,8 @@ const struct config_key options_keys[] = {
         "source: do not send a page again that was written with what it held"),
     KEY("bytes.delta_memory", CONFIG_UINT, delta_memory, "67108864", 0, UINT64_C(1) << 40,
         "source: bytes for copies of pages sent more than once, to send what changed in them; 0: none"),
+    KEY("tracker.kind", CONFIG_STRING, tracker, "auto", 0, 0,
+        "source: who tells what the guest writes: wp-async (Linux 6.7), wp-sync (5.19), auto: the first that works"),
     KEY("verify.enabled", CONFIG_BOOL, verify, "false", 0, 0, "hash all of RAM on both sides at the switch"),
     KEY("announce.interface", CONFIG_STRING, announce_interface, "", 0, 0,
         "destination: where to announce the guest; empty: nowhere"),
@@ -64,6 +66,8 @@ int options_policy(const struct options *options, struct err *err, struct option
     else
         return err_set(
             err, ERR_INVALID, "policy.on_no_convergence is postcopy or cancel, not %s", options->on_no_convergence);
+    if (!tracker_kind_parse(options->tracker, &policy.tracker))
+        return err_set(err, ERR_INVALID, "tracker.kind is auto, wp-async or wp-sync, not %s", options->tracker);
     *out = policy;
     return 0;
 }

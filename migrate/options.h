@@ -3,6 +3,7 @@
 #define MIGRATE_OPTIONS_H
 
 #include "base/config.h"
+#include "migrate/tracker.h"
 
 struct options {
     char *migration_id;
@@ -20,6 +21,7 @@ struct options {
     bool silent_writes;
     uint64_t delta_memory;
     bool verify;
+    char *tracker;
     char *announce_interface, *announce_macs;
     char *log_level;
 };
@@ -37,9 +39,10 @@ enum options_mode {
 struct options_policy {
     enum options_mode mode;
     bool postcopy_when_stuck; /* when pre-copy makes no progress; else the migration is given up */
+    enum tracker_kind tracker;
 };
 
-/* Understands policy.mode and policy.on_no_convergence. */
+/* Understands policy.mode, policy.on_no_convergence and tracker.kind. */
 MUST_CHECK int options_policy(const struct options *options, struct err *err, struct options_policy *out);
 
 #endif

@@ -224,7 +224,7 @@ void source_prepared(void *user, const struct err *err)
     }
     /* Tracking begins before the allocated pages are listed: a page that is allocated in between counts as written. */
     if (source_open_collecting(s, &why) < 0 ||
-        tracker_open((pid_t)s->side.options->qemu_pid, &s->side.ram, &why, &s->tracker) < 0 ||
+        tracker_open(s->chosen.tracker, (pid_t)s->side.options->qemu_pid, &s->side.ram, &why, &s->tracker) < 0 ||
         ram_allocated(&s->side.ram, &why, &s->dirty) < 0) {
         source_fail(s, &why);
         return;

@@ -2,139 +2,94 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
 #include <stdio.h>
-#include <sys/ioctl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
-#include "migrate/uffd.h"
-
-/* ABI of Linux 6.7, which the headers of older distributions lack (Documentation/admin-guide/mm/pagemap.rst). */
-struct scan_region {
-    uint64_t start, end, categories;
-};
-struct scan_arg {
-    uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
-    uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
-};
-#define SCAN_IOCTL         _IOWR('f', 16, struct scan_arg)
-#define SCAN_PROTECT       1u /* PM_SCAN_WP_MATCHING */
-#define SCAN_CHECK_WPASYNC 2u /* PM_SCAN_CHECK_WPASYNC */
-#define SCAN_WRITTEN       2u /* PAGE_IS_WRITTEN */
-
-#define SCAN_REGIONS 4096
-/* Protecting while scanning makes the kernel drop secondary (KVM) mappings of the whole range it was asked for, so
- * sparse writes are first found without protecting, then protected range by range. Beyond this many ranges one wide
- * pass is cheaper. */
-#define NARROW_REGIONS 256
+#include "migrate/tracker_private.h"
 
 struct tracker {
-    struct uffd uffd;
-    int pagemap;
-    struct scan_region regions[SCAN_REGIONS];
+    const struct tracker_backend *backend;
+    void *state;
+    int lock_fd;
 };
 
-const char *tracker_name(const struct tracker *tracker)
+/* In the order of preference. */
+static const struct {
+    enum tracker_kind kind;
+    const struct tracker_backend *backend;
+} backends[] = {{TRACKER_WP_ASYNC, &tracker_async}, {TRACKER_WP_SYNC, &tracker_sync}};
+#define BACKENDS (sizeof backends / sizeof *backends)
+
+bool tracker_kind_parse(const char *name, enum tracker_kind *out)
 {
-    (void)tracker;
-    return "wp-async";
+    if (strcmp(name, "auto") == 0) {
+        *out = TRACKER_AUTO;
+        return true;
+    }
+    for (size_t i = 0; i < BACKENDS; i++)
+        if (strcmp(name, backends[i].backend->name) == 0) {
+            *out = backends[i].kind;
+            return true;
+        }
+    return false;
 }
 
-static int tracker_register(struct tracker *tracker, struct err *err)
+/* A descriptor of its own: the lock belongs to it and to those who inherit it, not to everybody with the file open. */
+static int tracker_lock(const struct ram *ram, struct err *err)
 {
-    if (uffd_watch(&tracker->uffd, UFFDIO_REGISTER_MODE_WP, err) < 0)
-        return -1;
-    struct uffdio_writeprotect protect = {
-        .range = {tracker->uffd.address, tracker->uffd.bytes}, .mode = UFFDIO_WRITEPROTECT_MODE_WP};
-    if (ioctl(tracker->uffd.fd, UFFDIO_WRITEPROTECT, &protect) < 0)
-        return err_errno(err, ERR_INTERNAL, errno, "cannot write-protect guest RAM");
-    return 0;
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", ram->fd);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_errno(err, ERR_INTERNAL, errno, "cannot open %s", ram->path);
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+        return fd;
+    err_errno(err, errno == EWOULDBLOCK ? ERR_BUSY : ERR_INTERNAL, errno,
+        "another migration of this guest has not let go of its memory %s; try again", ram->path);
+    close(fd);
+    return -1;
 }
 
-int tracker_open(pid_t pid, const struct ram *ram, struct err *err, struct tracker **out)
+int tracker_open(enum tracker_kind kind, pid_t pid, const struct ram *ram, struct err *err, struct tracker **out)
 {
     struct tracker *tracker = mem_zalloc(sizeof *tracker);
-    tracker->pagemap = -1;
-    tracker->uffd = UFFD_CLOSED;
-    if (uffd_open(pid, ram, err, &tracker->uffd) < 0)
-        goto fail;
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/pagemap", (int)pid);
-    tracker->pagemap = open(path, O_RDONLY | O_CLOEXEC);
-    if (tracker->pagemap < 0) {
-        err_errno(err, ERR_DENIED, errno, "cannot open %s", path);
-        goto fail;
+    tracker->lock_fd = tracker_lock(ram, err);
+    int rc = tracker->lock_fd < 0 ? -1 : err_set(err, ERR_UNSUPPORTED, "no tracker of that kind");
+    bool next = tracker->lock_fd >= 0;
+    for (size_t i = 0; i < BACKENDS && next; i++) {
+        if (kind != TRACKER_AUTO && kind != backends[i].kind)
+            continue;
+        rc = backends[i].backend->open(pid, ram, tracker->lock_fd, err, &tracker->state);
+        if (rc == 0)
+            tracker->backend = backends[i].backend;
+        next = rc < 0 && err->code == ERR_UNSUPPORTED;
     }
-    if (tracker_register(tracker, err) < 0)
-        goto fail;
+    if (rc < 0) {
+        tracker_close(tracker);
+        return err_wrap(err, "dirty page tracking");
+    }
     *out = tracker;
     return 0;
-fail:
-    tracker_close(tracker);
-    return err_wrap(err, "dirty page tracking");
+}
+
+int tracker_scan(struct tracker *tracker, struct err *err, struct bitmap *written)
+{
+    return tracker->backend->scan(tracker->state, err, written);
 }
 
 void tracker_close(struct tracker *tracker)
 {
     if (!tracker)
         return;
-    uffd_unwatch(&tracker->uffd); /* lifts the protection */
-    uffd_close(&tracker->uffd);
-    if (tracker->pagemap >= 0)
-        close(tracker->pagemap);
+    if (tracker->backend)
+        tracker->backend->close(tracker->state);
+    if (tracker->lock_fd >= 0)
+        close(tracker->lock_fd);
     free(tracker);
 }
 
-/* One call: finds written ranges in [start, end) and adds them to `written`; `*walked` is where it stopped. Returns
- * their number. */
-static int tracker_walk_once(struct tracker *tracker, uint64_t start, uint64_t end, uint64_t flags, struct err *err,
-    struct bitmap *written, uint64_t *walked)
+const char *tracker_name(const struct tracker *tracker)
 {
-    struct scan_arg arg = {
-        .size = sizeof arg,
-        .flags = flags | SCAN_CHECK_WPASYNC,
-        .start = start,
-        .end = end,
-        .vec = (uint64_t)(uintptr_t)tracker->regions,
-        .vec_len = SCAN_REGIONS,
-        .category_mask = SCAN_WRITTEN,
-        .return_mask = SCAN_WRITTEN,
-    };
-    int n;
-    do
-        n = ioctl(tracker->pagemap, SCAN_IOCTL, &arg);
-    while (n < 0 && errno == EINTR);
-    if (n < 0)
-        return err_errno(err, errno == ENOTTY ? ERR_UNSUPPORTED : ERR_INTERNAL, errno, "cannot scan guest RAM");
-    for (int i = 0; i < n; i++)
-        bitmap_set_range(written, (tracker->regions[i].start - tracker->uffd.address) / PAGE_BYTES,
-            (tracker->regions[i].end - tracker->uffd.address) / PAGE_BYTES);
-    *walked = arg.walk_end;
-    return n;
-}
-
-static int tracker_protect(
-    struct tracker *tracker, uint64_t start, uint64_t end, struct err *err, struct bitmap *written)
-{
-    while (start < end)
-        if (tracker_walk_once(tracker, start, end, SCAN_PROTECT, err, written, &start) < 0)
-            return -1;
-    return 0;
-}
-
-int tracker_scan(struct tracker *tracker, struct err *err, struct bitmap *written)
-{
-    uint64_t start = tracker->uffd.address, end = start + tracker->uffd.bytes, walked;
-    int found = tracker_walk_once(tracker, start, end, 0, err, written, &walked);
-    if (found < 0)
-        return -1;
-    if (found > NARROW_REGIONS || walked < end)
-        return tracker_protect(tracker, start, end, err, written);
-
-    struct scan_region narrow[NARROW_REGIONS];
-    memcpy(narrow, tracker->regions, (size_t)found * sizeof *narrow);
-    for (int i = 0; i < found; i++)
-        if (tracker_protect(tracker, narrow[i].start, narrow[i].end, err, written) < 0)
-            return -1;
-    return 0;
+    return tracker->backend->name;
 }

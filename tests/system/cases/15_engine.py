@@ -1,35 +1,79 @@
-"""The migration engine by itself: QEMU and drover-migrate, no daemons."""
+"""The migration engine by itself: QEMU and drover-migrate, no daemons. One guest goes from host to host, by one tracker after
+the other; each time the move is first called off, then its source engine is killed, then it is let through."""
 import os
 
 from bare import Side, move
 from harness import MIGRATION, case
+from lab.program import until
 
 RUN, MEMORY_MIB = "mem:2000:32M", 192
+TRACKERS = ("wp-async", "wp-sync")
+SLOW = [("limits", "bandwidth = 2M")]
 
 
-@case(deadline=90, needs=MIGRATION, own_lab=True)
-def engine_alone_moves_and_cancels(run):
-    with run.new_lab(hosts=2, controllers=0) as lab:
-        source = Side(lab, "h1", MEMORY_MIB, RUN, incoming=False)
-        guest, stream = lab.guest_wait("bare"), lab.stream("bare")
+class Moves:
+    """A guest, and the host it is on."""
 
-        slow = [("limits", "bandwidth = 2M")]
-        destination = move(lab, source, "h2", MEMORY_MIB, RUN, keys=slow)
-        source.event("round", "phase")
-        source.cancel()
-        failed = source.event("done", "failed")
+    def __init__(self, lab):
+        self.lab = lab
+        self.source = Side(lab, "h1", MEMORY_MIB, RUN, incoming=False)
+        self.guest, self.stream, self.counter = lab.guest_wait("bare"), lab.stream("bare"), 0
+
+    def begin(self, tracker, *keys):
+        target = "h2" if self.source.node.name == "h1" else "h1"
+        return move(self.lab, self.source, target, MEMORY_MIB, RUN, keys=[("tracker", f"kind = {tracker}"), *keys])
+
+    def check(self):
+        """The same guest goes on, with its memory intact and its connection alive."""
+        self.counter += 1
+        assert self.guest.counter() == self.counter and self.guest.verify() >= 32 * 256
+        assert self.stream.alive(), self.stream.problem
+
+    def cancelled(self, tracker):
+        destination = self.begin(tracker, *SLOW)
+        self.source.event("round", "phase")
+        self.source.cancel()
+        failed = self.source.event("done", "failed")
         assert failed["event"] == "failed" and failed["code"] == "cancelled", failed
         assert destination.event("done", "failed")["event"] == "failed"
-        assert (source.engine.wait(10), destination.engine.wait(10)) == (1, 1)
+        assert (self.source.engine.wait(10), destination.engine.wait(10)) == (1, 1)
         destination.end()
-        assert guest.counter() == 1 and guest.verify() >= 32 * 256 and stream.alive()
+        self.check()
 
-        destination = move(lab, source, "h2", MEMORY_MIB, RUN)
-        record = source.event("done", "failed")["record"]
+    def killed(self, tracker):
+        """Nobody repairs anything here, so the guest must go on by itself."""
+        destination = self.begin(tracker, *SLOW)
+        until(lambda: self.source.event("phase")["phase"] == "precopy", 10, "pre-copy")
+        destination.event("phase")
+        self.source.engine.kill()
+        assert self.source.engine.wait(10) == -9
+        assert destination.event("done", "failed")["event"] == "failed"
+        destination.engine.wait(10)
+        destination.end()
+        self.check()
+
+    def moved(self, tracker):
+        destination = self.begin(tracker)
+        done = self.source.event("done", "failed")
+        assert done["event"] == "done", done
+        record = done["record"]
+        assert record["tracker"] == tracker
         assert record["source_hash"] and record["source_hash"] == record["destination_hash"], record
         assert destination.event("done", "failed")["event"] == "done"
-        assert (source.engine.wait(10), destination.engine.wait(10)) == (0, 0)
-        source.end()
-        assert not os.path.exists(source.ram)
-        assert guest.counter() == 2 and guest.verify() >= 32 * 256 and stream.alive(), stream.problem
-        run.note(f"{record['total_us'] / 1000:.0f} ms, blackout with hashing {record['blackout_us'] / 1000:.0f} ms")
+        assert (self.source.engine.wait(10), destination.engine.wait(10)) == (0, 0)
+        self.source.end()
+        assert not os.path.exists(self.source.ram)
+        self.source = destination
+        self.check()
+        return f"{tracker} {record['total_us'] / 1000:.0f} ms, blackout with hashing {record['blackout_us'] / 1000:.0f} ms"
+
+
+@case(deadline=120, needs=MIGRATION, own_lab=True)
+def engine_alone_by_every_tracker(run):
+    with run.new_lab(hosts=2, controllers=0) as lab:
+        moves = Moves(lab)
+        for tracker in TRACKERS:
+            moves.cancelled(tracker)
+            moves.killed(tracker)
+            run.note(moves.moved(tracker))
+        moves.source.end()

@@ -262,13 +262,14 @@ static void test_unfinished_memory_is_not_taken(void **state)
     struct err err;
     open_or_skip(f);
     filler_seal(f->filler);
-    assert_int_equal(tracker_open(getpid(), &f->ram, &err, &tracker), -1);
+    assert_int_equal(tracker_open(TRACKER_AUTO, getpid(), &f->ram, &err, &tracker), -1);
     assert_int_equal(err.code, ERR_STATE);
     assert_int_equal(filler_fill(f->filler, PAGES / 2, PAGES / 2, NULL, &f->err), 0);
     while (f->completions == 0)
         run_until_woken(f);
     filler_release(f->filler);
-    assert_int_equal(tracker_open(getpid(), &f->ram, &err, &tracker), 0); /* it came by post-copy and may leave */
+    assert_int_equal(
+        tracker_open(TRACKER_AUTO, getpid(), &f->ram, &err, &tracker), 0); /* it came by post-copy and may leave */
     tracker_close(tracker);
 }
 

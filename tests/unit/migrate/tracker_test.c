@@ -1,5 +1,5 @@
-/* The tracker against this very process in QEMU's place: it opens a userfaultfd as the shim does and maps a RAM file.
- */
+/* The tracker against this very process in QEMU's place: it opens userfaultfds as the shim does and maps a RAM file.
+ * Every test runs over both back ends. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +8,10 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -16,27 +20,35 @@
 #include "migrate/tracker.h"
 #include "tests/unit/migrate/memory_file.h"
 
-#define PAGES 4096u
+#define PAGES      4096u
+#define DEADLINE_S 60 /* a writer that nobody lets through waits for ever */
+#define UFFDS      2
 
 struct fixture {
+    enum tracker_kind kind;
     struct ram ram;
     volatile uint8_t *guest;
     struct tracker *tracker;
     struct bitmap written;
     struct err err;
-    int uffd;
+    int uffds[UFFDS];
 };
 
 static struct fixture fixture;
+enum { ASYNC, SYNC };
+static enum tracker_kind kinds[] = {[ASYNC] = TRACKER_WP_ASYNC, [SYNC] = TRACKER_WP_SYNC};
 
 static int setup(void **state)
 {
     struct fixture *f = &fixture;
-    *f = (struct fixture){.ram = memory_file(PAGES), .written = bitmap_new(PAGES)};
+    enum tracker_kind kind = *(enum tracker_kind *)*state;
+    *f = (struct fixture){.kind = kind, .ram = memory_file(PAGES), .written = bitmap_new(PAGES)};
     f->guest = mmap(NULL, f->ram.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, f->ram.fd, 0);
-    f->uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | 1);
+    for (size_t i = 0; i < UFFDS; i++)
+        f->uffds[i] = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
     for (size_t page = 0; page < PAGES / 2; page++)
         f->guest[page * PAGE_BYTES] = 1;
+    alarm(DEADLINE_S);
     *state = f;
     return f->guest == MAP_FAILED ? -1 : 0;
 }
@@ -48,15 +60,17 @@ static int teardown(void **state)
     munmap((void *)f->guest, f->ram.bytes);
     ram_close(&f->ram);
     bitmap_free(&f->written);
-    if (f->uffd >= 0)
-        close(f->uffd);
+    for (size_t i = 0; i < UFFDS; i++)
+        if (f->uffds[i] >= 0)
+            close(f->uffds[i]);
+    alarm(0);
     return 0;
 }
 
-/* Skips by name where the machine has no asynchronous write protection. */
+/* Skips by name where the machine has no such write protection. */
 static void open_or_skip(struct fixture *f)
 {
-    if (tracker_open(getpid(), &f->ram, &f->err, &f->tracker) == 0)
+    if (tracker_open(f->kind, getpid(), &f->ram, &f->err, &f->tracker) == 0)
         return;
     print_message("skipped: %s\n", f->err.message);
     skip();
@@ -108,6 +122,20 @@ static void test_many_ranges_take_the_wide_path(void **state)
     assert_int_equal(scan(f), 0);
 }
 
+/* A page that is freed goes on being watched: holes.h sees that it reads as zeros, and this what is written then. */
+static void test_sees_writes_to_freed_pages(void **state)
+{
+    struct fixture *f = *state;
+    open_or_skip(f);
+    assert_int_equal(ram_punch(&f->ram, 4, 8, &f->err), 0);
+    (void)f->guest[5 * PAGE_BYTES];
+    scan(f);
+    f->guest[5 * PAGE_BYTES] = 3;
+    f->guest[7 * PAGE_BYTES] = 3;
+    assert_int_equal(scan(f), 2);
+    assert_true(bitmap_test(&f->written, 5) && bitmap_test(&f->written, 7));
+}
+
 static void test_can_be_opened_again(void **state)
 {
     struct fixture *f = *state;
@@ -116,7 +144,7 @@ static void test_can_be_opened_again(void **state)
     tracker_close(f->tracker);
     f->tracker = NULL;
     f->guest[PAGE_BYTES] = 4; /* not protected now */
-    assert_int_equal(tracker_open(getpid(), &f->ram, &f->err, &f->tracker), 0);
+    assert_int_equal(tracker_open(f->kind, getpid(), &f->ram, &f->err, &f->tracker), 0);
     assert_int_equal(scan(f), 0);
     f->guest[0] = 5;
     assert_int_equal(scan(f), 1);
@@ -125,21 +153,239 @@ static void test_can_be_opened_again(void **state)
 static void test_without_the_shim_it_says_so(void **state)
 {
     struct fixture *f = *state;
-    close(f->uffd);
-    f->uffd = -1;
-    assert_int_equal(tracker_open(getpid(), &f->ram, &f->err, &f->tracker), -1);
+    for (size_t i = 0; i < UFFDS; i++) {
+        close(f->uffds[i]);
+        f->uffds[i] = -1;
+    }
+    assert_int_equal(tracker_open(f->kind, getpid(), &f->ram, &f->err, &f->tracker), -1);
     assert_int_equal(f->err.code, ERR_UNSUPPORTED);
     assert_non_null(strstr(f->err.message, "libdrover-shim.so"));
 }
 
+static void test_has_its_name(void **state)
+{
+    struct fixture *f = *state;
+    enum tracker_kind kind;
+    open_or_skip(f);
+    assert_true(tracker_kind_parse(tracker_name(f->tracker), &kind));
+    assert_int_equal(kind, f->kind);
+    assert_true(tracker_kind_parse("auto", &kind));
+    assert_false(tracker_kind_parse("soft-dirty", &kind));
+}
+
+static void test_there_is_one_at_a_time(void **state)
+{
+    struct fixture *f = *state;
+    struct tracker *second;
+    open_or_skip(f);
+    assert_int_equal(tracker_open(f->kind, getpid(), &f->ram, &f->err, &second), -1);
+    assert_int_equal(f->err.code, ERR_BUSY);
+    f->guest[0] = 8; /* the first goes on */
+    assert_int_equal(scan(f), 1);
+}
+
+/* A userfaultfd agrees on its features once; the next migration of the same guest may want others. */
+static void test_one_after_the_other(void **state)
+{
+    struct fixture *f = *state;
+    for (size_t i = 0; i < 4; i++) {
+        f->kind = kinds[i % 2];
+        open_or_skip(f);
+        f->guest[3 * PAGE_BYTES] = (uint8_t)i;
+        assert_int_equal(scan(f), 1);
+        tracker_close(f->tracker);
+        f->tracker = NULL;
+    }
+    f->guest[3 * PAGE_BYTES] = 77; /* nobody watches, nobody waits */
+}
+
+/* ---- writers at work ---- */
+
+#define WRITERS 2
+#define ROUNDS  60
+
+struct writer {
+    pthread_t thread;
+    struct fixture *fixture;
+    size_t index;
+    atomic_bool stop;
+    atomic_size_t writes;
+};
+
+static void *write_on(void *arg)
+{
+    struct writer *w = arg;
+    for (uint32_t random = 12345 + (uint32_t)w->index; !atomic_load(&w->stop); atomic_fetch_add(&w->writes, 1)) {
+        random = random * 1664525 + 1013904223;
+        size_t page = random / 65536 % PAGES;
+        w->fixture->guest[page * PAGE_BYTES + 8 + w->index]++;
+    }
+    return NULL;
+}
+
+static void writers_start(struct fixture *f, struct writer writers[static WRITERS])
+{
+    for (size_t i = 0; i < WRITERS; i++) {
+        writers[i] = (struct writer){.fixture = f, .index = i};
+        assert_int_equal(pthread_create(&writers[i].thread, NULL, write_on, &writers[i]), 0);
+    }
+}
+
+static void writers_stop(struct writer writers[static WRITERS])
+{
+    for (size_t i = 0; i < WRITERS; i++) {
+        atomic_store(&writers[i].stop, true);
+        pthread_join(writers[i].thread, NULL);
+    }
+}
+
+/* Returns once each has written so often again: none of them waits. */
+static void writers_go_on(struct writer writers[static WRITERS], size_t writes)
+{
+    for (size_t i = 0; i < WRITERS; i++)
+        for (size_t from = atomic_load(&writers[i].writes); atomic_load(&writers[i].writes) - from < writes;)
+            usleep(1000);
+}
+
+/* A migration in small: rounds of scan and copy while the guest writes, one more when it stands still; then both are
+ * equal. */
+static void test_no_write_is_lost(void **state)
+{
+    struct fixture *f = *state;
+    struct writer writers[WRITERS];
+    open_or_skip(f);
+    uint8_t *copy = malloc(f->ram.bytes);
+    assert_non_null(copy);
+    bitmap_set_range(&f->written, 0, PAGES);
+    writers_start(f, writers);
+    for (size_t round = 0; round <= ROUNDS; round++) {
+        if (round == ROUNDS)
+            writers_stop(writers);
+        if (round > 0)
+            scan(f);
+        for (size_t page = 0; page < PAGES; page++)
+            if (bitmap_test(&f->written, page))
+                assert_int_equal(ram_read(&f->ram, page, 1, &f->err, copy + page * PAGE_BYTES), 0);
+    }
+    assert_memory_equal(copy, (const void *)f->guest, f->ram.bytes);
+    free(copy);
+}
+
+/* ---- engines that die ---- */
+
+/* An engine in a process of its own. Returns its id once it tracks; -1: it cannot. */
+static pid_t engine_start(struct fixture *f)
+{
+    int ready[2];
+    char word = 0;
+    pid_t parent = getpid();
+    assert_int_equal(pipe(ready), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        bool open = tracker_open(f->kind, parent, &f->ram, &f->err, &f->tracker) == 0;
+        (void)!write(ready[1], open ? "y" : "n", 1);
+        for (;;)
+            pause();
+    }
+    close(ready[1]);
+    assert_int_equal(read(ready[0], &word, 1), 1);
+    close(ready[0]);
+    if (word == 'y')
+        return pid;
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    return -1;
+}
+
+/* How many threads wait for somebody to let their write through. */
+static size_t waiting(const struct fixture *f)
+{
+    size_t sum = 0;
+    for (size_t i = 0; i < UFFDS; i++) {
+        char path[64], line[128];
+        snprintf(path, sizeof path, "/proc/self/fdinfo/%d", f->uffds[i]);
+        FILE *info = fopen(path, "re");
+        size_t total;
+        while (info && fgets(line, sizeof line, info))
+            if (sscanf(line, "total: %zu", &total) == 1)
+                sum += total;
+        if (info)
+            fclose(info);
+    }
+    return sum;
+}
+
+/* The engine is killed at the worst moment: while the guest waits for it. */
+static void test_the_guest_outlives_a_killed_engine(void **state)
+{
+    struct fixture *f = *state;
+    struct writer writers[WRITERS];
+    pid_t engine = engine_start(f);
+    if (engine < 0)
+        skip();
+    kill(engine, SIGSTOP);
+    assert_int_equal(waitpid(engine, NULL, WUNTRACED), engine);
+    writers_start(f, writers);
+    while (f->kind == TRACKER_WP_SYNC && waiting(f) < WRITERS)
+        usleep(1000);
+    kill(engine, SIGKILL);
+    assert_int_equal(waitpid(engine, NULL, 0), engine);
+    writers_go_on(writers, 100000);
+    writers_stop(writers);
+    assert_int_equal(waiting(f), 0);
+    while (tracker_open(f->kind, getpid(), &f->ram, &f->err, &f->tracker) < 0) { /* the guardian has to go first */
+        assert_int_equal(f->err.code, ERR_BUSY);
+        usleep(1000);
+    }
+    f->guest[2 * PAGE_BYTES] = 20;
+    assert_int_equal(scan(f), 1);
+}
+
+/* Without its guardian an engine must not go on tracking, for it might be killed next. */
+static void test_the_guardian_is_guarded(void **state)
+{
+    struct fixture *f = *state;
+    struct writer writers[WRITERS];
+    long guardian = 0;
+    open_or_skip(f);
+    FILE *children = fopen("/proc/thread-self/children", "re");
+    bool any = children && fscanf(children, "%ld", &guardian) == 1;
+    if (children)
+        fclose(children);
+    assert_int_equal(any, f->kind == TRACKER_WP_SYNC);
+    if (!any)
+        return;
+    writers_start(f, writers);
+    kill((pid_t)guardian, SIGKILL);
+    while (tracker_scan(f->tracker, &f->err, &f->written) == 0)
+        usleep(1000);
+    assert_int_equal(f->err.code, ERR_UNAVAILABLE);
+    writers_go_on(writers, 100000);
+    writers_stop(writers);
+}
+
+#define OVER(test, kind)                                                                                               \
+    (struct CMUnitTest)                                                                                                \
+    {                                                                                                                  \
+#test " over " #kind, test, setup, teardown, &kinds[kind]                                                      \
+    }
+#define OVER_BOTH(test) OVER(test, ASYNC), OVER(test, SYNC)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_sees_exactly_what_is_written, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_sees_writes_of_the_kernel, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_many_ranges_take_the_wide_path, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_can_be_opened_again, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_without_the_shim_it_says_so, setup, teardown),
+        OVER_BOTH(test_sees_exactly_what_is_written),
+        OVER_BOTH(test_sees_writes_of_the_kernel),
+        OVER_BOTH(test_many_ranges_take_the_wide_path),
+        OVER_BOTH(test_sees_writes_to_freed_pages),
+        OVER_BOTH(test_can_be_opened_again),
+        OVER_BOTH(test_without_the_shim_it_says_so),
+        OVER_BOTH(test_has_its_name),
+        OVER_BOTH(test_there_is_one_at_a_time),
+        OVER_BOTH(test_one_after_the_other),
+        OVER_BOTH(test_no_write_is_lost),
+        OVER_BOTH(test_the_guest_outlives_a_killed_engine),
+        OVER_BOTH(test_the_guardian_is_guarded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/ensure.h"
+#include "base/log.h"
 
 /* Every point of every program. What one is for stands where it is set. */
 static const char *const names[] = {
@@ -82,6 +82,8 @@ static const char *const names[] = {
     "hostd.resolve-resumed",
     /* controller/jobs/runner.c: the steps of a migration, and its undoing */
     "controller.preflight.entered",
+    "controller.preflight.called",
+    "controller.preflight.answered",
     "controller.preflight.proposed",
     "controller.preflight.applied",
     "controller.prepare.entered",
@@ -151,7 +153,11 @@ static bool wanted(size_t size, char *out)
 void crashpoint_reached(const char *where, const char *what)
 {
     char name[64], line[128], hit[PATH_MAX];
-    ENSURE(snprintf(name, sizeof name, "%s.%s", where, what) < (int)sizeof name && listed(name));
+    snprintf(name, sizeof name, "%s.%s", where, what);
+    if (!listed(name)) { /* the test that walks through the table looks for this */
+        log_event(LOG_ERROR, "crashpoint.unlisted", "name=%s", name);
+        return;
+    }
     if (!wanted(sizeof line, line))
         return;
     char *victim = strchr(line, ' ');

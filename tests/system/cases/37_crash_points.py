@@ -52,7 +52,7 @@ def blows():
     yield "destination", "hostd.fence-received", "held-start", ""
     yield "destination", "hostd.fence-recorded", "held-prepare", ""
 
-    for step, what in (("preflight", ""), ("prepare", "called answered"), ("allow", ""), ("move", "called answered"),
+    for step, what in (("preflight", "called answered"), ("prepare", "called answered"), ("allow", ""), ("move", "called answered"),
                        ("finish", "called answered")):
         yield from (("leader", f"controller.{step}.{name}", "precopy", "")
                     for name in ["entered", *what.split(), "proposed", "applied"])
@@ -230,6 +230,9 @@ def crash_points(run):
             seconds.append((took, blow))
             if run.options.crash_points:
                 print(f"    | {' '.join(blow):<60} {state:<10} {took:5.1f} s", flush=True)
+    for node in lab.nodes():
+        with open(node.daemon.log, errors="replace") as log:
+            assert "crashpoint.unlisted" not in log.read(), f"{node.name} came to a point that is not in the table; its log names it"
     assert not failures, f"{len(failures)} of {len(which)} blows:\n" + "\n".join(failures)
     seconds.sort(reverse=True)
     run.note(f"{len(which)} blows, {ends}; in order again after {seconds[len(seconds) // 2][0]:.1f} s, at most "

@@ -70,6 +70,13 @@ static int list_run(struct cli *cli, const struct args *args, struct err *err)
     return cli_list_end(cli, table, array, !more, "no VMs; 'drover help vm create' shows how to make one");
 }
 
+static void disk_print(const Drover__Disk *disk)
+{
+    output_field("Disk", "%s, %s%s%s%s%s%s", disk->path, disk->format[0] ? disk->format : "raw",
+        disk->read_only ? ", read-only" : "", disk->cache[0] ? ", cache " : "", disk->cache,
+        disk->aio[0] ? ", aio " : "", disk->aio);
+}
+
 static void spec_print(const Drover__VmSpec *spec)
 {
     char text[FORMAT_MAX];
@@ -78,11 +85,12 @@ static void spec_print(const Drover__VmSpec *spec)
         output_field("Machine", "%s", spec->machine_type);
     output_field("Memory", "%s", format_bytes(spec->memory_bytes, text));
     for (size_t i = 0; i < spec->n_disks; i++)
-        output_field("Disk", "%s, %s%s", spec->disks[i]->path,
-            spec->disks[i]->format[0] ? spec->disks[i]->format : "raw", spec->disks[i]->read_only ? ", read-only" : "");
+        disk_print(spec->disks[i]);
     for (size_t i = 0; i < spec->n_nics; i++)
         output_field(
             "NIC", "%s on %s", spec->nics[i]->mac, spec->nics[i]->network[0] ? spec->nics[i]->network : "default");
+    if (spec->balloon)
+        output_field("Balloon", "yes: the guest gives back memory that it does not use");
     if (spec->kernel[0])
         output_field("Kernel", "%s", spec->kernel);
     if (spec->initrd[0])

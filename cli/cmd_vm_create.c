@@ -20,7 +20,7 @@ static bool next_part(const char **text, char *out, size_t size)
 int vm_disk_parse(const char *text, struct err *err, Drover__Disk *out)
 {
     Drover__Disk disk = DROVER__DISK__INIT;
-    char path[1024], part[64], format[16] = "raw";
+    char path[1024], part[64], format[16] = "raw", cache[16] = "", aio[16] = "";
     if (strlen(text) >= sizeof path)
         return err_set(err, ERR_INVALID, "disk: the path is too long");
     next_part(&text, path, sizeof path);
@@ -29,15 +29,24 @@ int vm_disk_parse(const char *text, struct err *err, Drover__Disk *out)
             snprintf(format, sizeof format, "%.15s", part + strlen("format="));
         else if (strcmp(part, "read-only") == 0)
             disk.read_only = true;
+        else if (strcmp(part, "cache=writeback") == 0 || strcmp(part, "cache=none") == 0)
+            snprintf(cache, sizeof cache, "%.15s", part + strlen("cache="));
+        else if (strcmp(part, "aio=threads") == 0 || strcmp(part, "aio=native") == 0 ||
+                 strcmp(part, "aio=io_uring") == 0)
+            snprintf(aio, sizeof aio, "%.15s", part + strlen("aio="));
         else
-            return err_set(
-                err, ERR_INVALID, "disk %.200s: '%s' is none of format=raw, format=qcow2, read-only", path, part);
+            return err_set(err, ERR_INVALID,
+                "disk %.200s: '%s' is none of format=raw|qcow2, read-only, cache=writeback|none, "
+                "aio=threads|native|io_uring",
+                path, part);
     }
     if (path[0] != '/')
         return err_set(err, ERR_INVALID,
             "disk '%.200s': the path must begin with '/': the hosts open it, on storage that all of them reach", path);
     disk.path = mem_strdup(path);
     disk.format = mem_strdup(format);
+    disk.cache = mem_strdup(cache);
+    disk.aio = mem_strdup(aio);
     *out = disk;
     return 0;
 }
@@ -46,6 +55,8 @@ void vm_disk_free(Drover__Disk *disk)
 {
     free(disk->path);
     free(disk->format);
+    free(disk->cache);
+    free(disk->aio);
 }
 
 static bool mac_valid(const char *mac)
@@ -136,6 +147,7 @@ static int draft_make(struct draft *draft, const struct args *args, struct err *
     spec->vcpus = (uint32_t)args_number(args, "vcpus", 1);
     spec->memory_bytes = args_number(args, "memory", 0);
     spec->max_downtime_ms = (uint32_t)args_number(args, "max-downtime", 0);
+    spec->balloon = args_on(args, "balloon");
     set_text(args, "kernel", &spec->kernel);
     set_text(args, "initrd", &spec->initrd);
     set_text(args, "cmdline", &spec->cmdline);
@@ -166,13 +178,15 @@ static const struct flag create_flags[] = {
     {"memory", 'm', FLAG_SIZE, .required = true, .value = "SIZE", .min = 1 << 20, .max = 1ull << 44,
         .help = "e.g. 512M or 4G"},
     {"vcpus", 'c', FLAG_UINT, .value = "N", .min = 1, .max = 255, .help = "processors of the guest (1)"},
-    {"disk", 'd', FLAG_TEXT, .repeat = true, .value = "PATH[,format=raw|qcow2][,read-only]",
-        .help = "a file every host reaches; the first one boots"},
+    {"disk", 'd', FLAG_TEXT, .repeat = true, .value = "PATH[,OPTION...]",
+        .help = "a file every host reaches; the first one boots. Options: format=raw|qcow2, read-only, "
+                "cache=writeback|none, aio=threads|native|io_uring (the last two with cache=none)"},
     {"nic", 'n', FLAG_TEXT, .repeat = true, .value = "NETWORK[,mac=MAC]",
         .help = "a network adapter; 'default' is the hosts' default network"},
     {"kernel", 0, FLAG_TEXT, .value = "PATH", .help = "boot this kernel, without firmware or boot loader"},
     {"initrd", 0, FLAG_TEXT, .value = "PATH", .help = "with this initramfs"},
     {"cmdline", 0, FLAG_TEXT, .value = "TEXT", .help = "and this command line"},
+    {"balloon", 0, FLAG_SWITCH, .help = "the guest gives back memory that it does not use (virtio-balloon)"},
     {"cpu-model", 0, FLAG_TEXT, .value = "MODEL",
         .help = "QEMU's name; else what 'drover cluster cpu' shows as the default"},
     {"machine", 0, FLAG_TEXT, .value = "TYPE", .help = "e.g. pc-q35-7.2; else the newest that all hosts have"},

@@ -153,6 +153,16 @@ static int validate_disks(const Drover__VmSpec *spec, struct err *err)
         if (disk->format[0] && strcmp(disk->format, "raw") != 0 && strcmp(disk->format, "qcow2") != 0)
             return err_set(
                 err, ERR_INVALID, "disk %.200s: format '%.32s' is not raw or qcow2", disk->path, disk->format);
+        bool direct = strcmp(disk->cache, "none") == 0;
+        if (disk->cache[0] && !direct && strcmp(disk->cache, "writeback") != 0)
+            return err_set(
+                err, ERR_INVALID, "disk %.200s: cache '%.32s' is not writeback or none", disk->path, disk->cache);
+        if (disk->aio[0] && strcmp(disk->aio, "threads") != 0 && strcmp(disk->aio, "native") != 0 &&
+            strcmp(disk->aio, "io_uring") != 0)
+            return err_set(
+                err, ERR_INVALID, "disk %.200s: aio '%.32s' is not threads, native or io_uring", disk->path, disk->aio);
+        if (disk->aio[0] && disk->aio[0] != 't' && !direct)
+            return err_set(err, ERR_INVALID, "disk %.200s: aio %s needs cache none", disk->path, disk->aio);
         for (size_t k = 0; k < i; k++)
             if (strcmp(spec->disks[k]->path, disk->path) == 0)
                 return err_set(err, ERR_INVALID, "disk %.200s is there twice", disk->path);

@@ -258,16 +258,19 @@ class Lab:
         self.cli("vm", "delete", vm)
         self.addresses.pop(vm, None)
 
+    def disk(self, vm):
+        """The file that vm_create() gives a VM as its disk."""
+        return f"{self.directory}/disks/{vm}.raw"
+
     def vm_create(self, name, run="idle", host=None, memory=256 * MiB, disk=False, start=True, wait=True, extra=()):
-        """Creates (and starts) a VM with the lab's guest. Its disk is a file that all hosts reach."""
+        """Creates (and starts) a VM with the lab's guest. Its disk is a file that all hosts reach; `disk` may be its options."""
         arguments = ["vm", "create", name, "--memory", memory, "--vcpus", 1, "--kernel", f"{self.guest_directory}/vmlinux",
                      "--initrd", f"{self.guest_directory}/initramfs.cpio", "--nic", "default",
                      "--cmdline", f"console=ttyS0 quiet mitigations=off drover.ip={self.address(name)}/16 drover.run={run}"]
         if disk:
-            image = f"{self.directory}/disks/{name}.raw"
-            with open(image, "wb") as file:
+            with open(self.disk(name), "wb") as file:
                 file.truncate(32 * MiB)
-            arguments += ["--disk", image]
+            arguments += ["--disk", self.disk(name) + ("" if disk is True else f",{disk}")]
         if host:
             arguments += ["--host", host]
         if start:

@@ -53,6 +53,14 @@ static int disk_check(const Drover__Disk *disk, struct err *err)
         return err_set(err, ERR_INVALID, "disk '%.200s' is not an absolute path of at most 1024 bytes", disk->path);
     if (disk->format[0] && strcmp(disk->format, "raw") != 0 && strcmp(disk->format, "qcow2") != 0)
         return err_set(err, ERR_INVALID, "disk %s: format '%.32s' is neither raw nor qcow2", disk->path, disk->format);
+    bool direct = strcmp(disk->cache, "none") == 0;
+    if (disk->cache[0] && !direct && strcmp(disk->cache, "writeback") != 0)
+        return err_set(
+            err, ERR_INVALID, "disk %s: cache '%.32s' is neither writeback nor none", disk->path, disk->cache);
+    if (disk->aio[0] && strcmp(disk->aio, "threads") != 0 &&
+        (!direct || (strcmp(disk->aio, "native") != 0 && strcmp(disk->aio, "io_uring") != 0)))
+        return err_set(err, ERR_INVALID, "disk %s: aio '%.32s' is not threads or, with cache none, native or io_uring",
+            disk->path, disk->aio);
     return 0;
 }
 
@@ -132,16 +140,17 @@ json_t *spec_to_json(const Drover__VmSpec *spec)
     json_t *disks = json_array(), *nics = json_array();
     for (size_t i = 0; i < spec->n_disks; i++) {
         const Drover__Disk *d = spec->disks[i];
-        json_array_append_new(
-            disks, json_pack("{s:s, s:s, s:b}", "path", d->path, "format", d->format, "read_only", d->read_only));
+        json_array_append_new(disks, json_pack("{s:s, s:s, s:b, s:s, s:s}", "path", d->path, "format", d->format,
+                                         "read_only", d->read_only, "cache", d->cache, "aio", d->aio));
     }
     for (size_t i = 0; i < spec->n_nics; i++)
         json_array_append_new(
             nics, json_pack("{s:s, s:s}", "network", spec->nics[i]->network, "mac", spec->nics[i]->mac));
-    json_t *json = json_pack("{s:s, s:I, s:I, s:o, s:o, s:s, s:s, s:s, s:s, s:I, s:s}", "name", spec->name, "vcpus",
-        (json_int_t)spec->vcpus, "memory_bytes", (json_int_t)spec->memory_bytes, "disks", disks, "nics", nics, "kernel",
-        spec->kernel, "initrd", spec->initrd, "cmdline", spec->cmdline, "cpu_model", spec->cpu_model, "max_downtime_ms",
-        (json_int_t)spec->max_downtime_ms, "machine_type", spec->machine_type);
+    json_t *json = json_pack("{s:s, s:I, s:I, s:o, s:o, s:s, s:s, s:s, s:s, s:I, s:s, s:b}", "name", spec->name,
+        "vcpus", (json_int_t)spec->vcpus, "memory_bytes", (json_int_t)spec->memory_bytes, "disks", disks, "nics", nics,
+        "kernel", spec->kernel, "initrd", spec->initrd, "cmdline", spec->cmdline, "cpu_model", spec->cpu_model,
+        "max_downtime_ms", (json_int_t)spec->max_downtime_ms, "machine_type", spec->machine_type, "balloon",
+        spec->balloon);
     ENSURE(json != NULL); /* strings from protobuf are UTF-8 or were refused by spec_check() */
     return json;
 }
@@ -154,11 +163,12 @@ int spec_from_json(const json_t *json, struct err *err, Drover__VmSpec **out)
     Drover__Nic nics[SPEC_NICS_MAX], *nic_list[SPEC_NICS_MAX];
     json_t *disk_array, *nic_array, *item;
     json_int_t vcpus, memory, downtime;
+    int balloon = 0;
     json_error_t why;
-    if (json_unpack_ex((json_t *)json, &why, 0, "{s:s, s:I, s:I, s:o, s:o, s:s, s:s, s:s, s:s, s:I, s?s}", "name",
+    if (json_unpack_ex((json_t *)json, &why, 0, "{s:s, s:I, s:I, s:o, s:o, s:s, s:s, s:s, s:s, s:I, s?s, s?b}", "name",
             &spec.name, "vcpus", &vcpus, "memory_bytes", &memory, "disks", &disk_array, "nics", &nic_array, "kernel",
             &spec.kernel, "initrd", &spec.initrd, "cmdline", &spec.cmdline, "cpu_model", &spec.cpu_model,
-            "max_downtime_ms", &downtime, "machine_type", &spec.machine_type) < 0)
+            "max_downtime_ms", &downtime, "machine_type", &spec.machine_type, "balloon", &balloon) < 0)
         return err_set(err, ERR_INVALID, "spec: %s", why.text);
     if (json_array_size(disk_array) > SPEC_DISKS_MAX || json_array_size(nic_array) > SPEC_NICS_MAX || vcpus < 0 ||
         vcpus > UINT32_MAX || memory < 0 || downtime < 0 || downtime > UINT32_MAX)
@@ -166,13 +176,14 @@ int spec_from_json(const json_t *json, struct err *err, Drover__VmSpec **out)
     spec.vcpus = (uint32_t)vcpus;
     spec.memory_bytes = (uint64_t)memory;
     spec.max_downtime_ms = (uint32_t)downtime;
+    spec.balloon = balloon != 0;
     size_t i;
     json_array_foreach(disk_array, i, item)
     {
         int read_only;
         disks[i] = (Drover__Disk)DROVER__DISK__INIT;
-        if (json_unpack_ex(item, &why, 0, "{s:s, s:s, s:b}", "path", &disks[i].path, "format", &disks[i].format,
-                "read_only", &read_only) < 0)
+        if (json_unpack_ex(item, &why, 0, "{s:s, s:s, s:b, s?s, s?s}", "path", &disks[i].path, "format",
+                &disks[i].format, "read_only", &read_only, "cache", &disks[i].cache, "aio", &disks[i].aio) < 0)
             return err_set(err, ERR_INVALID, "spec: disk %zu: %s", i, why.text);
         disks[i].read_only = read_only != 0;
         disk_list[spec.n_disks++] = &disks[i];

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/buf.h"
 #include "base/cleanup.h"
@@ -16,9 +17,10 @@
 /* PCI addresses on the root bus of q35: 0 is the host bridge, 0x1f the chip set. They are part of the guest's device
  * state and must never change for a VM that exists. There are few devices, because each virtio device takes QEMU about
  * a millisecond to save and to load while the guest stands still. Randomness the guest has from its processor. */
-#define PCI_NIC  0x03
-#define PCI_DISK (PCI_NIC + SPEC_NICS_MAX)
-_Static_assert(PCI_DISK + SPEC_DISKS_MAX <= 0x1f, "devices must fit the root bus");
+#define PCI_NIC     0x03
+#define PCI_DISK    (PCI_NIC + SPEC_NICS_MAX)
+#define PCI_BALLOON (PCI_DISK + SPEC_DISKS_MAX)
+_Static_assert(PCI_BALLOON < 0x1f, "devices must fit the root bus");
 
 struct command {
     char **argv;
@@ -110,16 +112,23 @@ static void add_blockdev(struct command *c, json_t *options)
     free(text);
 }
 
+static int disk_direct(const Drover__Disk *disk)
+{
+    return strcmp(disk->cache, "none") == 0;
+}
+
 static json_t *disk_file(const Drover__Disk *disk)
 {
     return json_pack("{s:s, s:s, s:s, s:s, s:b, s:{s:b, s:b}}", "driver", "file", "filename", disk->path, "locking",
-        "on", "aio", "threads", "read-only", disk->read_only, "cache", "direct", 0, "no-flush", 0);
+        "on", "aio", disk->aio[0] ? disk->aio : "threads", "read-only", disk->read_only, "cache", "direct",
+        disk_direct(disk), "no-flush", 0);
 }
 
 static json_t *disk_format(const Drover__Disk *disk, const char *node, json_t *file)
 {
     return json_pack("{s:s, s:s, s:o, s:b, s:{s:b, s:b}}", "driver", disk->format[0] ? disk->format : "raw",
-        "node-name", node, "file", file, "read-only", disk->read_only, "cache", "direct", 0, "no-flush", 0);
+        "node-name", node, "file", file, "read-only", disk->read_only, "cache", "direct", disk_direct(disk), "no-flush",
+        0);
 }
 
 json_t *command_disk_node(const Drover__Disk *disk, const char *node)
@@ -131,8 +140,8 @@ json_t *command_disk_node(const Drover__Disk *disk, const char *node)
     return format;
 }
 
-/* The page cache is on (no O_DIRECT): the kernel then copies data into guest memory with ordinary writes, which the
- * dirty page tracker sees; DMA of a direct read it would miss. */
+/* Unless asked otherwise, the page cache is on: the kernel then copies data into guest memory with ordinary writes.
+ * Direct I/O costs a migration its drains (migrate/source_collect.c). */
 static void add_disk(struct command *c, const Drover__Disk *disk, size_t i, bool boots)
 {
     char file[32], node[32];
@@ -174,6 +183,10 @@ char **command_build(const struct command_config *o)
         add_nic(&c, o->spec->nics[i], o->taps[i], i);
     for (size_t i = 0; i < o->spec->n_disks; i++)
         add_disk(&c, o->spec->disks[i], i, i == 0 && !o->spec->kernel[0]);
+    if (o->spec->balloon) {
+        add(&c, "-device");
+        add(&c, "virtio-balloon-pci,id=balloon,bus=pcie.0,addr=0x%x,free-page-reporting=on", PCI_BALLOON);
+    }
     if (o->incoming) {
         add(&c, "-incoming");
         add(&c, "defer");

@@ -73,11 +73,6 @@ def migrate_20_times_back_and_forth(run):
     back_and_forth(run, 20)
 
 
-@case(deadline=3600, needs=MIGRATION, soak=True)
-def soak_migrations(run):
-    back_and_forth(run, max(run.soak, 1))
-
-
 @case(deadline=120, needs=MIGRATION)
 def migrate_to_where_placement_decides(run):
     lab = run.lab

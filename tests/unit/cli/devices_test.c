@@ -27,8 +27,12 @@ static void disks(void **state)
     assert_string_equal(disk.format, "qcow2");
     assert_true(disk.read_only);
     vm_disk_free(&disk);
-    static const char *const bad[] = {
-        "", ",", "a.img", "./a", "/a,", "/a,format=", "/a,format=vmdk", "/a,readonly", "/a,format=raw,,"};
+    assert_int_equal(vm_disk_parse("/srv/a,cache=none,aio=io_uring", &err, &disk), 0);
+    assert_string_equal(disk.cache, "none");
+    assert_string_equal(disk.aio, "io_uring");
+    vm_disk_free(&disk);
+    static const char *const bad[] = {"", ",", "a.img", "./a", "/a,", "/a,format=", "/a,format=vmdk", "/a,readonly",
+        "/a,format=raw,,", "/a,cache=", "/a,cache=direct", "/a,aio=posix"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_int_equal(vm_disk_parse(bad[i], &err, &disk), -1);
     char long_path[5000] = "/";

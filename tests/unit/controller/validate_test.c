@@ -112,6 +112,9 @@ static void specs(void **unused)
     REFUSES(pb_string(&s->disks[0]->path, "/srv/a\nb"), "control");
     REFUSES(pb_string(&s->disks[0]->path, long_text), "bytes");
     REFUSES(pb_string(&s->disks[0]->format, "vmdk"), "vmdk");
+    REFUSES(pb_string(&s->disks[0]->cache, "unsafe"), "unsafe");
+    REFUSES(pb_string(&s->disks[0]->aio, "posix"), "posix");
+    REFUSES(pb_string(&s->disks[0]->aio, "io_uring"), "cache none");
     REFUSES(
         {
             PB_ADD(s, disks, pb_new(&drover__disk__descriptor));

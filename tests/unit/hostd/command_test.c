@@ -82,7 +82,7 @@ static void a_guest_as_it_should_be(void **unused)
     command_free(argv);
 }
 
-static void disks_are_seen_by_the_tracker(void **unused)
+static void disks_go_through_the_page_cache_unless_asked(void **unused)
 {
     (void)unused;
     struct specs s;
@@ -95,7 +95,6 @@ static void disks_are_seen_by_the_tracker(void **unused)
     assert_string_equal(json_string_value(json_object_get(file, "aio")), "threads");
     assert_string_equal(json_string_value(json_object_get(file, "locking")), "on");
     assert_string_equal(json_string_value(json_object_get(node, "driver")), "qcow2");
-    /* O_DIRECT would write guest memory where the tracker cannot see it. */
     assert_true(json_is_false(json_object_get(json_object_get(file, "cache"), "direct")));
     assert_true(json_is_false(json_object_get(json_object_get(node, "cache"), "direct")));
     json_decref(file);
@@ -107,6 +106,30 @@ static void disks_are_seen_by_the_tracker(void **unused)
     argv = command_build(&config);
     assert_non_null(strstr(device(argv, "vdisk0"), "bootindex=0"));
     assert_null(value_of(argv, "-kernel", 0));
+    command_free(argv);
+}
+
+static void direct_disks_and_a_balloon(void **unused)
+{
+    (void)unused;
+    struct specs s;
+    specs_make(&s);
+    struct command_config config = config_of(&s);
+    char **argv = command_build(&config);
+    assert_null(device(argv, "balloon"));
+    command_free(argv);
+    s.disk.cache = (char *)"none";
+    s.disk.aio = (char *)"native";
+    s.spec.balloon = true;
+    argv = command_build(&config);
+    for (int i = 0; i < 2; i++) {
+        json_t *node = json_loads(value_of(argv, "-blockdev", i), 0, NULL);
+        assert_true(json_is_true(json_object_get(json_object_get(node, "cache"), "direct")));
+        if (i == 0)
+            assert_string_equal(json_string_value(json_object_get(node, "aio")), "native");
+        json_decref(node);
+    }
+    assert_non_null(strstr(device(argv, "id=balloon"), "free-page-reporting=on"));
     command_free(argv);
 }
 
@@ -151,6 +174,7 @@ static void every_device_has_its_own_address(void **unused)
     s.spec.n_disks = SPEC_DISKS_MAX;
     s.spec.nics = nics;
     s.spec.n_nics = SPEC_NICS_MAX;
+    s.spec.balloon = true;
     struct command_config config = config_of(&s);
     char **argv = command_build(&config);
     unsigned long seen = 0;
@@ -163,7 +187,7 @@ static void every_device_has_its_own_address(void **unused)
         assert_false(seen & (1ul << slot));
         seen |= 1ul << slot;
     }
-    assert_int_equal(count, SPEC_DISKS_MAX + SPEC_NICS_MAX);
+    assert_int_equal(count, 1 + SPEC_DISKS_MAX + SPEC_NICS_MAX);
     command_free(argv);
 }
 
@@ -190,7 +214,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_guest_as_it_should_be),
-        cmocka_unit_test(disks_are_seen_by_the_tracker),
+        cmocka_unit_test(disks_go_through_the_page_cache_unless_asked),
+        cmocka_unit_test(direct_disks_and_a_balloon),
         cmocka_unit_test(both_sides_are_equal),
         cmocka_unit_test(every_device_has_its_own_address),
         cmocka_unit_test(kvm_and_models),

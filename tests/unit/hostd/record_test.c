@@ -179,6 +179,8 @@ static void specs_are_bounded(void **unused)
     REFUSED(s.spec.machine_type = (char *)"pc-q35-7.2,dump-guest-core=on");
     REFUSED(s.disk.path = (char *)"/a\x01");
     REFUSED(s.disk.format = (char *)"vmdk");
+    REFUSED(s.disk.cache = (char *)"unsafe");
+    REFUSED(s.disk.aio = (char *)"native"); /* needs cache none */
     REFUSED(s.nic.mac = (char *)"01:00:5e:00:00:01");
     REFUSED(s.nic.network = (char *)"br0,script=/bin/sh");
     REFUSED(s.spec.n_nics = SPEC_NICS_MAX + 1);

@@ -1,0 +1,48 @@
+"""Many moves under loads that take turns, each compared page by page. Goes on where an earlier run stopped (soak.py)."""
+import hashlib
+
+from harness import MIGRATION, case
+from soak import Soak
+from watched import Watched, other_host, owner
+
+# Each once in turn. Those that leave the disk alone have its checksum compared over the move.
+LOADS = {
+    "idle": "idle",
+    "storm": "mem:20000:48M:60",
+    "reader": "read:100",
+    "writer": "mem:500:16M,disk:50",
+    "both": "mem:2000:32M,disk:30,read:30",
+    "zipf": "mem:5000:64M:30:zipf",
+    "freed": "mem:100:90M",  # shrinks to the next one's set: pages are reported free while it moves
+    "small": "cpu:30,mem:200:8M",
+}
+MEMORY_MIB = 256
+
+
+def checksum(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@case(deadline=24 * 3600, needs=MIGRATION, soak=True)
+def soak_migrations(run):
+    lab, soak = run.lab, Soak(run.options.soak_state, run.soak)
+    lab.vm_create("soaked", host="h1", memory=MEMORY_MIB << 20, disk="cache=none,aio=native", extra=["--balloon"])
+    watched, image = Watched(lab, "soaked"), lab.disk("soaked")
+    while soak.left():
+        load, spec = list(LOADS.items())[soak.counts["moves"] % len(LOADS)]
+        watched.guest.load("idle")
+        watched.guest.load(spec)
+        before = checksum(image) if "disk:" not in spec else None
+        job = lab.migrate("soaked", other_host(lab, owner(lab, "soaked")), "--verify", "--max-downtime", 5000, check=False)
+        assert job.status == 0 or "RAM differs" in job.stderr, job.stderr
+        record = job.json["migration"] if job.status == 0 else {"blackout_us": 0}
+        soak.moved(load, record["blackout_us"], job.status == 0 and record["source_hash"] == record["destination_hash"])
+        watched.check()
+        watched.guest.verify("disk")
+        watched.guest.verify("read")
+        if before:
+            assert checksum(image) == before, f"the disk changed while the guest moved under load {load}"
+            soak.compared()
+    run.note(soak.summary())
+    assert soak.counts["different"] == 0, soak.summary()

@@ -107,6 +107,8 @@ void show_migration(const Drover__MigrationRecord *r)
     if (r->resumes)
         output_field("Connection lost", "%u times, and taken up again", r->resumes);
     output_field("Device state", "%s", format_bytes(r->state_bytes, text));
+    if (r->receipt[0])
+        output_field("Receipt", "%s: every page was held as it was sent", r->receipt);
     if (r->source_hash[0])
         output_field("Verified", "%s: source %s, destination %s",
             strcmp(r->source_hash, r->destination_hash) == 0 ? "memory is identical" : "MEMORY DIFFERS", r->source_hash,

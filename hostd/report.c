@@ -112,6 +112,7 @@ static enum report_change apply_done(struct report *r, const json_t *event)
     record->resumes = (uint32_t)number_of(postcopy, "resumes");
     set_text(&record->mode, text_of(from, "mode"));
     set_text(&record->tracker, text_of(from, "tracker"));
+    set_text(&record->receipt, text_of(from, "receipt"));
     set_text(&record->source_hash, text_of(from, "source_hash"));
     set_text(&record->destination_hash, text_of(from, "destination_hash"));
     if (!r->done)

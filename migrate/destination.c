@@ -59,7 +59,9 @@ struct destination {
     struct wire_peer *source; /* while it is connected */
     struct loop_timer *deadline, *announcer;
     struct receiver *receiver;
-    struct puller *puller; /* NULL: all pages come before the hand-over */
+    struct puller *puller;  /* NULL: all pages come before the hand-over */
+    struct digests digests; /* of what was received; empty: no receipt is wanted */
+    char receipt[DIGEST_TEXT];
     struct statepipe *pipe;
     char pipe_path[108];
     bool naming;                                     /* stale pages are being named */
@@ -193,6 +195,7 @@ static void destination_answer(struct destination *d)
     Drover__EngineHandOverReply reply = DROVER__ENGINE_HAND_OVER_REPLY__INIT;
     reply.started_after_us = (d->resumed_ns - d->hand_over_ns) / 1000;
     reply.running_us = (clock_now_ns() - d->resumed_ns) / 1000;
+    reply.receipt = d->receipt;
     wire_reply(d->hand_over, &reply.base);
     d->hand_over = NULL;
     crashpoint("destination", "hand-over-answered");
@@ -268,7 +271,25 @@ static void destination_take(struct destination *d)
     guest_start(d->side.guest, destination_started, d);
 }
 
-static void destination_on_hand_over(struct destination *d, struct wire_request *request)
+/* All pages were applied before the device state came; is what is held what was sent? */
+static int destination_compare(struct destination *d, const uint8_t *body, size_t len, struct err *err)
+{
+    if (!d->digests.page || d->puller || d->receipt[0])
+        return 0;
+    Drover__EngineHandOver *hand_over = drover__engine_hand_over__unpack(NULL, len, body);
+    int rc = hand_over ? 0 : err_set(err, ERR_PROTOCOL, "hand-over makes no sense");
+    if (hand_over && hand_over->receipt[0]) {
+        digests_root(&d->digests, d->receipt);
+        if (strcmp(d->receipt, hand_over->receipt) != 0)
+            rc = err_set(err, ERR_CORRUPT, "memory is not held as it was sent: receipt %s here, %.40s there",
+                d->receipt, hand_over->receipt);
+    }
+    drover__engine_hand_over__free_unpacked(hand_over, NULL);
+    return rc;
+}
+
+static void destination_on_hand_over(
+    struct destination *d, struct wire_request *request, const uint8_t *body, size_t len)
 {
     struct err err;
     bool first = !d->hand_over_ns;
@@ -281,7 +302,9 @@ static void destination_on_hand_over(struct destination *d, struct wire_request 
         d->hand_over_ns = clock_now_ns();
     destination_trace(d, "hand-over");
     crashpoint("destination", "hand-over-received");
-    if (d->phase == DESTINATION_READY) {
+    if (d->phase < DESTINATION_OWNER && destination_compare(d, body, len, &err) < 0) {
+        destination_fail(d, &err);
+    } else if (d->phase == DESTINATION_READY) {
         destination_take(d);
     } else if (d->phase == DESTINATION_POSTCOPY || d->phase == DESTINATION_DONE) {
         destination_answer(d);
@@ -392,6 +415,7 @@ static int destination_open_receiver(struct destination *d, const uint8_t *key, 
     struct receiver_options options = {
         .ram = &d->side.ram,
         .filler = d->puller ? puller_filler(d->puller) : NULL,
+        .digests = d->digests.page ? &d->digests : NULL,
         .key = key,
         .host = host,
         .stripes = (uint32_t)d->side.options->stripes,
@@ -555,6 +579,8 @@ static int destination_accept(struct destination *d, const Drover__EngineHello *
         hello->bulk_key.len != SEAL_KEY_BYTES)
         return err_set(err, ERR_INVALID, "RAM, page size or stripes differ: %llu bytes there, %llu here",
             (unsigned long long)hello->ram_bytes, (unsigned long long)o->ram_bytes);
+    if (hello->receipt)
+        digests_init(&d->digests, d->side.ram.pages, seal_derive(hello->bulk_key.data, "page digests"));
     return destination_open_receiver(d, hello->bulk_key.data, err);
 }
 
@@ -631,7 +657,7 @@ static void destination_on_message(
         break;
     case DROVER__ENGINE_METHOD__ENGINE_HAND_OVER:
         destination_adopt(d, peer);
-        destination_on_hand_over(d, request);
+        destination_on_hand_over(d, request, body, len);
         break;
     case DROVER__ENGINE_METHOD__ENGINE_POSTCOPY:
         destination_on_postcopy(d, request);
@@ -695,6 +721,7 @@ static void destination_close(struct destination *d)
     statepipe_close(d->pipe);
     wire_server_close(d->server);
     puller_close(d->puller);
+    digests_free(&d->digests);
     side_close(&d->side);
 }
 

@@ -1,5 +1,8 @@
 #include "migrate/digest.h"
 
+#include <endian.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <xxhash.h>
 #if defined(__x86_64__)
@@ -7,16 +10,25 @@
 #endif
 
 #include "base/buf.h"
+#include "base/ensure.h"
 #include "migrate/ram.h"
+
+static size_t leaves_of(size_t pages)
+{
+    return (pages + DIGEST_LEAF_PAGES - 1) / DIGEST_LEAF_PAGES;
+}
 
 void digests_init(struct digests *digests, size_t pages, uint64_t seed)
 {
-    *digests = (struct digests){.pages = pages, .seed = seed, .page = mem_zalloc(pages * sizeof(struct digest))};
+    *digests = (struct digests){.pages = pages, .seed = seed};
+    digests->page = mem_zalloc(pages * sizeof *digests->page);
+    digests->leaf = mem_zalloc(leaves_of(pages) * sizeof *digests->leaf);
 }
 
 void digests_free(struct digests *digests)
 {
     free(digests->page);
+    free(digests->leaf);
     *digests = (struct digests){0};
 }
 
@@ -27,4 +39,40 @@ struct digest digests_make(const struct digests *digests, const uint8_t *content
     if (digest_is_zero(digest)) /* means a zero page */
         digest.low = 1;
     return digest;
+}
+
+/* What a page adds to its leaf. */
+static struct digest digests_share(const struct digests *digests, size_t page, struct digest digest)
+{
+    if (digest_is_zero(digest))
+        return digest;
+    const uint64_t item[] = {htole64(page), htole64(digest.low), htole64(digest.high)};
+    XXH128_hash_t hash = XXH3_128bits_withSeed(item, sizeof item, digests->seed);
+    return (struct digest){hash.low64, hash.high64};
+}
+
+void digests_set(struct digests *digests, size_t page, struct digest digest)
+{
+    struct digest before = digests->page[page];
+    if (digest_equal(before, digest))
+        return;
+    digests->page[page] = digest;
+    struct digest minus = digests_share(digests, page, before), plus = digests_share(digests, page, digest);
+    struct digest_leaf *leaf = &digests->leaf[page / DIGEST_LEAF_PAGES];
+    atomic_fetch_add(&leaf->low, plus.low - minus.low);
+    atomic_fetch_add(&leaf->high, plus.high - minus.high);
+}
+
+void digests_root(const struct digests *digests, char out[static DIGEST_TEXT])
+{
+    XXH3_state_t *state = XXH3_createState();
+    ENSURE(state != NULL);
+    XXH3_128bits_reset_withSeed(state, digests->seed);
+    for (size_t i = 0; i < leaves_of(digests->pages); i++) {
+        uint64_t leaf[] = {htole64(atomic_load(&digests->leaf[i].low)), htole64(atomic_load(&digests->leaf[i].high))};
+        XXH3_128bits_update(state, leaf, sizeof leaf);
+    }
+    XXH128_hash_t hash = XXH3_128bits_digest(state);
+    XXH3_freeState(state);
+    snprintf(out, DIGEST_TEXT, "%016" PRIx64 "%016" PRIx64, (uint64_t)hash.high64, (uint64_t)hash.low64);
 }

@@ -38,6 +38,8 @@ const struct config_key options_keys[] = {
         "source: bytes for copies of pages sent more than once, to send what changed in them; 0: none"),
     KEY("tracker.kind", CONFIG_STRING, tracker, "auto", 0, 0,
         "source: who tells what the guest writes: wp-async (Linux 6.7), wp-sync (5.19), auto: the first that works"),
+    KEY("receipt.enabled", CONFIG_BOOL, receipt, "true", 0, 0,
+        "source: hand over only if the destination holds every page as it was sent, by a hash over all of them"),
     KEY("verify.enabled", CONFIG_BOOL, verify, "false", 0, 0, "hash all of RAM on both sides at the switch"),
     KEY("announce.interface", CONFIG_STRING, announce_interface, "", 0, 0,
         "destination: where to announce the guest; empty: nowhere"),

@@ -20,6 +20,7 @@ struct options {
     bool resume;
     bool silent_writes;
     uint64_t delta_memory;
+    bool receipt;
     bool verify;
     char *tracker;
     char *announce_interface, *announce_macs;

@@ -63,6 +63,8 @@ static int applier_zero(struct applier *a, uint32_t first, uint32_t run, struct 
         bitmap_unset(&r->filled, first + i);
     }
     pthread_mutex_unlock(&r->lock);
+    for (uint32_t i = 0; r->options.digests && i < run; i++)
+        digests_set(r->options.digests, first + i, (struct digest){0});
     return any ? ram_punch(r->options.ram, first, run, err) : 0;
 }
 
@@ -72,6 +74,11 @@ static int applier_full(struct applier *a, uint32_t first, uint32_t run, const u
     pthread_mutex_lock(&r->lock);
     bitmap_set_range(&r->filled, first, first + run);
     pthread_mutex_unlock(&r->lock);
+    struct digests *digests = r->options.digests;
+    for (uint32_t i = 0; digests && i < run; i++) {
+        const uint8_t *page = data + (size_t)i * PAGE_BYTES;
+        digests_set(digests, first + i, page_is_zero(page) ? (struct digest){0} : digests_make(digests, page));
+    }
     return ram_write(r->options.ram, first, run, data, err);
 }
 

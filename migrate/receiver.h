@@ -10,6 +10,7 @@
 #include <uv.h>
 
 #include "base/err.h"
+#include "migrate/digest.h"
 #include "migrate/filler.h"
 #include "migrate/ram.h"
 
@@ -21,8 +22,10 @@ struct receiver;
 struct receiver_options {
     const struct ram *ram; /* lent; what it holds is forgotten first, unless `filler` is set */
     struct filler *filler; /* lent; NULL: receiver_fill() comes later, or never */
-    const uint8_t *key;    /* SEAL_KEY_BYTES, copied */
-    const char *host;      /* IP to bind to */
+    struct digests
+        *digests;       /* lent; told what each page holds, unless pages come through a filler; NULL: nobody asks */
+    const uint8_t *key; /* SEAL_KEY_BYTES, copied */
+    const char *host;   /* IP to bind to */
     uint32_t stripes;
     void (*on_failed)(void *user, const struct err *err);
     void *user;

@@ -46,12 +46,13 @@ static json_t *report_postcopy_json(const struct report_postcopy *p)
 json_t *report_json(const struct report *report)
 {
     json_t *postcopy = report->postcopied ? report_postcopy_json(&report->postcopy) : NULL;
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:s, s:s, s:o*}", "mode", report->mode, "tracker",
-        report->tracker, "total_us", (json_int_t)report->total_us, "blackout_us", (json_int_t)report->blackout_us,
-        "raw_bytes", (json_int_t)report->raw_bytes, "wire_bytes", (json_int_t)report->wire_bytes, "state_bytes",
-        (json_int_t)report->state_bytes, "classes", report_classes(&report->classes), "rounds",
-        report->round_list ? json_incref(report->round_list) : json_array(), "source_hash", report->source_hash,
-        "destination_hash", report->destination_hash, "postcopy", postcopy);
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:s, s:s, s:s, s:o*}", "mode", report->mode,
+        "tracker", report->tracker, "total_us", (json_int_t)report->total_us, "blackout_us",
+        (json_int_t)report->blackout_us, "raw_bytes", (json_int_t)report->raw_bytes, "wire_bytes",
+        (json_int_t)report->wire_bytes, "state_bytes", (json_int_t)report->state_bytes, "classes",
+        report_classes(&report->classes), "rounds", report->round_list ? json_incref(report->round_list) : json_array(),
+        "receipt", report->receipt, "source_hash", report->source_hash, "destination_hash", report->destination_hash,
+        "postcopy", postcopy);
 }
 
 void report_free(struct report *report)

@@ -27,6 +27,7 @@ struct report {
     json_t *round_list; /* owned */
     bool postcopied;    /* `postcopy` holds something */
     struct report_postcopy postcopy;
+    char receipt[DIGEST_TEXT]; /* empty: none was compared */
     char source_hash[RAM_HASH_TEXT], destination_hash[RAM_HASH_TEXT];
 };
 

@@ -28,7 +28,7 @@ static bool sieve_is_news(struct sieve *s, uint32_t page, struct digest digest, 
     if (!s->digests)
         return true;
     *before = s->digests->page[page];
-    s->digests->page[page] = digest;
+    digests_set(s->digests, page, digest);
     return !s->silent || !digest_equal(*before, digest);
 }
 

@@ -1,5 +1,7 @@
 /* The hand-over: recorded, sent, answered, or in doubt. */
 
+#include <string.h>
+
 #include "base/clock.h"
 #include "base/crashpoint.h"
 #include "base/log.h"
@@ -89,6 +91,8 @@ static void source_handed_over(void *user, const struct err *err, const uint8_t 
     }
     Drover__EngineHandOverReply *reply = drover__engine_hand_over_reply__unpack(NULL, len, body);
     struct err why;
+    if (reply && strcmp(reply->receipt, s->report.receipt) != 0) /* it runs there, whatever it says it compared */
+        s->report.receipt[0] = '\0';
     if (!reply && !s->pusher) { /* it answered, so it lives; only its words are lost */
         err_set(&why, ERR_PROTOCOL, "the destination's answer makes no sense");
         source_doubt(s, &why);
@@ -107,6 +111,7 @@ void source_hand_over(void *user)
     struct source *s = user;
     Drover__EngineHandOver request = DROVER__ENGINE_HAND_OVER__INIT;
     request.migration_id = s->side.options->migration_id;
+    request.receipt = s->report.receipt;
     uint64_t left_ms = source_patience_left_ms(s) + 1;
     wire_call(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_HAND_OVER, &request.base,
         left_ms < HAND_OVER_MS ? (uint32_t)left_ms : HAND_OVER_MS, source_handed_over, s);
@@ -126,5 +131,7 @@ void source_commit(struct source *s)
     loop_timer_free(s->deadline);
     s->deadline = loop_timer_new(&s->side.loop, source_hand_over, s);
     s->hand_over_ns = clock_now_ns();
+    if (o->receipt && !s->pusher) /* in post-copy there is no moment when both sides hold the same */
+        digests_root(&s->digests, s->report.receipt);
     source_hand_over(s);
 }

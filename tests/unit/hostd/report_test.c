@@ -41,15 +41,17 @@ static void a_migration_as_it_is_told(void **unused)
     assert_int_equal(progress.wire_bytes, 1001);
     assert_int_equal(progress.elapsed_ms, 1234);
     assert_int_equal(r.record->n_rounds, 2);
-    assert_int_equal(apply(&r, "{\"event\":\"done\",\"record\":{\"total_us\":9,\"blackout_us\":8,\"mode\":\"precopy\","
-                               "\"rounds\":[{\"number\":1},{\"number\":2},{\"number\":3}],\"source_hash\":\"ab\","
-                               "\"classes\":{\"zero\":{\"pages\":5,\"bytes\":6},\"raw\":{\"pages\":-1}}}}"),
+    assert_int_equal(
+        apply(&r, "{\"event\":\"done\",\"record\":{\"total_us\":9,\"blackout_us\":8,\"mode\":\"precopy\","
+                  "\"rounds\":[{\"number\":1},{\"number\":2},{\"number\":3}],\"source_hash\":\"ab\",\"receipt\":\"cd\","
+                  "\"classes\":{\"zero\":{\"pages\":5,\"bytes\":6},\"raw\":{\"pages\":-1}}}}"),
         REPORT_DONE);
     assert_true(r.done);
     assert_int_equal(r.record->blackout_us, 8);
     assert_string_equal(r.record->mode, "precopy");
     assert_string_equal(r.record->source_hash, "ab");
     assert_int_equal(r.record->n_rounds, 3);
+    assert_string_equal(r.record->receipt, "cd");
     assert_int_equal(r.record->n_classes, 2);
     assert_string_equal(r.record->classes[0]->name, "zero");
     assert_int_equal(r.record->classes[0]->pages, 5);

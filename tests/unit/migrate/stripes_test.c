@@ -27,7 +27,7 @@ struct fixture {
     uv_loop_t loop;
     struct loop_timer *bound;
     struct ram from, to;
-    struct digests digests;
+    struct digests digests, received_digests;
     struct copies *copies;
     struct sender *sender;
     struct receiver *receiver;
@@ -67,6 +67,7 @@ static int setup(void **state)
     struct fixture *f = &fixture;
     *f = (struct fixture){.from = memory_file(PAGES), .to = memory_file(PAGES)};
     digests_init(&f->digests, PAGES, 5);
+    digests_init(&f->received_digests, PAGES, 5);
     f->copies = copies_new(PAGES, 1u << 20);
     uv_loop_init(&f->loop);
     f->bound = loop_timer_new(&f->loop, on_late, f);
@@ -85,6 +86,7 @@ static int teardown(void **state)
     uv_loop_close(&f->loop);
     copies_free(f->copies);
     digests_free(&f->digests);
+    digests_free(&f->received_digests);
     ram_close(&f->from);
     ram_close(&f->to);
     return 0;
@@ -92,8 +94,13 @@ static int teardown(void **state)
 
 static void open_receiver(struct fixture *f)
 {
-    struct receiver_options options = {
-        .ram = &f->to, .key = key, .host = "127.0.0.1", .stripes = STRIPES, .on_failed = on_failed, .user = f};
+    struct receiver_options options = {.ram = &f->to,
+        .digests = &f->received_digests,
+        .key = key,
+        .host = "127.0.0.1",
+        .stripes = STRIPES,
+        .on_failed = on_failed,
+        .user = f};
     assert_int_equal(receiver_open(&f->loop, &options, &f->failure, &f->receiver), 0);
     f->failure.code = ERR_NONE;
 }
@@ -143,6 +150,9 @@ static void assert_same_memory(struct fixture *f)
     char from[RAM_HASH_TEXT], to[RAM_HASH_TEXT];
     assert_int_equal(ram_hash(&f->from, &err, from), 0);
     assert_int_equal(ram_hash(&f->to, &err, to), 0);
+    assert_string_equal(from, to);
+    digests_root(&f->digests, from);
+    digests_root(&f->received_digests, to);
     assert_string_equal(from, to);
 }
 

@@ -382,28 +382,28 @@ static void check_clock(struct run *run)
 
 static const struct {
     const char *code;
-    enum err_code refusal;
     void (*run)(struct run *run);
+    enum err_code refusal;
     bool looks; /* goes by what a host saw when it looked; else by facts alone */
 } checks[] = {
-    {"maintenance", ERR_STATE, check_maintenance, false},
-    {"accelerator", ERR_UNSUPPORTED, check_accelerator, false},
-    {"tracker", ERR_UNSUPPORTED, check_tracker, false},
-    {"machine-type", ERR_UNSUPPORTED, check_machine, false},
-    {"qemu-version", ERR_UNSUPPORTED, check_qemu, false},
-    {"cpu-model", ERR_UNSUPPORTED, check_cpu_model, false},
-    {"cpu-features", ERR_UNSUPPORTED, check_cpu_features, false},
-    {"vcpus", ERR_UNSUPPORTED, check_vcpus, false},
-    {"page-size", ERR_UNSUPPORTED, check_page_size, false},
-    {"clock-source", ERR_UNSUPPORTED, check_clock, false},
-    {"memory", ERR_CAPACITY, check_memory, true},
-    {"ram-files", ERR_CAPACITY, check_ram_files, true},
-    {"boot-files", ERR_NOT_FOUND, check_boot_files, true},
-    {"disk", ERR_NOT_FOUND, check_disk_there, true},
-    {"disk-format", ERR_UNSUPPORTED, check_disk_format, true},
-    {"disk-lock", ERR_UNSUPPORTED, check_disk_lock, true},
-    {"network", ERR_NOT_FOUND, check_network, true},
-    {"mtu", ERR_UNSUPPORTED, check_mtu, true},
+    {"maintenance", check_maintenance, ERR_STATE, false},
+    {"accelerator", check_accelerator, ERR_UNSUPPORTED, false},
+    {"tracker", check_tracker, ERR_UNSUPPORTED, false},
+    {"machine-type", check_machine, ERR_UNSUPPORTED, false},
+    {"qemu-version", check_qemu, ERR_UNSUPPORTED, false},
+    {"cpu-model", check_cpu_model, ERR_UNSUPPORTED, false},
+    {"cpu-features", check_cpu_features, ERR_UNSUPPORTED, false},
+    {"vcpus", check_vcpus, ERR_UNSUPPORTED, false},
+    {"page-size", check_page_size, ERR_UNSUPPORTED, false},
+    {"clock-source", check_clock, ERR_UNSUPPORTED, false},
+    {"memory", check_memory, ERR_CAPACITY, true},
+    {"ram-files", check_ram_files, ERR_CAPACITY, true},
+    {"boot-files", check_boot_files, ERR_NOT_FOUND, true},
+    {"disk", check_disk_there, ERR_NOT_FOUND, true},
+    {"disk-format", check_disk_format, ERR_UNSUPPORTED, true},
+    {"disk-lock", check_disk_lock, ERR_UNSUPPORTED, true},
+    {"network", check_network, ERR_NOT_FOUND, true},
+    {"mtu", check_mtu, ERR_UNSUPPORTED, true},
 };
 
 static void run_checks(const struct preflight_input *input, bool looking, struct preflight *out)

@@ -114,7 +114,7 @@ static void test_hybrid_makes_a_second_round_only_where_it_helps(void **state)
 static void test_words_of_the_options(void **state)
 {
     (void)state;
-    struct options options = {.mode = (char[]){"auto"}, .on_no_convergence = (char[]){""}};
+    struct options options = {.mode = (char[]){"auto"}, .on_no_convergence = (char[]){""}, .tracker = (char[]){"auto"}};
     struct options_policy policy;
     struct err err;
     assert_int_equal(options_policy(&options, &err, &policy), 0);
@@ -128,6 +128,10 @@ static void test_words_of_the_options(void **state)
     options.on_no_convergence = (char[]){"pray"};
     assert_int_equal(options_policy(&options, &err, &policy), -1);
     options.mode = (char[]){"teleport"};
+    assert_int_equal(options_policy(&options, &err, &policy), -1);
+    options.mode = (char[]){"auto"};
+    options.on_no_convergence = (char[]){""};
+    options.tracker = (char[]){"guesswork"};
     assert_int_equal(options_policy(&options, &err, &policy), -1);
 }
 

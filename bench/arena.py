@@ -44,6 +44,7 @@ class Arena:
         self.disks = os.path.join(os.path.abspath(disks), self.id)
         self.namespaces = {side: f"{self.id}-{side}" for side in ("fabric", "a", "b")}
         self.link = UNSHAPED
+        self.extras = {}  # what an engine keeps over its runs
         self._reaper = None
 
     def __enter__(self):

@@ -10,19 +10,12 @@ from lab import netns
 from lab.program import until
 
 from arena import ADDRESSES
-from qemu import GUEST_MAC
+from failures import Endless, Failure
+from qemu import GUEST_MAC, Direct
 from watch import cpu_of_ended
 
 
-class Failure(RuntimeError):
-    """The engine gave up, and said why."""
-
-
-class Endless(Failure):
-    """The move did not end within its time."""
-
-
-class Drover:
+class Drover(Direct):
     family = "drover"
     incoming = ("-S", "-incoming", "defer")
 

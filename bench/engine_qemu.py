@@ -3,8 +3,9 @@ import json
 import subprocess
 import time
 
-from engine_drover import Endless, Failure
 from arena import ADDRESSES
+from failures import Endless, Failure
+from qemu import Direct
 
 NO_CAP = 1 << 40
 PORT = 4444
@@ -29,9 +30,8 @@ SETTINGS = {
 }
 
 
-class QemuOwn:
+class QemuOwn(Direct):
     family = "qemu"
-    shim = None
     incoming = ("-incoming", "defer")
 
     def __init__(self, name):

@@ -1,21 +1,23 @@
 """The ways to move a guest that are compared. An engine has
 
     name, family       "drover", "qemu" or "libvirt"
-    shim               the library to preload into both QEMUs, or None
-    incoming           what the destination's QEMU is started with
     unavailable()      why it cannot run on this machine, or None
+    start(...)         starts the guest's QEMU on one side (qemu.Process)
     move(...)          moves a guest; returns what the engine says of it, with `moved_at`, the moment at which the guest is known to run at
                        the destination and to need nothing more from the source; raises Failure when it did not get there, Endless
                        when its time was over
 """
-from engine_drover import Drover, Endless, Failure  # noqa: F401
+from engine_drover import Drover
+from engine_libvirt import Libvirt
 from engine_qemu import SETTINGS, QemuOwn
 
 DROVER_MODES = ("precopy", "hybrid", "postcopy", "auto")
-NAMES = tuple(f"drover-{mode}" for mode in DROVER_MODES) + tuple(SETTINGS)
+NAMES = tuple(f"drover-{mode}" for mode in DROVER_MODES) + tuple(SETTINGS) + (Libvirt.name,)
 
 
 def make(name, build, stripes):
     if name in SETTINGS:
         return QemuOwn(name)
+    if name == Libvirt.name:
+        return Libvirt()
     return Drover(name.removeprefix("drover-"), build, stripes)

@@ -10,8 +10,8 @@ import time
 
 import trace
 from arena import GUEST_ADDRESS
-from engines import Endless, Failure
-from qemu import Qemu
+from failures import Endless, Failure
+from qemu import Machine
 from watch import Beats, Footprint, machine_busy_s, ours_s
 
 BOOT_TIMEOUT_S = 120
@@ -35,13 +35,14 @@ def run(arena, engine, workload, link, terms):
         arena.shape(link)
         disk = make_disk(arena) if workload.disk else None
         cmdline = f"console=ttyS0 quiet drover.ip={GUEST_ADDRESS}/24 drover.run={workload.run}"
-        source = Qemu(arena, "a", terms.memory, cmdline, workload.image, disk, engine.shim)
+        machine = Machine(terms.memory, cmdline, workload.image, disk)
+        source = engine.start(arena, "a", machine, incoming=False)
         closers.append(source)
         guest = arena.connect_guest(BOOT_TIMEOUT_S)
         closers.append(guest)
         if guest.ask("load") != workload.run:
             raise RuntimeError(f"the guest does not do {workload.run}: {source.last_words()}")
-        destination = Qemu(arena, "b", terms.memory, cmdline, workload.image, disk, engine.shim, engine.incoming)
+        destination = engine.start(arena, "b", machine, incoming=True)
         closers.append(destination)
         pinger = arena.pinger()
         closers.append(pinger)
@@ -106,22 +107,23 @@ def watch_baseline(source, beats, terms):
 def move(arena, engine, source, destination, terms, pinger, footprint, baseline, result):
     """The move itself, and the figures that end with it. Returns (order, moved_at)."""
     for qemu in (source, destination):
-        footprint.add(qemu.pid)
+        if qemu.pid:
+            footprint.add(qemu.pid)
     allocated = source.ram_allocated()
     wire, cpu = arena.migration_bytes(), [qemu.cpu_seconds() for qemu in (source, destination)]
     pinger.report()
-    helpers = [source.pid, destination.pid, pinger.process.pid]
-    busy, ours = machine_busy_s(), ours_s(helpers)
+    busy, ours = machine_busy_s(), ours_s(arena.namespaces.values())
     order = time.monotonic()
     said = engine.move(arena, source, destination, terms.max_downtime_ms, terms.timeout_s, footprint)
     elapsed = time.monotonic() - order
     result["moved"] = True
-    foreign_s = machine_busy_s() - busy - ours_s(helpers) + ours
+    gone_s = 0.0 if source.pid else source.cpu_seconds()[0]  # of a source that its engine has ended
+    foreign_s = machine_busy_s() - busy - ours_s(arena.namespaces.values()) - gone_s + ours
     cpu_after = [qemu.cpu_seconds() for qemu in (source, destination)]
     there, back = (after - before for after, before in zip(arena.migration_bytes(), wire))
     service = sum(after[0] - after[1] - before[0] + before[1] for after, before in zip(cpu_after, cpu))
     moving_cpu_s = max(0.0, service + said["engine_cpu_s"] - baseline["service_share"] * elapsed)
-    spare = max(0, destination.ram_allocated() - source.ram_allocated())
+    spare = max(0, destination.ram_allocated() - max(allocated, source.ram_allocated()))
     result["foreign_cores"] = max(0.0, foreign_s / elapsed)
     result.update(total_s=said["moved_at"] - order, reported_ms=said["reported_ms"],
                   reported_total_s=said["reported_total_s"], rounds=said["rounds"],
@@ -154,7 +156,7 @@ def look_at_traces(pinger, beats, moved, baseline, result):
     dark = trace.longest_gap(samples, order, end)
     result.update(blackout_ms=seen["blackout_ms"], heard_ms=(dark[1] - dark[0]) * 1000,
                   dark_sum_ms=sum(span["length_ms"] for span in seen["spans"]), dark_spans=seen["span_count"],
-                  pings_lost=seen["lost"], reported_error_ms=seen["blackout_ms"] - result["reported_ms"])
+                  pings_lost=seen["lost"], unreported_ms=seen["blackout_ms"] - result["reported_ms"])
     work = trace.disturbance(samples, baseline["begin"], order, dark[1], end)
     if work:
         result.update(work)

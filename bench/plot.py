@@ -13,6 +13,7 @@ BARS = ("total_s", "blackout_ms", "wire_mb", "cpu_s_per_gib", "lost_work_s", "ex
 ROW, NAME, BAR, GAP, TOP = 18, 135, 150, 70, 62
 TIMELINE_WIDTH, TIMELINE_HEIGHT, STRIP = 640, 60, 92
 CELL_WIDTH, CELL_HEIGHT = 86, 30
+MAP_WIDTH_MIN = 640  # its title
 
 
 def write_all(runs, path):
@@ -107,7 +108,7 @@ def convergence(by_engine):
     links = sorted({link for points in by_engine.values() for link, _ in points}, key=link_bits)
     factors = sorted({factor for points in by_engine.values() for _, factor in points})
     block = len(links) * CELL_WIDTH + 90
-    drawing = Drawing(20 + block * len(by_engine), 110 + len(factors) * CELL_HEIGHT)
+    drawing = Drawing(max(MAP_WIDTH_MIN, 20 + block * len(by_engine)), 90 + len(factors) * CELL_HEIGHT)
     drawing.text(10, 22, "Convergence: what the guest writes as a share of the link (rows), link (columns)", 14, bold=True)
     longest = max((summary["figures"]["total_s"]["median"] for points in by_engine.values() for summary in points.values()
                    if summary["figures"]["total_s"]["median"] != figures.NEVER), default=1)

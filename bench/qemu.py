@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import time
+from dataclasses import dataclass
 
 import paths  # noqa: F401
 from lab import netns
@@ -65,22 +66,59 @@ class Qmp:
         self.socket.close()
 
 
-class Qemu:
-    """One QEMU. `guest` is the directory of deploy/guest's output, `image` the initramfs in it; `disk` a raw file, or None."""
+@dataclass(frozen=True)
+class Machine:
+    """What a guest is made of: `image` is an initramfs among deploy/guest's output, `disk` a raw file, or None."""
+    memory: int
+    cmdline: str
+    image: str
+    disk: str | None = None
 
-    def __init__(self, arena, side, memory, cmdline, image, disk=None, shim=None, incoming=()):
+
+class Process:
+    """What can be seen of a QEMU, whoever has started it. `pid` is 0 while there is none."""
+
+    def __init__(self):
+        self._vcpus = None
+
+    def cpu_seconds(self):
+        """Of the whole process, and of its virtual CPUs alone."""
+        if not self.pid:
+            return 0.0, 0.0
+        if self._vcpus is None:
+            self._vcpus = self.vcpus()
+        return cpu_seconds(self.pid), sum(_thread_seconds(self.pid, thread) for thread in self._vcpus)
+
+    def ram_allocated(self):
+        """Bytes of the RAM file that exist."""
+        return os.stat(self.ram_file).st_blocks * 512 if os.path.exists(self.ram_file) else 0
+
+    def last_words(self):
+        try:
+            with open(self.serial(), errors="replace") as file:
+                lines = [line.strip() for line in file.read().splitlines() if line.strip()]
+        except FileNotFoundError:
+            lines = []
+        return " | ".join(lines[-3:])
+
+
+class Qemu(Process):
+    """A QEMU that we start ourselves."""
+
+    def __init__(self, arena, side, machine, shim=None, incoming=()):
+        super().__init__()
         self.side = side
         self.directory = f"{arena.shm}/{side}"
         os.makedirs(self.directory, exist_ok=True)
         self.ram_file = f"{self.directory}/ram"
-        self.ram_bytes = memory
+        self.ram_bytes = memory = machine.memory
         self.qmp_path = f"{self.directory}/qmp"
         self.engine_qmp = f"{self.directory}/qmp-engine"
         argv = ["qemu-system-x86_64", "-no-user-config", "-nodefaults", "-display", "none",
                 "-machine", "q35,memory-backend=ram", "-accel", "tcg,thread=multi,tb-size=64", "-cpu", "max", "-smp", "1",
                 "-m", f"size={memory}B",
                 "-object", f"memory-backend-file,id=ram,size={memory},mem-path={self.ram_file},share=on,prealloc=off",
-                "-kernel", f"{arena.guest}/vmlinux", "-initrd", f"{arena.guest}/{image}", "-append", cmdline,
+                "-kernel", f"{arena.guest}/vmlinux", "-initrd", f"{arena.guest}/{machine.image}", "-append", machine.cmdline,
                 "-chardev", f"socket,id=qmp,path={self.qmp_path},server=on,wait=off", "-mon", "chardev=qmp,mode=control",
                 "-chardev", f"socket,id=qmp-engine,path={self.engine_qmp},server=on,wait=off",
                 "-mon", "chardev=qmp-engine,mode=control",
@@ -88,9 +126,9 @@ class Qemu:
                 "-device", "virtio-rng-pci",
                 "-netdev", "tap,id=net0,ifname=tap0,script=no,downscript=no,vhost=off",
                 "-device", f"virtio-net-pci,netdev=net0,mac={GUEST_MAC},romfile="]
-        if disk:
+        if machine.disk:
             argv += ["-blockdev", json.dumps({"driver": "raw", "node-name": "disk0", "cache": {"direct": True},
-                                              "file": {"driver": "file", "filename": disk, "aio": "threads",
+                                              "file": {"driver": "file", "filename": machine.disk, "aio": "threads",
                                                        "cache": {"direct": True}}}),
                      "-device", "virtio-blk-pci,drive=disk0"]
         # env(1) comes last, so that the library is loaded into QEMU alone; every program here replaces itself by the next.
@@ -102,7 +140,6 @@ class Qemu:
                                             start_new_session=True)
         try:
             self.qmp = Qmp(self.qmp_path)
-            self._vcpus = [cpu["thread-id"] for cpu in self.qmp.command("query-cpus-fast")]
         except (TimeoutError, OSError, RuntimeError) as error:
             self.process.kill()
             self.process.wait()
@@ -113,19 +150,11 @@ class Qemu:
     def pid(self):
         return self.process.pid
 
-    def cpu_seconds(self):
-        """Of the whole process, and of its virtual CPUs alone."""
-        vcpus = sum(_thread_seconds(self.pid, thread) for thread in self._vcpus)
-        return cpu_seconds(self.pid), vcpus
+    def vcpus(self):
+        return [cpu["thread-id"] for cpu in self.qmp.command("query-cpus-fast")]
 
-    def ram_allocated(self):
-        """Bytes of the RAM file that exist."""
-        return os.stat(self.ram_file).st_blocks * 512
-
-    def last_words(self):
-        with open(f"{self.directory}/serial", errors="replace") as file:
-            lines = [line.strip() for line in file.read().splitlines() if line.strip()]
-        return " | ".join(lines[-3:])
+    def serial(self):
+        return f"{self.directory}/serial"
 
     def close(self):
         self.qmp.close()
@@ -139,3 +168,12 @@ def _thread_seconds(pid, thread):
     with open(f"/proc/{pid}/task/{thread}/stat") as file:
         fields = file.read().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+class Direct:
+    """An engine whose QEMUs we start ourselves: `shim` is preloaded into both, `incoming` further arguments of the destination's."""
+    shim = None
+    incoming = ()
+
+    def start(self, arena, side, machine, incoming):
+        return Qemu(arena, side, machine, self.shim, self.incoming if incoming else ())

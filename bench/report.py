@@ -10,7 +10,7 @@ INTACT, VOID = "intact", "void"
 QUIET_CORES = 0.15  # the kernel's own threads need some
 # key, title, digits: figures of a move. The less, the better, all of them.
 COLUMNS = [("total_s", "total s", 2), ("blackout_ms", "blackout ms", 1), ("heard_ms", "not heard ms", 1), ("dark_sum_ms", "dark sum ms", 0),
-           ("reported_ms", "reported ms", 1), ("wire_mb", "wire MB", 1), ("cpu_s_per_gib", "CPU s/GiB", 2), ("dip_percent", "dip %", 0),
+           ("reported_ms", "reported ms", 1), ("unreported_ms", "unreported ms", 1), ("wire_mb", "wire MB", 1), ("cpu_s_per_gib", "CPU s/GiB", 2), ("dip_percent", "dip %", 0),
            ("recover_s", "recover s", 2), ("lost_work_s", "work lost s", 2), ("extra_ram_mb", "extra RAM MB", 1)]
 LINK_COLUMNS = [("mb_s", "MB/s", 0), ("cores", "cores", 2), ("mb_s_per_core", "MB/s per core", 0)]
 GOALS = "total <= 1 · blackout <= 0.33 · bytes <= 0.35 of pre-copy, <= 1 of multifd-zstd · CPU <= 0.33 of multifd-zstd"

@@ -309,8 +309,8 @@ enum record_phase engine_record(const char *directory, const char *migration_id)
 
 void engine_remove_files(const char *directory)
 {
-    static const enum path_file files[] = {
-        PATH_ENGINE_CONFIG, PATH_ENGINE_CONTROL, PATH_ENGINE_STATE, PATH_ENGINE_RECORD, PATH_ENGINE_LOG};
+    static const enum path_file files[] = {PATH_ENGINE_CONFIG, PATH_ENGINE_CONTROL, PATH_ENGINE_STATE,
+        PATH_ENGINE_DISKS, PATH_ENGINE_RECORD, PATH_ENGINE_LOG};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         char path[PATH_MAX];
         unlink(paths_file(directory, files[i], path));

@@ -11,9 +11,11 @@
 #include "base/loop.h"
 #include "migrate/announce.h"
 #include "migrate/pack.h"
+#include "migrate/mirror.h"
 #include "migrate/puller.h"
 #include "migrate/receiver.h"
 #include "migrate/record.h"
+#include "migrate/relay.h"
 #include "migrate/seal.h"
 #include "migrate/side.h"
 #include "migrate/statepipe.h"
@@ -64,7 +66,12 @@ struct destination {
     char receipt[DIGEST_TEXT];
     struct statepipe *pipe;
     char pipe_path[108];
-    bool naming;                                     /* stale pages are being named */
+    bool naming;          /* stale pages are being named */
+    struct mirror *disks; /* that come, too; NULL: none do */
+    struct relay *relay;
+    char disks_path[108];
+    bool disks_open, disks_closed;                   /* QEMU offers them; does not any more */
+    struct wire_request *disks_over;                 /* to be answered */
     bool prepared;                                   /* QEMU listens for device state */
     struct wire_request *hello, *verify, *hand_over; /* to be answered */
     uint64_t state_bytes;
@@ -74,6 +81,8 @@ struct destination {
     bool farewell; /* the source has our answer, and after post-copy knows that all is here */
     bool finished;
 };
+
+static void destination_welcome(struct destination *d);
 
 static void destination_move(struct destination *d, enum destination_phase to)
 {
@@ -373,6 +382,8 @@ static void destination_on_state_end(struct destination *d, const uint8_t *body,
     Drover__EngineStateEnd *end = drover__engine_state_end__unpack(NULL, len, body);
     uint64_t total = end ? end->total_bytes : UINT64_MAX;
     drover__engine_state_end__free_unpacked(end, NULL);
+    if (d->disks && !d->disks_closed)
+        total = UINT64_MAX; /* a device must not be loaded while somebody else may write its disk */
     d->state_complete = total == d->state_bytes;
     destination_trace(d, "state-complete");
     crashpoint("destination", "state-received");
@@ -407,11 +418,17 @@ static void destination_on_migration(void *user, const char *status)
 
 /* ---- stripes ---- */
 
+/* The IP we listen at. */
+static void destination_host(const struct destination *d, char *out, size_t size)
+{
+    const char *address = wire_server_address(d->server) + strlen("tcp://");
+    snprintf(out, size, "%.*s", (int)(strrchr(address, ':') - address), address);
+}
+
 static int destination_open_receiver(struct destination *d, const uint8_t *key, struct err *err)
 {
     char host[64];
-    const char *address = wire_server_address(d->server) + strlen("tcp://");
-    snprintf(host, sizeof host, "%.*s", (int)(strrchr(address, ':') - address), address);
+    destination_host(d, host, sizeof host);
     struct receiver_options options = {
         .ram = &d->side.ram,
         .filler = d->puller ? puller_filler(d->puller) : NULL,
@@ -545,12 +562,71 @@ static void destination_on_pages(struct destination *d, const uint8_t *body, siz
         destination_on_broken(d, &err);
 }
 
+/* ---- disks ---- */
+
+static void destination_disks_offered(void *user)
+{
+    struct destination *d = user;
+    d->disks_open = true;
+    destination_welcome(d);
+}
+
+static int destination_open_disks(struct destination *d, const uint8_t *key, struct err *err)
+{
+    char host[64];
+    const struct mirror_options mirror = {
+        .qmp = guest_qmp(d->side.guest),
+        .numbers = d->side.options->disks,
+        .path = d->disks_path,
+        .id = d->side.options->migration_id,
+        .on_exported = destination_disks_offered,
+        .on_failed = destination_on_broken,
+        .user = d,
+    };
+    destination_host(d, host, sizeof host);
+    if (relay_open_destination(&d->side.loop, host, d->disks_path, key, err, &d->relay) < 0 ||
+        mirror_new(&mirror, err, &d->disks) < 0)
+        return -1;
+    mirror_export(d->disks);
+    return 0;
+}
+
+static void destination_disks_closed(void *user, const struct err *err, json_t *result)
+{
+    struct destination *d = user;
+    (void)result;
+    if (!d->disks_over || (err && err->code == ERR_CANCELLED))
+        return;
+    d->disks_closed = err == NULL;
+    Drover__EngineDisksOverReply reply = DROVER__ENGINE_DISKS_OVER_REPLY__INIT;
+    if (err)
+        wire_reply_error(d->disks_over, err);
+    else
+        wire_reply(d->disks_over, &reply.base);
+    d->disks_over = NULL;
+    crashpoint("destination", "disks-taken");
+}
+
+/* The guest stands still there, and its disks are equal to ours: QEMU stops offering them before it loads any device
+ * that uses them. */
+static void destination_on_disks_over(struct destination *d, struct wire_request *request)
+{
+    struct err err;
+    if (d->phase != DESTINATION_RECEIVING || !d->disks || d->disks_over || d->disks_closed) {
+        err_set(&err, ERR_PROTOCOL, "no disks to take over now");
+        wire_reply_error(request, &err);
+        return;
+    }
+    d->disks_over = request;
+    mirror_unexport(d->disks, destination_disks_closed, d);
+}
+
 /* ---- hello ---- */
 
 /* Answers the hello once QEMU listens for device state and the stripes are open. */
 static void destination_welcome(struct destination *d)
 {
-    if (!d->prepared || !d->hello)
+    if (!d->prepared || !d->hello || (d->disks && !d->disks_open))
         return;
     struct err err;
     struct statepipe_options pipe = {.on_failed = destination_on_broken, .user = d};
@@ -563,6 +639,7 @@ static void destination_welcome(struct destination *d)
     reply.n_bulk_addresses = destination_addresses(d, addresses);
     reply.bulk_addresses = addresses;
     reply.window_bytes = RECEIVER_WINDOW_BYTES;
+    reply.disk_address = d->relay ? (char *)relay_address(d->relay) : reply.disk_address;
     wire_reply(d->hello, &reply.base);
     d->hello = NULL;
     crashpoint("destination", "welcomed");
@@ -579,9 +656,14 @@ static int destination_accept(struct destination *d, const Drover__EngineHello *
         hello->bulk_key.len != SEAL_KEY_BYTES)
         return err_set(err, ERR_INVALID, "RAM, page size or stripes differ: %llu bytes there, %llu here",
             (unsigned long long)hello->ram_bytes, (unsigned long long)o->ram_bytes);
+    if (strcmp(hello->disks, o->disks) != 0)
+        return err_set(
+            err, ERR_INVALID, "disks '%.64s' are to come, and '%.64s' are waited for", hello->disks, o->disks);
     if (hello->receipt)
         digests_init(&d->digests, d->side.ram.pages, seal_derive(hello->bulk_key.data, "page digests"));
-    return destination_open_receiver(d, hello->bulk_key.data, err);
+    if (destination_open_receiver(d, hello->bulk_key.data, err) < 0)
+        return -1;
+    return o->disks[0] ? destination_open_disks(d, hello->bulk_key.data, err) : 0;
 }
 
 static void destination_on_hello(
@@ -659,6 +741,9 @@ static void destination_on_message(
         destination_adopt(d, peer);
         destination_on_hand_over(d, request, body, len);
         break;
+    case DROVER__ENGINE_METHOD__ENGINE_DISKS_OVER:
+        destination_on_disks_over(d, request);
+        break;
     case DROVER__ENGINE_METHOD__ENGINE_POSTCOPY:
         destination_on_postcopy(d, request);
         break;
@@ -710,6 +795,7 @@ static int destination_open(struct destination *d, const struct options *options
     d->announcer = loop_timer_new(&d->side.loop, destination_announce, d);
     if (snprintf(d->pipe_path, sizeof d->pipe_path, "%s.state", options->control_socket) >= (int)sizeof d->pipe_path)
         return err_set(err, ERR_INVALID, "control.socket is too long");
+    snprintf(d->disks_path, sizeof d->disks_path, "%s.nbd", options->control_socket); /* shorter than the other */
     return wire_server_open(d->side.wire, options->listen, &wire, err, &d->server);
 }
 
@@ -722,7 +808,9 @@ static void destination_close(struct destination *d)
     wire_server_close(d->server);
     puller_close(d->puller);
     digests_free(&d->digests);
+    relay_close(d->relay);
     side_close(&d->side);
+    mirror_free(d->disks);
 }
 
 int destination_run(const struct options *options)

@@ -298,6 +298,8 @@ static void guest_on_event(void *user, const char *event, json_t *data)
         guest->events.on_resumed(guest->events.user);
     else if (strcmp(event, "MIGRATION") == 0 && status)
         guest->events.on_migration(guest->events.user, status);
+    else if (strncmp(event, "BLOCK_JOB_", 10) == 0 && guest->events.on_block_job)
+        guest->events.on_block_job(guest->events.user, event, data);
 }
 
 static void guest_on_closed(void *user, const struct err *err)
@@ -323,6 +325,11 @@ int guest_open(
     guest->resume_timer = loop_timer_new(loop, guest_resume_try, guest);
     *out = guest;
     return 0;
+}
+
+struct qmp *guest_qmp(struct guest *guest)
+{
+    return guest->qmp;
 }
 
 void guest_close(struct guest *guest)

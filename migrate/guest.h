@@ -4,6 +4,7 @@
 #ifndef MIGRATE_GUEST_H
 #define MIGRATE_GUEST_H
 
+#include <jansson.h>
 #include <uv.h>
 
 #include "base/err.h"
@@ -16,6 +17,8 @@ struct guest_events {
     void (*on_resumed)(void *user);                       /* the guest runs; before guest_start() is answered */
     void (*on_migration)(void *user, const char *status); /* QEMU's migration status changed (lent) */
     void (*on_gone)(void *user, const struct err *err);   /* QEMU went away */
+    /* A block job's event (lent); NULL: not of interest. */
+    void (*on_block_job)(void *user, const char *event, json_t *data);
     void *user;
 };
 
@@ -23,6 +26,9 @@ struct guest_events {
 MUST_CHECK int guest_open(
     uv_loop_t *loop, const char *qmp_path, const struct guest_events *events, struct err *err, struct guest **out);
 void guest_close(struct guest *guest); /* NULL is fine */
+
+/* For sequences of others beside ours. Lent. */
+struct qmp *guest_qmp(struct guest *guest);
 
 /* Source: refuses devices whose writes nobody can see (by name), checks that the guest runs, and sets QEMU's migration
  * up so that it carries device state only and waits before the switch. */

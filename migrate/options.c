@@ -41,6 +41,8 @@ const struct config_key options_keys[] = {
     KEY("receipt.enabled", CONFIG_BOOL, receipt, "true", 0, 0,
         "source: hand over only if the destination holds every page as it was sent, by a hash over all of them"),
     KEY("verify.enabled", CONFIG_BOOL, verify, "false", 0, 0, "hash all of RAM on both sides at the switch"),
+    KEY("storage.disks", CONFIG_STRING, disks, "", 0, 0,
+        "numbers of the disks whose content moves, too, e.g. 0,2; the same on both sides; empty: none"),
     KEY("announce.interface", CONFIG_STRING, announce_interface, "", 0, 0,
         "destination: where to announce the guest; empty: nowhere"),
     KEY("announce.mac", CONFIG_LIST, announce_macs, "", 0, 0, "MAC address to announce; may be given again"),

@@ -23,6 +23,7 @@ struct options {
     bool receipt;
     bool verify;
     char *tracker;
+    char *disks;
     char *announce_interface, *announce_macs;
     char *log_level;
 };

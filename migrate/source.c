@@ -18,7 +18,9 @@ static const struct {
     const char *name;
     unsigned successors;
 } phases[SOURCE_PHASES] = {
-    [SOURCE_CONNECTING] = {"connecting", TO(SOURCE_PRECOPY) | TO(SOURCE_FAILING) | TO(SOURCE_HANDED_OVER)},
+    [SOURCE_CONNECTING] = {"connecting",
+        TO(SOURCE_DISKS) | TO(SOURCE_PRECOPY) | TO(SOURCE_FAILING) | TO(SOURCE_HANDED_OVER)},
+    [SOURCE_DISKS] = {"disks", TO(SOURCE_PRECOPY) | TO(SOURCE_FAILING)},
     [SOURCE_PRECOPY] = {"precopy", TO(SOURCE_SWITCHING) | TO(SOURCE_FAILING)},
     [SOURCE_SWITCHING] = {"switching", TO(SOURCE_HANDED_OVER) | TO(SOURCE_FAILING)},
     [SOURCE_HANDED_OVER] = {"handed-over",
@@ -101,6 +103,7 @@ void source_fail(struct source *s, const struct err *err)
     s->tracker = NULL;
     statepipe_close(s->pipe);
     s->pipe = NULL;
+    source_abandon_disks(s);
     if (s->side.guest)
         guest_resume(s->side.guest, source_resumed, s);
     else
@@ -174,6 +177,8 @@ static void source_welcomed(void *user, const struct err *err, const uint8_t *bo
     Drover__EngineHelloReply *reply = drover__engine_hello_reply__unpack(NULL, len, body);
     int rc = reply ? source_open_sender(s, reply, &why)
                    : err_set(&why, ERR_PROTOCOL, "the destination's welcome makes no sense");
+    if (rc == 0)
+        s->disk_address = mem_strdup(reply->disk_address);
     drover__engine_hello_reply__free_unpacked(reply, NULL);
     if (rc < 0)
         source_fail(s, &why);
@@ -190,6 +195,7 @@ static void source_say_hello(struct source *s)
     hello.page_bytes = PAGE_BYTES;
     hello.stripes = (uint32_t)s->side.options->stripes;
     hello.receipt = s->side.options->receipt;
+    hello.disks = s->side.options->disks;
     hello.bulk_key = (ProtobufCBinaryData){sizeof s->bulk_key, s->bulk_key};
     wire_call(
         wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_HELLO, &hello.base, CALL_MS, source_welcomed, s);
@@ -248,8 +254,11 @@ static void source_on_gone(void *user, const struct err *err)
 
 static int source_open(struct source *s, const struct options *options, struct err *err)
 {
-    const struct guest_events events = {
-        .on_stopped = source_on_stopped, .on_migration = source_on_migration, .on_gone = source_on_gone, .user = s};
+    const struct guest_events events = {.on_stopped = source_on_stopped,
+        .on_migration = source_on_migration,
+        .on_gone = source_on_gone,
+        .on_block_job = source_on_block_job,
+        .user = s};
     const struct wire_options wire = {.handler = source_on_note, .on_peer = source_on_peer, .user = s};
     if (side_open(&s->side, options, &events, source_on_cancel, s, err) < 0 ||
         options_policy(options, err, &s->chosen) < 0)
@@ -276,7 +285,10 @@ static void source_close(struct source *s)
     pusher_free(s->pusher);
     tracker_close(s->tracker);
     source_close_collecting(s);
+    relay_close(s->relay);
+    free(s->disk_address);
     side_close(&s->side);
+    mirror_free(s->mirror);
     bitmap_free(&s->sending);
     bitmap_free(&s->dirty);
     copies_free(s->copies);

@@ -1,6 +1,7 @@
 /* Private to the source's files: its state, and what they call of each other. source.h has the phases' meaning.
  *
  *   source.c              the machine, failing, connecting, running
+ *   source_disks.c        copying disks before memory, and their part in the switch
  *   source_rounds.c       while the guest runs: rounds, and the way into post-copy
  *   source_collect.c      what must be sent again
  *   source_switch.c       the switch: last pages, device state, verification
@@ -9,8 +10,10 @@
 #define MIGRATE_SOURCE_PRIVATE_H
 
 #include "migrate/holes.h"
+#include "migrate/mirror.h"
 #include "migrate/policy.h"
 #include "migrate/pusher.h"
+#include "migrate/relay.h"
 #include "migrate/report.h"
 #include "migrate/sender.h"
 #include "migrate/side.h"
@@ -21,6 +24,7 @@
 
 enum source_phase {
     SOURCE_CONNECTING,
+    SOURCE_DISKS,
     SOURCE_PRECOPY,
     SOURCE_SWITCHING,
     SOURCE_HANDED_OVER,
@@ -73,6 +77,9 @@ struct source {
     struct pusher *pusher;       /* NULL: nothing travels after the switch */
     struct statepipe *pipe;
     char pipe_path[108];
+    struct mirror *mirror; /* NULL: the disks are where the destination reaches them */
+    struct relay *relay;
+    char *disk_address; /* owned; NULL until the destination has said it */
     struct bitmap sending, dirty;
     struct collecting collecting;
     bool flushed;        /* the guest's disks have been written back for the switch */
@@ -111,6 +118,7 @@ void source_commit(struct source *s);
 void source_try_commit(struct source *s);
 void source_send_pass(struct source *s);
 void source_switch_passed(struct source *s);
+void source_let_switch(struct source *s);
 void source_on_migration(void *user, const char *status);
 void source_on_stopped(void *user);
 void source_begin_switch(struct source *s);
@@ -130,7 +138,18 @@ void source_drained(struct source *s);
 /* Before the pages of `sending` are read: from now on it is seen when one of them is freed. */
 MUST_CHECK int source_watch(struct source *s, struct err *err);
 
+/* source_disks.c */
+
+/* The destination takes disks at `address`: copies them, then goes on with source_send_memory(). */
+void source_send_disks(struct source *s, const char *address);
+void source_on_block_job(void *user, const char *event, json_t *data);
+/* QEMU waits before its switch: ends the copying, then lets QEMU go on. */
+void source_finish_disks(struct source *s);
+/* The guest goes on here, with its own disks. */
+void source_abandon_disks(struct source *s);
+
 /* source_rounds.c */
+void source_send_memory(struct source *s);
 void source_take_over(struct source *s);
 void source_on_all_here(struct source *s, struct wire_request *request, const uint8_t *body, size_t len);
 void source_on_pass(void *user, const struct sender_stats *stats);

@@ -209,13 +209,19 @@ void source_on_sender_failed(void *user, const struct err *err)
 void source_prepared(void *user, const struct err *err)
 {
     struct source *s = user;
-    struct err why;
     if (!source_running(s))
         return;
-    if (err) {
+    if (err)
         source_fail(s, err);
-        return;
-    }
+    else if (s->side.options->disks[0])
+        source_send_disks(s, s->disk_address);
+    else
+        source_send_memory(s);
+}
+
+void source_send_memory(struct source *s)
+{
+    struct err why;
     if (s->chosen.mode == MODE_POSTCOPY) {
         source_move(s, SOURCE_PRECOPY);
         loop_timer_stop(s->deadline);

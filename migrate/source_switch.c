@@ -187,6 +187,11 @@ static void source_switched(void *user, const struct err *err)
         source_fail_if_running(user, err);
 }
 
+void source_let_switch(struct source *s)
+{
+    guest_switch(s->side.guest, source_switched, s);
+}
+
 void source_on_migration(void *user, const char *status)
 {
     struct source *s = user;
@@ -197,7 +202,10 @@ void source_on_migration(void *user, const char *status)
     if (strcmp(status, "pre-switchover") == 0) {
         s->sw.paused = true;
         source_drained(s);
-        guest_switch(s->side.guest, source_switched, s);
+        if (s->mirror)
+            source_finish_disks(s);
+        else
+            source_let_switch(s);
         if (s->tracker && !s->pass_under_way) /* else nobody would see what is written after the pages were named */
             source_settle(s);
     } else if (strcmp(status, "completed") == 0) {

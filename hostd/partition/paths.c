@@ -15,6 +15,7 @@ static const char *const names[] = {
     [PATH_ENGINE_CONFIG] = "engine.ini",
     [PATH_ENGINE_CONTROL] = "eng.sock",
     [PATH_ENGINE_STATE] = "eng.sock.state",
+    [PATH_ENGINE_DISKS] = "eng.sock.nbd",
     [PATH_ENGINE_RECORD] = "engine.record",
     [PATH_ENGINE_LOG] = "engine.log",
 };

@@ -1,0 +1,496 @@
+#include "migrate/relay.h"
+
+#include <endian.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <utlist.h>
+
+#include "base/buf.h"
+#include "base/ensure.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "migrate/seal.h"
+
+#define RELAY_STRIPE   1000u /* first part of the nonces: far from those of the stripes for pages */
+#define RELAY_PROVE_MS 10000 /* how long a connection may take to prove that it is the source's */
+#define HEADER_BYTES   4u
+#define SEALED_MAX     (RELAY_DATA_MAX + SEAL_OVERHEAD)
+
+/* One connection of QEMU. Handles close asynchronously; the link is freed with the last of them. */
+struct link {
+    struct link *prev, *next;
+    struct relay *relay; /* NULL: the relay is closed */
+    uv_pipe_t local;     /* QEMU */
+    uv_tcp_t remote;     /* the other relay */
+    uv_connect_t connect;
+    struct loop_timer *timer;
+    struct seal *closing, *opening;
+    struct buf in;                  /* of the network: a part of a message */
+    size_t local_held, remote_held; /* bytes written and not taken yet */
+    bool local_reading, remote_reading;
+    uint32_t number;
+    bool proved; /* destination: the first message was the source's */
+    bool connected;
+    bool closed;
+    unsigned handles;
+};
+
+struct relay {
+    uv_loop_t *loop;
+    bool source;
+    union {
+        uv_handle_t handle;
+        uv_stream_t stream;
+        uv_pipe_t pipe;
+        uv_tcp_t tcp;
+    } listener;
+    char path[108];
+    struct sockaddr_storage to;
+    char address[128];
+    uint8_t key[SEAL_KEY_BYTES];
+    struct link *links;
+    uint32_t opened;            /* source: numbers given so far */
+    bool used[RELAY_LINKS_MAX]; /* destination: numbers seen */
+    uint64_t wire_bytes;
+    unsigned handles;
+};
+
+/* A write on its way; `held` counts it until QEMU or the network has taken it. */
+struct piece {
+    uv_write_t request;
+    struct link *link;
+    size_t *held;
+    size_t len;
+    uint8_t data[];
+};
+
+static void link_pump(struct link *link);
+
+static void relay_closed(uv_handle_t *handle)
+{
+    struct relay *relay = handle->data;
+    explicit_bzero(relay->key, sizeof relay->key);
+    free(relay);
+}
+
+static void link_free(struct link *link)
+{
+    seal_free(link->closing);
+    seal_free(link->opening);
+    buf_free(&link->in);
+    free(link);
+}
+
+static void link_handle_closed(uv_handle_t *handle)
+{
+    struct link *link = handle->data;
+    if (--link->handles == 0)
+        link_free(link);
+}
+
+static void link_close(struct link *link)
+{
+    if (link->closed)
+        return;
+    link->closed = true;
+    if (link->relay)
+        DL_DELETE(link->relay->links, link);
+    loop_timer_free(link->timer);
+    uv_close((uv_handle_t *)&link->local, link_handle_closed);
+    uv_close((uv_handle_t *)&link->remote, link_handle_closed);
+}
+
+static void link_fail(struct link *link, const char *what)
+{
+    if (!link->closed)
+        log_event(LOG_WARN, "relay.broken", "what=%s", LOG_QUOTE(what));
+    link_close(link);
+}
+
+static struct link *link_new(struct relay *relay)
+{
+    struct link *link = mem_zalloc(sizeof *link);
+    link->relay = relay;
+    ENSURE(uv_pipe_init(relay->loop, &link->local, 0) == 0 && uv_tcp_init(relay->loop, &link->remote) == 0);
+    link->local.data = link->remote.data = link->connect.data = link;
+    link->handles = 2;
+    DL_APPEND(relay->links, link);
+    return link;
+}
+
+static void link_seals(struct link *link, uint32_t number)
+{
+    bool source = link->relay->source;
+    link->closing = seal_new(link->relay->key, source ? SEAL_TO_DESTINATION : SEAL_TO_SOURCE, RELAY_STRIPE + number);
+    link->opening = seal_new(link->relay->key, source ? SEAL_TO_SOURCE : SEAL_TO_DESTINATION, RELAY_STRIPE + number);
+}
+
+/* --- writing --- */
+
+static void piece_written(uv_write_t *request, int status)
+{
+    struct piece *piece = (struct piece *)request;
+    struct link *link = piece->link;
+    *piece->held -= piece->len;
+    free(piece);
+    if (status < 0)
+        link_close(link);
+    else
+        link_pump(link);
+}
+
+static struct piece *piece_new(struct link *link, size_t *held, size_t len)
+{
+    struct piece *piece = mem_alloc(sizeof *piece + len);
+    piece->link = link;
+    piece->held = held;
+    piece->len = len;
+    return piece;
+}
+
+static void piece_write(struct piece *piece, uv_stream_t *to)
+{
+    uv_buf_t data = uv_buf_init((char *)piece->data, (unsigned)piece->len);
+    *piece->held += piece->len;
+    int rc = uv_write(&piece->request, to, &data, 1, piece_written);
+    if (rc != 0)
+        piece_written(&piece->request, rc);
+}
+
+static void remote_send(struct link *link, const uint8_t *data, size_t len)
+{
+    struct piece *piece = piece_new(link, &link->remote_held, HEADER_BYTES + len + SEAL_OVERHEAD);
+    uint32_t header = htole32((uint32_t)(len + SEAL_OVERHEAD));
+    memcpy(piece->data, &header, HEADER_BYTES);
+    seal_close(link->closing, data, len, piece->data + HEADER_BYTES);
+    link->relay->wire_bytes += piece->len;
+    piece_write(piece, (uv_stream_t *)&link->remote);
+}
+
+/* --- from QEMU to the network --- */
+
+static void local_space(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
+{
+    (void)handle;
+    (void)suggested;
+    static char room[RELAY_DATA_MAX]; /* used up before the next read */
+    *out = uv_buf_init(room, sizeof room);
+}
+
+static void local_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *data)
+{
+    struct link *link = stream->data;
+    if (n < 0) {
+        link_close(link);
+    } else if (n > 0) {
+        remote_send(link, (const uint8_t *)data->base, (size_t)n);
+        if (!link->closed)
+            link_pump(link);
+    }
+}
+
+/* --- from the network to QEMU --- */
+
+static void local_connected(uv_connect_t *request, int status);
+
+/* Destination: it is the source, so QEMU may be spoken to. */
+static void link_proved(struct link *link)
+{
+    if (link->relay->used[link->number]) {
+        link_fail(link, "a connection that has been before");
+        return;
+    }
+    link->relay->used[link->number] = link->proved = true; /* only now: a stranger must not take the number away */
+    loop_timer_stop(link->timer);
+    uv_pipe_connect(&link->connect, &link->local, link->relay->path, local_connected);
+}
+
+/* One whole message. False: the link is closed. */
+static bool message_take(struct link *link, const uint8_t *sealed, size_t len)
+{
+    struct err err;
+    struct piece *piece = piece_new(link, &link->local_held, len - SEAL_OVERHEAD);
+    if (seal_open(link->opening, sealed, len, &err, piece->data) < 0) {
+        free(piece);
+        link_fail(link, err.message);
+        return false;
+    }
+    if (piece->len > 0) {
+        piece_write(piece, (uv_stream_t *)&link->local);
+        return !link->closed;
+    }
+    free(piece);
+    if (!link->relay->source && !link->proved)
+        link_proved(link);
+    return !link->closed;
+}
+
+/* Destination: the number that a connection begins with. */
+static bool number_take(struct link *link)
+{
+    uint32_t number;
+    memcpy(&number, link->in.data, HEADER_BYTES);
+    buf_consume(&link->in, HEADER_BYTES);
+    number = le32toh(number);
+    if (number >= RELAY_LINKS_MAX) {
+        link_fail(link, "a connection begins with a number that cannot be");
+        return false;
+    }
+    link->number = number;
+    link_seals(link, number);
+    return true;
+}
+
+static void remote_take(struct link *link)
+{
+    uint32_t len;
+    while (!link->closed && link->in.len >= HEADER_BYTES) {
+        if (!link->opening) {
+            if (!number_take(link))
+                return;
+            continue;
+        }
+        memcpy(&len, link->in.data, HEADER_BYTES);
+        len = le32toh(len);
+        bool first = !link->relay->source && !link->proved;
+        if (len < SEAL_OVERHEAD || len > SEALED_MAX || (first && len != SEAL_OVERHEAD)) {
+            link_fail(link, "a message of a length that cannot be");
+            return;
+        }
+        if (link->in.len < HEADER_BYTES + len)
+            return;
+        if (!message_take(link, link->in.data + HEADER_BYTES, len))
+            return;
+        buf_consume(&link->in, HEADER_BYTES + len);
+    }
+}
+
+static void remote_space(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
+{
+    struct link *link = handle->data;
+    (void)suggested;
+    *out = uv_buf_init(buf_reserve(&link->in, RELAY_DATA_MAX), RELAY_DATA_MAX);
+}
+
+static void remote_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *data)
+{
+    struct link *link = stream->data;
+    (void)data;
+    if (n < 0) {
+        link_close(link);
+        return;
+    }
+    link->in.len += (size_t)n;
+    link->relay->wire_bytes += (uint64_t)n;
+    remote_take(link);
+    if (!link->closed)
+        link_pump(link);
+}
+
+/* --- back-pressure: each side is read only while the other takes what it is given --- */
+
+static void pump_one(bool want, bool *reading, uv_stream_t *stream, uv_alloc_cb space, uv_read_cb read)
+{
+    if (want && !*reading)
+        *reading = uv_read_start(stream, space, read) == 0;
+    else if (!want && *reading)
+        *reading = uv_read_stop(stream) != 0;
+}
+
+static void link_pump(struct link *link)
+{
+    if (link->closed)
+        return;
+    bool joined = link->connected && (link->relay->source || link->proved);
+    bool to_remote = joined && link->remote_held < RELAY_HELD_BYTES;
+    bool to_local = (joined || (!link->relay->source && !link->proved)) && link->local_held < RELAY_HELD_BYTES;
+    pump_one(to_remote, &link->local_reading, (uv_stream_t *)&link->local, local_space, local_read);
+    pump_one(to_local, &link->remote_reading, (uv_stream_t *)&link->remote, remote_space, remote_read);
+}
+
+/* --- connecting --- */
+
+static void local_connected(uv_connect_t *request, int status)
+{
+    struct link *link = request->data;
+    if (link->closed)
+        return;
+    if (status < 0) {
+        link_fail(link, uv_strerror(status));
+        return;
+    }
+    link->connected = true;
+    link_pump(link);
+}
+
+static void remote_connected(uv_connect_t *request, int status)
+{
+    struct link *link = request->data;
+    if (link->closed)
+        return;
+    if (status < 0) {
+        link_fail(link, uv_strerror(status));
+        return;
+    }
+    uint32_t number = link->relay->opened++;
+    if (number >= RELAY_LINKS_MAX) {
+        link_fail(link, "too many connections");
+        return;
+    }
+    link_seals(link, number);
+    struct piece *piece = piece_new(link, &link->remote_held, HEADER_BYTES);
+    number = htole32(number);
+    memcpy(piece->data, &number, HEADER_BYTES);
+    piece_write(piece, (uv_stream_t *)&link->remote);
+    if (link->closed)
+        return;
+    remote_send(link, NULL, 0);
+    uv_tcp_nodelay(&link->remote, 1);
+    link->connected = true;
+    link_pump(link);
+}
+
+static void source_accept(uv_stream_t *listener, int status)
+{
+    struct relay *relay = listener->data;
+    struct link *link = link_new(relay);
+    if (status < 0 || uv_accept(listener, (uv_stream_t *)&link->local) != 0 ||
+        uv_tcp_connect(&link->connect, &link->remote, (const struct sockaddr *)&relay->to, remote_connected) != 0)
+        link_fail(link, "cannot connect to the destination");
+}
+
+static void prove_late(void *user)
+{
+    link_fail(user, "a connection did not prove whose it is");
+}
+
+static void destination_accept(uv_stream_t *listener, int status)
+{
+    struct relay *relay = listener->data;
+    struct link *other, *link = link_new(relay);
+    unsigned count = 0;
+    DL_COUNT(relay->links, other, count);
+    if (status < 0 || uv_accept(listener, (uv_stream_t *)&link->remote) != 0 || count > RELAY_LINKS_MAX) {
+        link_fail(link, "cannot take a connection");
+        return;
+    }
+    uv_tcp_nodelay(&link->remote, 1);
+    link->timer = loop_timer_new(relay->loop, prove_late, link);
+    loop_timer_start(link->timer, RELAY_PROVE_MS, 0);
+    link_pump(link);
+}
+
+/* --- life --- */
+
+static struct relay *relay_new(uv_loop_t *loop, bool source, const char *path, const uint8_t *key)
+{
+    struct relay *relay = mem_zalloc(sizeof *relay);
+    relay->loop = loop;
+    relay->source = source;
+    memcpy(relay->key, key, SEAL_KEY_BYTES);
+    ENSURE(strlen(path) < sizeof relay->path);
+    strcpy(relay->path, path);
+    if (source)
+        ENSURE(uv_pipe_init(loop, &relay->listener.pipe, 0) == 0);
+    else
+        ENSURE(uv_tcp_init(loop, &relay->listener.tcp) == 0);
+    relay->listener.handle.data = relay;
+    return relay;
+}
+
+/* "tcp://IP:PORT", with brackets around an IPv6 address. */
+static int address_parse(const char *address, struct sockaddr_storage *out)
+{
+    char host[64];
+    const char *colon = strrchr(address, ':');
+    if (strncmp(address, "tcp://", 6) != 0 || !colon || (size_t)(colon - address) >= sizeof host + 6)
+        return -1;
+    int port = atoi(colon + 1);
+    snprintf(host, sizeof host, "%.*s", (int)(colon - address - 6), address + 6);
+    size_t len = strlen(host);
+    if (host[0] == '[' && host[len - 1] == ']') {
+        host[len - 1] = '\0';
+        return uv_ip6_addr(host + 1, port, (struct sockaddr_in6 *)out) == 0 ? 0 : -1;
+    }
+    return uv_ip4_addr(host, port, (struct sockaddr_in *)out) == 0 ? 0 : -1;
+}
+
+int relay_open_source(
+    uv_loop_t *loop, const char *path, const char *address, const uint8_t *key, struct err *err, struct relay **out)
+{
+    struct relay *relay = relay_new(loop, true, path, key);
+    if (address_parse(address, &relay->to) < 0) {
+        relay_close(relay);
+        return err_set(err, ERR_PROTOCOL, "'%.64s' is not where disks can be sent to", address);
+    }
+    unlink(path);
+    mode_t old = umask(0177);
+    int rc = uv_pipe_bind(&relay->listener.pipe, path);
+    umask(old);
+    if (rc == 0)
+        rc = uv_listen(&relay->listener.stream, 16, source_accept);
+    if (rc != 0) {
+        relay_close(relay);
+        return err_set(err, ERR_INTERNAL, "cannot listen at %s: %s", path, uv_strerror(rc));
+    }
+    *out = relay;
+    return 0;
+}
+
+static void address_print(struct relay *relay, const char *host)
+{
+    struct sockaddr_storage bound;
+    int len = sizeof bound;
+    ENSURE(uv_tcp_getsockname(&relay->listener.tcp, (struct sockaddr *)&bound, &len) == 0);
+    uint16_t port = bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
+                                                : ((struct sockaddr_in *)&bound)->sin_port;
+    snprintf(relay->address, sizeof relay->address, "tcp://%s:%u", host, (unsigned)be16toh(port));
+}
+
+int relay_open_destination(
+    uv_loop_t *loop, const char *host, const char *path, const uint8_t *key, struct err *err, struct relay **out)
+{
+    struct relay *relay = relay_new(loop, false, path, key);
+    struct sockaddr_storage bind_to;
+    char any_port[128];
+    snprintf(any_port, sizeof any_port, "tcp://%.100s:0", host);
+    int rc = address_parse(any_port, &bind_to) < 0 ? UV_EINVAL
+                                                   : uv_tcp_bind(&relay->listener.tcp, (struct sockaddr *)&bind_to, 0);
+    if (rc == 0)
+        rc = uv_listen(&relay->listener.stream, 16, destination_accept);
+    if (rc != 0) {
+        relay_close(relay);
+        return err_set(err, ERR_INTERNAL, "cannot listen for disks at %s: %s", host, uv_strerror(rc));
+    }
+    address_print(relay, host);
+    *out = relay;
+    return 0;
+}
+
+const char *relay_address(const struct relay *relay)
+{
+    return relay->address;
+}
+
+uint64_t relay_wire_bytes(const struct relay *relay)
+{
+    return relay->wire_bytes;
+}
+
+void relay_close(struct relay *relay)
+{
+    if (!relay)
+        return;
+    while (relay->links) {
+        struct link *link = relay->links;
+        link_close(link);
+        link->relay = NULL;
+    }
+    if (relay->source)
+        unlink(relay->path);
+    uv_close(&relay->listener.handle, relay_closed);
+}

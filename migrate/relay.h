@@ -1,0 +1,38 @@
+/* relay: carries the connections over which QEMU copies a guest's disks (NBD) between the hosts, so that they share the
+ * migration's authentication and encryption.
+ *
+ *   QEMU there --UNIX--> source's relay ==TCP, each message sealed==> destination's relay --UNIX--> QEMU's NBD server
+ *
+ * A connection each. The source's relay begins one with its number in clear, then an empty message under seal; before
+ * that has been opened the destination connects to nothing. Numbers are used once under a key, so that neither nonces
+ * nor messages repeat. What one end has not taken yet holds up the other: at most RELAY_HELD_BYTES are held each way.
+ * A connection that breaks at one end is closed at the other; what QEMU makes of it tells the mirror. On the loop. */
+#ifndef MIGRATE_RELAY_H
+#define MIGRATE_RELAY_H
+
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/err.h"
+
+#define RELAY_LINKS_MAX  64u          /* connections in the life of a relay */
+#define RELAY_HELD_BYTES (1u << 20)   /* and one message more */
+#define RELAY_DATA_MAX   (128u << 10) /* bytes of one message, before sealing */
+
+struct relay;
+
+/* Source: listens at the UNIX socket `path` (mode 0600); each connection goes to `address` (tcp://IP:PORT). Take:
+ * relay_close(). `key` is copied. */
+MUST_CHECK int relay_open_source(
+    uv_loop_t *loop, const char *path, const char *address, const uint8_t *key, struct err *err, struct relay **out);
+/* Destination: listens at a free port of `host`; each connection goes to the UNIX socket `path`. Take likewise. */
+MUST_CHECK int relay_open_destination(
+    uv_loop_t *loop, const char *host, const char *path, const uint8_t *key, struct err *err, struct relay **out);
+/* Destination: tcp://IP:PORT. Lent. */
+const char *relay_address(const struct relay *relay);
+/* Sent and received, as it went over the network. */
+uint64_t relay_wire_bytes(const struct relay *relay);
+/* Closes every connection at once. NULL is fine. */
+void relay_close(struct relay *relay);
+
+#endif

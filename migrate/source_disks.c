@@ -1,0 +1,94 @@
+/* Disks that move with the guest: copied before memory is, kept equal while memory travels, let go of in the switch. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/crashpoint.h"
+#include "base/loop.h"
+#include "migrate/source_private.h"
+
+#define OVER_MS 10000u
+
+static void disks_ready(void *user)
+{
+    struct source *s = user;
+    if (s->phase == SOURCE_DISKS)
+        source_send_memory(s);
+}
+
+static void disks_failed(void *user, const struct err *err)
+{
+    source_fail_if_running(user, err);
+}
+
+/* The destination's QEMU has the disks to itself, so the guest's state may come. */
+static void disks_taken(void *user, const struct err *err, const uint8_t *body, size_t len)
+{
+    struct source *s = user;
+    (void)body;
+    (void)len;
+    if (err)
+        source_fail_if_running(s, err);
+    else if (s->phase == SOURCE_SWITCHING)
+        source_let_switch(s);
+}
+
+static void disks_finished(void *user)
+{
+    struct source *s = user;
+    if (s->phase != SOURCE_SWITCHING)
+        return;
+    source_trace(s, "disks-equal");
+    crashpoint("source", "disks-equal");
+    Drover__EngineDisksOver request = DROVER__ENGINE_DISKS_OVER__INIT;
+    wire_call(
+        wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_DISKS_OVER, &request.base, OVER_MS, disks_taken, s);
+}
+
+void source_send_disks(struct source *s, const char *address)
+{
+    struct err err;
+    char path[108];
+    const struct options *o = s->side.options;
+    const struct mirror_options mirror = {
+        .qmp = guest_qmp(s->side.guest),
+        .numbers = o->disks,
+        .path = path,
+        .id = o->migration_id,
+        .on_ready = disks_ready,
+        .on_finished = disks_finished,
+        .on_failed = disks_failed,
+        .user = s,
+    };
+    if (snprintf(path, sizeof path, "%s.nbd", o->control_socket) >= (int)sizeof path)
+        err_set(&err, ERR_INVALID, "control.socket is too long");
+    else if (relay_open_source(&s->side.loop, path, address, s->bulk_key, &err, &s->relay) == 0 &&
+             mirror_new(&mirror, &err, &s->mirror) == 0) {
+        source_move(s, SOURCE_DISKS);
+        loop_timer_stop(s->deadline);
+        mirror_start(s->mirror);
+        return;
+    }
+    source_fail(s, &err);
+}
+
+void source_on_block_job(void *user, const char *event, json_t *data)
+{
+    struct source *s = user;
+    if (s->mirror)
+        mirror_on_job(s->mirror, event, data);
+}
+
+void source_finish_disks(struct source *s)
+{
+    mirror_finish(s->mirror);
+}
+
+/* The relay first: QEMU's requests end with an error instead of waiting for a host that may be gone, and the guest's
+ * with them. */
+void source_abandon_disks(struct source *s)
+{
+    relay_close(s->relay);
+    s->relay = NULL;
+    if (s->mirror)
+        mirror_abandon(s->mirror);
+}

@@ -1,0 +1,279 @@
+/* Two relays with an echo in QEMU's place: everything comes back as it was sent, what is held is bounded, and nobody
+ * but the source gets as far as the echo. */
+/* clang-format off */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+/* clang-format on */
+#include <arpa/inet.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/loop.h"
+#include "migrate/relay.h"
+#include "migrate/seal.h"
+
+#define BYTES (24u << 20)
+
+static char directory[64], near_path[96], far_path[96];
+static atomic_uint accepted;
+static atomic_bool slow, over;
+
+static struct sockaddr_un unix_address(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    strcpy(address.sun_path, path);
+    return address;
+}
+
+static void *echo_one(void *user)
+{
+    int fd = (int)(intptr_t)user;
+    char data[65536];
+    ssize_t n;
+    while ((n = read(fd, data, sizeof data)) > 0) {
+        while (slow)
+            usleep(1000);
+        for (ssize_t done = 0, w; done < n; done += w)
+            if ((w = write(fd, data + done, (size_t)(n - done))) <= 0)
+                break;
+    }
+    close(fd);
+    return NULL;
+}
+
+static void *echo(void *user)
+{
+    int listener = (int)(intptr_t)user, fd;
+    while ((fd = accept(listener, NULL, NULL)) >= 0) {
+        pthread_t thread;
+        accepted++;
+        assert_int_equal(pthread_create(&thread, NULL, echo_one, (void *)(intptr_t)fd), 0);
+        pthread_detach(thread);
+    }
+    return NULL;
+}
+
+struct client {
+    int fd;
+    uint64_t sent, received, wrong;
+};
+
+static uint8_t byte_at(uint64_t at)
+{
+    return (uint8_t)(at * 2654435761u >> 13);
+}
+
+static void *send_all(void *user)
+{
+    struct client *c = user;
+    uint8_t data[40000];
+    while (c->sent < BYTES) {
+        size_t n = BYTES - c->sent < sizeof data ? BYTES - c->sent : sizeof data;
+        for (size_t i = 0; i < n; i++)
+            data[i] = byte_at(c->sent + i);
+        ssize_t w = write(c->fd, data, n);
+        if (w <= 0)
+            break;
+        c->sent += (uint64_t)w;
+    }
+    return NULL;
+}
+
+static void *receive_all(void *user)
+{
+    struct client *c = user;
+    uint8_t data[65536];
+    ssize_t n;
+    while (c->received < BYTES && (n = read(c->fd, data, sizeof data)) > 0)
+        for (ssize_t i = 0; i < n; i++)
+            c->wrong += data[i] != byte_at(c->received++);
+    over = true;
+    return NULL;
+}
+
+struct pair {
+    uv_loop_t loop;
+    struct relay *source, *destination;
+    int listener;
+    pthread_t echo;
+};
+
+static void pair_open(struct pair *p, bool same_key)
+{
+    uint8_t key[SEAL_KEY_BYTES], other[SEAL_KEY_BYTES];
+    struct err err;
+    seal_make_key(key);
+    seal_make_key(other);
+    strcpy(directory, "/tmp/drover-relay-XXXXXX");
+    assert_non_null(mkdtemp(directory));
+    snprintf(near_path, sizeof near_path, "%s/near", directory);
+    snprintf(far_path, sizeof far_path, "%s/far", directory);
+    accepted = 0;
+    slow = over = false;
+    p->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_un address = unix_address(far_path);
+    assert_int_equal(bind(p->listener, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(p->listener, 8), 0);
+    assert_int_equal(pthread_create(&p->echo, NULL, echo, (void *)(intptr_t)p->listener), 0);
+    assert_int_equal(uv_loop_init(&p->loop), 0);
+    assert_int_equal(relay_open_destination(&p->loop, "127.0.0.1", far_path, key, &err, &p->destination), 0);
+    assert_int_equal(
+        relay_open_source(&p->loop, near_path, relay_address(p->destination), same_key ? key : other, &err, &p->source),
+        0);
+}
+
+static void pair_close(struct pair *p)
+{
+    relay_close(p->source);
+    relay_close(p->destination);
+    loop_close(&p->loop);
+    shutdown(p->listener, SHUT_RDWR);
+    pthread_join(p->echo, NULL);
+    close(p->listener);
+    unlink(far_path);
+    assert_int_equal(rmdir(directory), 0);
+}
+
+static int connect_near(void)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_un address = unix_address(near_path);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    return fd;
+}
+
+static void everything_comes_back(void **unused)
+{
+    (void)unused;
+    struct pair p;
+    pthread_t sender, receiver;
+    pair_open(&p, true);
+    struct client c = {.fd = connect_near()};
+    pthread_create(&sender, NULL, send_all, &c);
+    pthread_create(&receiver, NULL, receive_all, &c);
+    while (!over)
+        uv_run(&p.loop, UV_RUN_ONCE);
+    pthread_join(sender, NULL);
+    pthread_join(receiver, NULL);
+    close(c.fd);
+    assert_int_equal(c.received, BYTES);
+    assert_int_equal(c.wrong, 0);
+    assert_int_equal(accepted, 1);
+    assert_true(relay_wire_bytes(p.source) >= 2ull * BYTES);
+    pair_close(&p);
+}
+
+/* A receiver that takes nothing holds up the sender, and that after little: sockets and what the relays hold. */
+static void what_is_held_is_bounded(void **unused)
+{
+    (void)unused;
+    struct pair p;
+    pthread_t sender;
+    pair_open(&p, true);
+    slow = true;
+    struct client c = {.fd = connect_near()};
+    pthread_create(&sender, NULL, send_all, &c);
+    uint64_t before = 1;
+    for (int still = 0; still < 20; still = before == c.sent ? still + 1 : 0) {
+        before = c.sent;
+        for (int i = 0; i < 50; i++)
+            uv_run(&p.loop, UV_RUN_NOWAIT);
+        usleep(10000);
+    }
+    assert_true(c.sent < BYTES && c.sent > 0);
+    slow = false;
+    shutdown(c.fd, SHUT_RDWR);
+    pthread_join(sender, NULL);
+    close(c.fd);
+    for (int i = 0; i < 50; i++)
+        uv_run(&p.loop, UV_RUN_NOWAIT);
+    pair_close(&p);
+}
+
+/* Speaks to the destination's port; true: it was hung up on. */
+static bool stranger_is_cut(struct pair *p, const void *words, size_t len)
+{
+    unsigned port;
+    char byte;
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    assert_int_equal(sscanf(relay_address(p->destination), "tcp://127.0.0.1:%u", &port), 1);
+    to.sin_port = htons((uint16_t)port);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    assert_int_equal(send(fd, words, len, MSG_NOSIGNAL), len);
+    ssize_t n = -1;
+    for (int i = 0; i < 500 && n < 0; i++) {
+        uv_run(&p->loop, UV_RUN_NOWAIT);
+        n = recv(fd, &byte, 1, MSG_DONTWAIT);
+        if (n < 0)
+            usleep(1000);
+    }
+    close(fd);
+    return n == 0;
+}
+
+static void strangers_get_nowhere(void **unused)
+{
+    (void)unused;
+    struct pair p;
+    uint8_t forged[4 + 4 + SEAL_OVERHEAD] = {0, 0, 0, 0, SEAL_OVERHEAD};
+    static const uint8_t high[8] = {0xff, 0xff, 0, 0, 1, 2, 3, 4}, huge[8] = {1, 0, 0, 0, 0xff, 0xff, 0xff, 0x7f};
+    static const uint8_t longer[8] = {1, 0, 0, 0, SEAL_OVERHEAD + 1, 0, 0, 0};
+    pair_open(&p, true);
+    assert_true(stranger_is_cut(&p, forged, sizeof forged));
+    assert_true(stranger_is_cut(&p, high, sizeof high));
+    assert_true(stranger_is_cut(&p, huge, sizeof huge));
+    assert_true(stranger_is_cut(&p, longer, sizeof longer)); /* the first message is empty */
+    assert_int_equal(accepted, 0);
+    /* And they have taken no number away. */
+    int fd = connect_near();
+    assert_int_equal(write(fd, "hello", 5), 5);
+    char back[5];
+    for (int i = 0; i < 2000 && recv(fd, back, 5, MSG_DONTWAIT | MSG_PEEK) < 5; i++) {
+        uv_run(&p.loop, UV_RUN_NOWAIT);
+        usleep(500);
+    }
+    assert_int_equal(recv(fd, back, 5, MSG_DONTWAIT), 5);
+    assert_memory_equal(back, "hello", 5);
+    close(fd);
+    pair_close(&p);
+}
+
+static void another_key_is_another_source(void **unused)
+{
+    (void)unused;
+    struct pair p;
+    char byte;
+    pair_open(&p, false);
+    int fd = connect_near();
+    ssize_t n = -1;
+    for (int i = 0; i < 2000 && n < 0; i++) {
+        uv_run(&p.loop, UV_RUN_NOWAIT);
+        n = recv(fd, &byte, 1, MSG_DONTWAIT);
+        usleep(500);
+    }
+    assert_int_equal(n, 0);
+    assert_int_equal(accepted, 0);
+    close(fd);
+    pair_close(&p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(everything_comes_back),
+        cmocka_unit_test(what_is_held_is_bounded),
+        cmocka_unit_test(strangers_get_nowhere),
+        cmocka_unit_test(another_key_is_another_source),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -45,6 +45,10 @@ static int migrate_run(struct cli *cli, const struct args *args, struct err *err
         request.to_host = (char *)args_text(args, "to");
     if (args_on(args, "reason"))
         request.reason = (char *)args_text(args, "reason");
+    options.with_storage = args_on(args, "with-storage");
+    options.keep_source = args_on(args, "keep-source");
+    if (args_on(args, "storage-to"))
+        options.storage_directory = (char *)args_text(args, "storage-to");
     options.verify = args_on(args, "verify");
     options.max_downtime_ms = (uint32_t)args_number(args, "max-downtime", 0);
     options.max_rounds = (uint32_t)args_number(args, "max-rounds", 0);
@@ -71,6 +75,10 @@ static const struct flag migrate_flags[] = {
         .help = "send memory before the switch (precopy), or also after it"},
     {"on-no-convergence", 0, FLAG_CHOICE, .value = "cancel|postcopy",
         .help = "when the guest writes too fast: give up, or send the rest after the switch"},
+    {"with-storage", 0, FLAG_SWITCH, .help = "take along the disks the guest writes to: nothing needs to be shared"},
+    {"storage-to", 0, FLAG_TEXT, .value = "DIRECTORY",
+        .help = "where they go on the destination; else under the paths they have"},
+    {"keep-source", 0, FLAG_SWITCH, .help = "keep their old files on the source"},
     {"verify", 0, FLAG_SWITCH, .help = "compare all of memory on both sides at the switch; makes the blackout longer"},
     {"reason", 0, FLAG_TEXT, .value = "TEXT", .help = "why, for the record of the job"},
     {NULL},
@@ -87,6 +95,8 @@ const struct command cmd_vm_migrate = {
         "stops on the one host and goes on on the other. If anything fails before that, or the job is cancelled, "
         "the guest\n"
         "simply goes on where it is. Connections of the guest survive.\n"
+        "With --with-storage nothing needs to be shared: the disks go the same way, before memory, while the guest "
+        "writes.\n"
         "A guest that writes faster than the network carries can be moved with --mode auto: what is left then follows\n"
         "after the switch. Until all of it is there, losing the source host loses the guest.",
     .example = "drover vm migrate web-1 --to h2\n"

@@ -40,6 +40,9 @@ static void answer(struct wire_request *request, uint32_t method, enum err_code 
     } else if (method == DROVER__METHOD__STORAGE_MOVE) {
         Drover__StorageMoveReply reply = DROVER__STORAGE_MOVE_REPLY__INIT;
         wire_reply(request, &reply.base);
+    } else if (method == DROVER__METHOD__STORAGE_LEAVE) {
+        Drover__StorageLeaveReply reply = DROVER__STORAGE_LEAVE_REPLY__INIT;
+        wire_reply(request, &reply.base);
     } else if (method == DROVER__METHOD__STORAGE_FINISH) {
         Drover__StorageFinishReply reply = DROVER__STORAGE_FINISH_REPLY__INIT;
         reply.detail = (char *)(uintptr_t)text;

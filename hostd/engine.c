@@ -86,7 +86,10 @@ char *engine_config_format(const struct engine_config *c)
     buf_printf(&text, "[policy]\nmode = %s\non_no_convergence = %s\n", mode_of(o), stuck_of(o));
     if (c->log_level)
         buf_printf(&text, "[log]\nlevel = %s\n", c->log_level);
-    buf_printf(&text, "[verify]\nenabled = %s\n", o->verify ? "true" : "false");
+    for (size_t i = 0, n = 0; c->disks && i < c->spec->n_disks; i++)
+        if (!c->spec->disks[i]->read_only)
+            buf_printf(&text, n++ ? ",%zu" : "[storage]\ndisks = %zu", i);
+    buf_printf(&text, "\n[verify]\nenabled = %s\n", o->verify ? "true" : "false");
     if (c->destination && c->spec->n_nics > 0) {
         buf_printf(&text, "[announce]\ninterface = %s\n", c->announce_interface);
         for (size_t i = 0; i < c->spec->n_nics; i++)

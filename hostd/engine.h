@@ -25,6 +25,7 @@ struct engine_config {
     const char *ram_path;
     const Drover__VmSpec *spec;
     struct process_id guest;
+    bool disks;          /* those the guest writes to move, too */
     const char *address; /* destination: tcp://IP:0 to listen at; source: where to connect */
     const Drover__MigrationOptions *options;
     const char *announce_interface;

@@ -1,5 +1,6 @@
 #include "hostd/look.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -18,6 +19,15 @@ static bool locked(int fd)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = LOCKS_AT, .l_len = LOCKS_BYTES};
     return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
+/* The header of qcow2 has it at byte 24, big-endian (QEMU's docs/interop/qcow2.txt). */
+static uint64_t disk_bytes(int fd, const struct stat *st, const char *format)
+{
+    uint64_t bytes = 0;
+    if (strcmp(format, "raw") == 0)
+        return S_ISREG(st->st_mode) ? (uint64_t)st->st_size : 0;
+    return pread(fd, &bytes, sizeof bytes, 24) == (ssize_t)sizeof bytes ? be64toh(bytes) : 0;
 }
 
 void look_at(const char *path, bool write, struct look *out)
@@ -39,6 +49,7 @@ void look_at(const char *path, bool write, struct look *out)
         return;
     if (pread(fd, begin, sizeof begin, 0) == (ssize_t)sizeof begin && memcmp(begin, qcow2, sizeof qcow2) == 0)
         out->format = "qcow2";
+    out->bytes = disk_bytes(fd, &st, out->format);
     out->inode = S_ISREG(st.st_mode) ? st.st_ino : 0;
     out->locked = locked(fd);
 }

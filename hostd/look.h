@@ -9,6 +9,7 @@
 struct look {
     char problem[128];  /* why it cannot be used; empty: it can */
     const char *format; /* what it looks like: raw or qcow2. Lent for ever */
+    uint64_t bytes;     /* of a disk, as a guest sees it; 0: not known */
     uint64_t inode;     /* 0: a device, or not known */
     bool locked;        /* a QEMU has it open, wherever that runs, as far as the file system tells */
 };

@@ -109,9 +109,9 @@ static void disk_connected(void *user, const struct err *err, json_t *result)
         return;
     disk->state = DISK_COPYING;
     ask(m, "blockdev-mirror",
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "job-id", disk->name, "device", disk->node, "target",
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I}", "job-id", disk->name, "device", disk->node, "target",
             disk->name, "sync", "full", "copy-mode", "write-blocking", "on-source-error", "report", "on-target-error",
-            "report"),
+            "report", "speed", (json_int_t)(m->options.bytes_per_s / m->count)),
         disk_begun);
 }
 

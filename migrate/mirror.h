@@ -25,6 +25,7 @@ struct mirror_options {
     struct qmp *qmp;
     const char *numbers;             /* "0,2": of the disks */
     const char *path;                /* UNIX socket: where QEMU offers them, or where the relay listens */
+    uint64_t bytes_per_s;            /* source: copy no faster; 0: not limited */
     const char *id;                  /* of the migration; becomes part of names within QEMU */
     void (*on_ready)(void *user);    /* source */
     void (*on_finished)(void *user); /* source, after mirror_finish() */

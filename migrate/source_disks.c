@@ -53,6 +53,7 @@ void source_send_disks(struct source *s, const char *address)
         .qmp = guest_qmp(s->side.guest),
         .numbers = o->disks,
         .path = path,
+        .bytes_per_s = o->bandwidth,
         .id = o->migration_id,
         .on_ready = disks_ready,
         .on_finished = disks_finished,

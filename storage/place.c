@@ -123,12 +123,14 @@ int place_make(const char *target, const char *id, const char *like, struct err 
     struct stat st;
     if (lstat(target, &st) == 0)
         return err_set(err, ERR_EXISTS, "%.400s exists already", target);
-    if (stat(like, &st) < 0)
+    if (like && stat(like, &st) < 0)
         return err_errno(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_INVALID, errno, "disk %.400s", like);
     place_partial(target, id, partial);
     cleanup_fd int fd = open(partial, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return err_errno(err, errno == EEXIST ? ERR_EXISTS : ERR_INVALID, errno, "cannot make %.400s", partial);
+    if (!like)
+        return 0;
     if (fchown(fd, st.st_uid, st.st_gid) == 0 && fchmod(fd, st.st_mode & 0777) == 0)
         return 0;
     int why = errno;

@@ -33,7 +33,8 @@ MUST_CHECK int place_room(const char *source, const char *target, struct err *er
 
 /* Name of the partial file of move `id`. Returns `out`. */
 const char *place_partial(const char *target, const char *id, char out[static PATH_MAX]);
-/* Makes the partial file, empty, with mode and owner of `like`. ERR_EXISTS: it or the target is there. */
+/* Makes the partial file, empty, with mode and owner of `like` (NULL: 0600, ours). ERR_EXISTS: it or the target is
+ * there. */
 MUST_CHECK int place_make(const char *target, const char *id, const char *like, struct err *err);
 /* The change-over. Done already is fine. */
 MUST_CHECK int place_commit(const char *target, const char *id, struct err *err);

@@ -247,6 +247,10 @@ int validate_migration_options(const Drover__MigrationOptions *o, struct err *er
         return err_set(err, ERR_INVALID,
             "migration: a bandwidth of %" PRIu64 " bytes/s; at least 1 MiB/s, or 0 for no limit",
             o->bandwidth_bytes_per_s);
+    if ((o->storage_directory[0] || o->keep_source) && !o->with_storage)
+        return err_set(err, ERR_INVALID, "migration: where disks go and what becomes of them needs --with-storage");
+    if (o->storage_directory[0] && validate_path("storage directory", o->storage_directory, err) < 0)
+        return -1;
     if (o->max_rounds > 1000)
         return err_set(err, ERR_INVALID, "migration: %u rounds; up to 1000 are allowed", o->max_rounds);
     if (o->mode > DROVER__MIGRATION_MODE__MIGRATION_MODE_POSTCOPY ||

@@ -142,6 +142,7 @@ void job_action_clear(struct job_action *action)
 void job_clear(struct job *job)
 {
     state_job_clear(&job->log);
+    pb_free(job->disks);
     pb_free(job->record);
     pb_free(job->check_source);
     pb_free(job->check_destination);

@@ -59,6 +59,7 @@ struct job {
     bool committing;   /* an update is on its way into the log; kept by the runner */
     bool started;      /* migrations: the source engine has taken the order */
     struct job_side source, destination;
+    Drover__DiskMoves *disks;        /* owned; of the preflight: disks to be taken along */
     Drover__MigrationRecord *record; /* owned; merged of what both sides told */
     /* Migrations, in preflight: where it goes and why, and what both hosts saw when they looked. Owned. */
     char target[STATE_NAME_MAX], target_reason[256];

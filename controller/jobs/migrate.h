@@ -24,6 +24,19 @@ void migrate_commit_taken(struct job_ctx *ctx);
 /* Puts the record, as far as it is known, into the update. */
 void migrate_update_record(struct job_ctx *ctx, Drover__JobUpdate *update);
 
+/* migrate_disks.c: taking the disks along. */
+bool migrate_takes_disks(const struct job_ctx *ctx);
+/* What is left of the spec where only the disks that stay are to be looked at. */
+void migrate_disks_leave_out(Drover__VmSpec *spec);
+/* From what the source saw: job->disks. Leaves those disks out of what it saw. */
+MUST_CHECK int migrate_disks_plan(struct job *job, const Drover__VmSpec *spec, struct err *err);
+/* Puts them into the request to prepare. */
+void migrate_disks_prepare(const struct job_ctx *ctx, Drover__MigratePrepareRequest *request);
+/* The definition names the new files from the command on in which the owner changes. */
+void migrate_disks_taken(const struct job_ctx *ctx, Drover__JobUpdate *update);
+/* Asks the source to remove the old files; false: they stay, or there are none. */
+bool migrate_disks_leave(struct job_ctx *ctx);
+
 void migrate_undo(struct job_ctx *ctx);
 /* Cancelled in `finish`: the VM has moved, so go on. */
 void migrate_undo_finish(struct job_ctx *ctx);

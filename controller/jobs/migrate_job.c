@@ -36,6 +36,7 @@ static void call_prepare(struct job_ctx *ctx)
     struct job_partition partition;
     if (ctx->env->partition(ctx->env->user, data->from_host, data->vm_id, &partition))
         request->uptime_ms = partition.uptime_ms;
+    migrate_disks_prepare(ctx, request);
     job_call(ctx, data->host, DROVER__METHOD__MIGRATE_PREPARE, request, JOB_CALL_MS);
 }
 
@@ -237,6 +238,7 @@ static void run_move(struct job_ctx *ctx)
 enum finish_phase {
     FINISH_RECORD, /* the source has the record of the rounds; it may still be closing */
     FINISH_END,    /* what is left on the source is ended */
+    FINISH_LEAVE,  /* and its files of the disks are removed */
 };
 
 static void finish_end_source(struct job_ctx *ctx)
@@ -261,6 +263,14 @@ static void finish_done(struct job_ctx *ctx, const char *note)
     migrate_update_record(ctx, update);
 }
 
+/* The partition has ended there. */
+static void finish_left(struct job_ctx *ctx)
+{
+    ctx->job->phase = FINISH_LEAVE;
+    if (!migrate_disks_leave(ctx))
+        finish_done(ctx, "");
+}
+
 static void run_finish(struct job_ctx *ctx)
 {
     struct job *job = ctx->job;
@@ -272,7 +282,7 @@ static void run_finish(struct job_ctx *ctx)
         return;
     }
     if (ctx->event->type != JOB_REPLY) {
-        if (job->phase == FINISH_END)
+        if (job->phase == FINISH_END || job->phase == FINISH_LEAVE)
             finish_end_source(ctx);
         else if (job->source.heard && job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN && job->record)
             finish_end_source(ctx);
@@ -282,7 +292,7 @@ static void run_finish(struct job_ctx *ctx)
     }
     if (job->phase == FINISH_END) {
         if (!ctx->event->err) {
-            finish_done(ctx, "");
+            finish_left(ctx);
         } else if (job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT &&
                    !err_retryable(ctx->event->err->code)) {
             job->source.outcome = DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN; /* it has learned so by itself */
@@ -292,6 +302,10 @@ static void run_finish(struct job_ctx *ctx)
         } else {
             finish_done(ctx, "; the source host will be told when it is back");
         }
+        return;
+    }
+    if (job->phase == FINISH_LEAVE) {
+        finish_done(ctx, ctx->event->err ? "; its old files are left on the source host" : "");
         return;
     }
     bool heard = migrate_note_reply(ctx, &job->source, &err);

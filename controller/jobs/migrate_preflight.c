@@ -82,6 +82,8 @@ static void call_check(struct job_ctx *ctx, const char *host, enum preflight_pha
 {
     Drover__MigrateCheckRequest *request = pb_new(&drover__migrate_check_request__descriptor);
     request->spec = state_vm_spec(ctx->env->state, job_data(ctx)->vm_id);
+    if (phase == PREFLIGHT_DESTINATION && migrate_takes_disks(ctx) && request->spec)
+        migrate_disks_leave_out(request->spec);
     ctx->job->phase = phase;
     job_call(ctx, host, DROVER__METHOD__MIGRATE_CHECK, request, CHECK_CALL_MS);
 }
@@ -142,6 +144,8 @@ static void done(struct job_ctx *ctx, const struct preflight_facts *facts, const
     pb_string(&data->destination_key, key);
     if (!data->options)
         data->options = pb_new(&drover__migration_options__descriptor);
+    if (job->disks)
+        data->disks = pb_copy(job->disks);
     if (data->options->max_downtime_ms == 0)
         data->options->max_downtime_ms = spec->max_downtime_ms ? spec->max_downtime_ms : DOWNTIME_MS;
 }
@@ -153,6 +157,12 @@ static void decide(struct job_ctx *ctx, const struct preflight_facts *facts)
     struct state_host target = {0};
     const struct job *job = ctx->job;
     cleanup_pb Drover__VmSpec *spec = state_vm_spec(ctx->env->state, facts->vm.id);
+    if (migrate_takes_disks(ctx) && migrate_disks_plan(ctx->job, spec, &err) < 0) {
+        job_fail(ctx, &err);
+        return;
+    }
+    if (migrate_takes_disks(ctx))
+        migrate_disks_leave_out(spec);
     const Drover__Capacity *capacity = facts->to.facts->capacity;
     uint64_t promised = state_memory_promised(ctx->env->state, job->target);
     uint64_t room = capacity ? capacity->memory_bytes : 0;

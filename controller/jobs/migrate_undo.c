@@ -83,6 +83,7 @@ void migrate_commit_taken(struct job_ctx *ctx)
     snprintf(detail, sizeof detail, "host %s owns it as generation %" PRIu64, data->host, data->generation + 1);
     job_update_step(update, move, DROVER__STEP_STATE__STEP_DONE, detail);
     PB_ADD(update, effects, effect_hand_over_taken(data->vm_id, data->migration_id));
+    migrate_disks_taken(ctx, update);
     migrate_update_record(ctx, update);
 }
 

@@ -24,6 +24,7 @@ struct disk_copy_config {
     const char *source;             /* the file it is in */
     const char *target;             /* the new file's name after the change-over; before, it is place_partial() */
     const char *format;             /* raw or qcow2 */
+    const char *cache, *aio;        /* of the definition's disk */
     bool shallow;                   /* qcow2: go on reading from the old file's backing file */
     uint64_t bandwidth_bytes_per_s; /* 0: not limited */
     const char *qemu_img;

@@ -61,6 +61,7 @@ struct guest_config {
     const char *ram_path;    /* made anew */
     const char *const *taps; /* one for each network card of `spec` */
     bool incoming;           /* waits for a migration instead of running */
+    bool disks_come;         /* with it: holes in them must stay holes */
     const int *cgroup_fds;
     size_t cgroup_count;
 };

@@ -55,6 +55,7 @@ static void file_write_report(const struct look *look, const char *path, Drover_
     out->format = (char *)(uintptr_t)look->format;
     out->inode = look->inode;
     out->locked = look->locked;
+    out->bytes = look->bytes;
 }
 
 static void looked(uv_work_t *work, int status)

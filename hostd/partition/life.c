@@ -169,6 +169,7 @@ int partition_spawn(struct partition *p, bool incoming, struct err *err)
         .ram_path = paths_ram(env->options->memory_directory, p->record.vm_id, ram),
         .taps = taps,
         .incoming = incoming,
+        .disks_come = incoming && p->record.migration.disks,
         .cgroup_fds = cgroups,
         .cgroup_count = cgroup_make(env->cgroups, p->record.vm_id, cgroups),
     };

@@ -76,6 +76,7 @@ static void settle(struct partition *p, const char *detail)
     struct err unsaved;
     answer_queries(p);
     report_clear(&p->last);
+    arrivals_settle(p, true);
     p->record.migration = (struct record_migration){0};
     crashpoint("hostd", "settle-before");
     if (partition_move(p, STATE_RUNNING, detail, &unsaved) == 0) {

@@ -139,6 +139,11 @@ void partition_release(struct partition *p)
     guest_free(p->guest);
     p->guest = NULL;
     storage_guest_dead(p);
+    if (p->record.migration.incoming) {
+        /* Only what certainly never ran is nobody's. */
+        enum record_phase phase = engine_record(p->directory, p->record.migration.id);
+        arrivals_settle(p, phase != RECORD_NONE && phase != RECORD_FAILED);
+    }
     p->record.guest = (struct process_id){0};
     for (size_t i = 0; i < p->record.spec->n_nics; i++)
         net_tap_remove(ps->env.net, p->taps[i]);
@@ -210,6 +215,7 @@ void partition_free(struct partition *p)
         drover__migrate_start_request__free_unpacked(p->move, NULL);
     guest_free(p->guest);
     disk_copy_free(p->copy);
+    arrivals_forget(p);
     loop_timer_free(p->timer);
     loop_timer_free(p->farewell);
     report_clear(&p->last);

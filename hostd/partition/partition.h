@@ -58,6 +58,7 @@ void storage_check(struct partitions *ps, const Drover__StorageCheckRequest *mes
 void storage_move(struct partitions *ps, const Drover__StorageMoveRequest *message, struct wire_request *request);
 void storage_query(struct partitions *ps, const Drover__StorageQueryRequest *message, struct wire_request *request);
 void storage_finish(struct partitions *ps, const Drover__StorageFinishRequest *message, struct wire_request *request);
+void storage_leave(struct partitions *ps, const Drover__StorageLeaveRequest *message, struct wire_request *request);
 
 /* Reports of all partitions. The list is the caller's: reports_free(); strings in it are lent until something changes.
  * `sequence` names this report; partitions_heard() says that the controllers got it, which ends what was only kept for

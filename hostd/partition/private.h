@@ -9,6 +9,8 @@
 #include "hostd/partition/partition.h"
 #include "hostd/partition/spec.h"
 
+struct image;
+
 struct query {
     struct query *next;
     struct wire_request *request;
@@ -23,6 +25,9 @@ struct partition {
     struct guest *guest;    /* NULL: no process */
     struct disk_copy *copy; /* of record.storage, once the guest can be asked; NULL: none */
     bool copy_cancelled;
+    Drover__DiskMoves *arrivals; /* INCOMING: disks whose files are being made; owned */
+    size_t arriving;             /* the one that is */
+    struct image *image;
     struct engine *engine;    /* NULL: no migration under way */
     struct engine *lingering; /* of the migration that brought the guest here: announces it, answers the source again */
     struct action *starting;  /* PARTITION_START or MIGRATE_PREPARE under way */
@@ -111,6 +116,16 @@ void migration_stop(struct partition *p);
 /* IN_DOUBT: the controllers have said whose the guest is. Takes the request. */
 void migration_resolve(struct partition *p, bool resume, uint64_t generation, struct wire_request *request);
 extern const struct engine_events migration_engine_events; /* `user` to be set to the partition */
+
+/* arrivals.c: disks that come with a migration. */
+
+MUST_CHECK int arrivals_check(const Drover__DiskMoves *moves, const Drover__VmSpec *spec, struct err *err);
+/* Makes their files, then spawns the incoming guest; a failure is one of the preparation. */
+void arrivals_make(struct partition *p, const Drover__DiskMoves *moves);
+/* Stops making them. */
+void arrivals_forget(struct partition *p);
+/* While the record still holds the migration: the files are the guest's, or they go. */
+void arrivals_settle(struct partition *p, bool ours);
 
 /* storage.c: a disk on its way to another file. */
 

@@ -16,6 +16,7 @@
 struct record_migration {
     char id[PATHS_ID_MAX]; /* empty: none */
     bool incoming;         /* this host is the destination */
+    bool disks;            /* those the guest writes to move, too */
     uint64_t generation;   /* the destination runs it under */
     char to_host[WIRE_PRINCIPAL_MAX];
     char address[WIRE_ADDRESS_MAX]; /* destination: where the engine listens; empty: not yet */

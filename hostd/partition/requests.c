@@ -68,6 +68,7 @@ static int engine_launch(struct partition *p, const char *peer_key, const char *
         .guest = p->record.guest,
         .address = address,
         .options = options,
+        .disks = p->record.migration.disks,
         .log_level = env->options->log_level,
         .announce_interface = env->options->uplink[0] ? env->options->uplink : env->options->bridge,
     };
@@ -99,7 +100,7 @@ static int prepare_check(
         return -1;
     if (!m->spec)
         return err_set(err, ERR_INVALID, "spec is missing");
-    if (spec_check(m->spec, err) < 0)
+    if (spec_check(m->spec, err) < 0 || arrivals_check(m->disks, m->spec, err) < 0)
         return -1;
     if (outcomes_find(ps->env.outcomes, m->migration_id))
         return err_set(err, ERR_CANCELLED, "migration %s is over on this host, or was fenced", m->migration_id);
@@ -138,7 +139,7 @@ void migrate_prepare(struct partitions *ps, const Drover__MigratePrepareRequest 
     if (go > 0 && partition_room(ps, m->spec, &err) < 0)
         go = -1;
     if (go > 0) {
-        struct record_migration migration = {.incoming = true, .generation = m->generation};
+        struct record_migration migration = {.incoming = true, .disks = m->disks != NULL, .generation = m->generation};
         strcpy(migration.id, m->migration_id);
         snprintf(migration.to_host, sizeof migration.to_host, "%s", ps->host_name);
         go = partition_make(ps, m->vm_id, m->generation, m->spec, STATE_INCOMING, &migration, &err, &p) < 0 ? -1 : 1;
@@ -152,7 +153,9 @@ void migrate_prepare(struct partitions *ps, const Drover__MigratePrepareRequest 
     p->record.uptime_base_ms = m->uptime_ms;
     snprintf(p->peer_key, sizeof p->peer_key, "%s", m->source_key);
     p->options = m->options ? *m->options : (Drover__MigrationOptions)DROVER__MIGRATION_OPTIONS__INIT;
-    if (partition_spawn(p, true, &err) < 0)
+    if (m->disks)
+        arrivals_make(p, m->disks);
+    else if (partition_spawn(p, true, &err) < 0)
         migration_prepare_failed(p, &err);
     else
         crashpoint("hostd", "prepare-spawned");
@@ -208,7 +211,8 @@ void migration_launch(struct partition *p, const Drover__MigrateStartRequest *m,
         return;
     }
     engine_remove_files(p->directory);
-    *migration = (struct record_migration){.generation = m->hand_over->generation};
+    *migration = (struct record_migration){
+        .disks = m->options && m->options->with_storage, .generation = m->hand_over->generation};
     strcpy(migration->id, m->migration_id);
     text_print(migration->to_host, sizeof migration->to_host, m->hand_over->to_host);
     snprintf(migration->address, sizeof migration->address, "%s", m->address);

@@ -84,6 +84,8 @@ static void copy_start(struct partition *p, bool adopt)
         .source = s->source,
         .target = s->target,
         .format = s->format,
+        .cache = p->record.spec->disks[s->disk]->cache,
+        .aio = p->record.spec->disks[s->disk]->aio,
         .shallow = s->shallow,
         .bandwidth_bytes_per_s = s->bandwidth_bytes_per_s,
         .qemu_img = p->all->env.options->qemu_img,

@@ -230,3 +230,32 @@ void storage_finish(struct partitions *ps, const Drover__StorageFinishRequest *m
     else
         finish(ps, m, target, action);
 }
+
+static void leave_one(struct partitions *ps, const char *path)
+{
+    struct err err;
+    if (disk_in_use(ps, path))
+        log_event(LOG_WARN, "disk.left", "path=%s reason=%s", LOG_QUOTE(path), LOG_QUOTE("it is used here"));
+    else if (place_remove(ps->env.options->storage_directories, path, "", &err) < 0)
+        log_event(LOG_WARN, "disk.left", "path=%s reason=%s", LOG_QUOTE(path), LOG_QUOTE(err.message));
+    else
+        log_event(LOG_INFO, "disk.removed", "path=%s", LOG_QUOTE(path));
+}
+
+/* Only where this host itself knows that the guest has gone, its disks with it. */
+void storage_leave(struct partitions *ps, const Drover__StorageLeaveRequest *m, struct wire_request *request)
+{
+    struct err err;
+    struct action *action = action_begin(ps->env.actions, DROVER__METHOD__STORAGE_LEAVE, m->key, request);
+    if (!action)
+        return;
+    const Drover__MigrateOutcomeRequest *kept = outcomes_find(ps->env.outcomes, m->migration_id);
+    if (!kept || kept->outcome != DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN || m->n_paths > SPEC_DISKS_MAX) {
+        err_set(&err, ERR_STATE, "this host does not know that migration %.64s took the guest away", m->migration_id);
+        action_fail(action, &err);
+        return;
+    }
+    for (size_t i = 0; i < m->n_paths; i++)
+        leave_one(ps, m->paths[i]);
+    action_done(action, "");
+}

@@ -142,15 +142,19 @@ json_t *command_disk_node(const Drover__Disk *disk, const char *node)
 
 /* Unless asked otherwise, the page cache is on: the kernel then copies data into guest memory with ordinary writes.
  * Direct I/O costs a migration its drains (migrate/source_collect.c). */
-static void add_disk(struct command *c, const Drover__Disk *disk, size_t i, bool boots)
+static void add_disk(struct command *c, const Drover__Disk *disk, size_t i, bool boots, bool comes)
 {
     char file[32], node[32];
+    const char *discard = comes ? "unmap" : "ignore"; /* zeros that arrive need no room in the file */
     snprintf(file, sizeof file, "disk%zu-file", i);
     snprintf(node, sizeof node, "disk%zu", i);
     json_t *below = disk_file(disk);
     json_object_set_new(below, "node-name", json_string(file));
+    json_object_set_new(below, "discard", json_string(discard));
+    json_t *format = disk_format(disk, node, json_string(file));
+    json_object_set_new(format, "discard", json_string(discard));
     add_blockdev(c, below);
-    add_blockdev(c, disk_format(disk, node, json_string(file)));
+    add_blockdev(c, format);
     add(c, "-device");
     add(c, "virtio-blk-pci,id=vdisk%zu,drive=%s,bus=pcie.0,addr=0x%zx,write-cache=on%s", i, node, PCI_DISK + i,
         boots ? ",bootindex=0" : "");
@@ -182,7 +186,8 @@ char **command_build(const struct command_config *o)
     for (size_t i = 0; i < o->spec->n_nics; i++)
         add_nic(&c, o->spec->nics[i], o->taps[i], i);
     for (size_t i = 0; i < o->spec->n_disks; i++)
-        add_disk(&c, o->spec->disks[i], i, i == 0 && !o->spec->kernel[0]);
+        add_disk(
+            &c, o->spec->disks[i], i, i == 0 && !o->spec->kernel[0], o->disks_come && !o->spec->disks[i]->read_only);
     if (o->spec->balloon) {
         add(&c, "-device");
         add(&c, "virtio-balloon-pci,id=balloon,bus=pcie.0,addr=0x%x,free-page-reporting=on", PCI_BALLOON);

@@ -19,7 +19,7 @@ struct command_config {
     const char *serial_log;
     int qmp_fd, qmp_engine_fd, serial_fd; /* listening sockets it inherits */
     const char *const *taps;
-    bool incoming;
+    bool incoming, disks_come;
 };
 
 /* Ends with NULL. Take: command_free(). */

@@ -378,6 +378,8 @@ static void do_open(struct disk_copy *copy)
     Drover__Disk disk = DROVER__DISK__INIT;
     disk.path = copy->partial;
     disk.format = (char *)(uintptr_t)copy->config.format;
+    disk.cache = (char *)(uintptr_t)copy->config.cache;
+    disk.aio = (char *)(uintptr_t)copy->config.aio;
     command(copy, "blockdev-add", command_disk_node(&disk, copy->node), stepped);
 }
 
@@ -519,6 +521,8 @@ static void config_copy(struct disk_copy_config *to, const struct disk_copy_conf
     to->source = mem_strdup(from->source);
     to->target = mem_strdup(from->target);
     to->format = mem_strdup(from->format);
+    to->cache = mem_strdup(from->cache);
+    to->aio = mem_strdup(from->aio);
     to->qemu_img = mem_strdup(from->qemu_img);
 }
 
@@ -574,6 +578,8 @@ void disk_copy_free(struct disk_copy *copy)
     free((char *)(uintptr_t)copy->config.source);
     free((char *)(uintptr_t)copy->config.target);
     free((char *)(uintptr_t)copy->config.format);
+    free((char *)(uintptr_t)copy->config.cache);
+    free((char *)(uintptr_t)copy->config.aio);
     free((char *)(uintptr_t)copy->config.qemu_img);
     free(copy->backing);
     free(copy->backing_format);

@@ -212,6 +212,7 @@ static int guest_spawn(struct guest *guest, const struct guest_config *config, c
         .serial_fd = fds[2],
         .taps = config->taps,
         .incoming = config->incoming,
+        .disks_come = config->disks_come,
     };
     char **argv = command_build(&command);
     struct child_options child = {

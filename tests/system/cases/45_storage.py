@@ -2,8 +2,9 @@
 import os
 import subprocess
 
-from harness import case
+from harness import MIGRATION, case
 from lab.program import until
+from watched import settled
 
 MiB = 1 << 20
 SIZE, FILLED = 64 * MiB, 20 * MiB
@@ -131,3 +132,44 @@ def storage_moves_that_are_struck(run):
     lab.guest_wait("struck").close()
     lab.vm_delete("struck")
     os.unlink(f"{own}/struck.raw")
+
+
+@case(deadline=120, needs=MIGRATION)
+def migrates_with_its_disks(run):
+    """Nothing is shared: the definition names the destination's file from the moment the destination owns the VM."""
+    lab = run.lab
+    old = f"{lab.hosts['h1'].disks}/nomad.raw"
+    os.rename(make_disk(lab, "nomad"), old)
+    guest = guest_on(lab, "nomad", old, "disk:100,mem:500:16M")
+    there, here = lab.hosts["h2"].disks, lab.hosts["h1"].disks
+
+    # Cancelled while disks are copied, then cut off: the guest stays with its own, and nothing is left there.
+    for strike in ("cancel", "kill"):
+        job_id = lab.cli("vm", "migrate", "nomad", "--to", "h2", "--with-storage", "--storage-to", there, "--bandwidth", "4M",
+                         "--async").json["id"]
+        until(lambda: lab.job(job_id)["progress"]["phase"] in ("disks", "precopy"), 30, "the migration to begin")
+        if strike == "cancel":
+            lab.cli("job", "cancel", job_id)
+        else:
+            os.kill(lab.programs("h2", "drover-migrate")[0], 9)
+        assert lab.job_wait(job_id, 60)["state"] in ("cancelled", "failed")
+        settled(lab, "nomad")
+        assert disk_of(lab, "nomad")["path"] == old and files(there) == [] and files(here) == ["nomad.raw"]
+        assert guest.verify("disk") > 0 and guest.verify() > 0
+
+    job = lab.migrate("nomad", "h2", "--with-storage", "--storage-to", there, "--verify")
+    assert job["state"] == "succeeded", job
+    settled(lab, "nomad")
+    assert disk_of(lab, "nomad")["path"] == f"{there}/nomad.raw" and files(there) == ["nomad.raw"] and files(here) == []
+    assert guest.verify("disk") > 0 and guest.verify() > 0
+    assert allocated(f"{there}/nomad.raw") < 30 * MiB
+    run.note(f"{job['migration']['total_us'] / 1000:.0f} ms, blackout {job['migration']['blackout_us'] / 1000:.0f} ms")
+    # And back, the old file kept this time; the quiet guest's two files are equal.
+    guest.load("idle")
+    blocks = guest.verify("disk")
+    lab.migrate("nomad", "h1", "--with-storage", "--storage-to", here, "--keep-source")
+    assert guest.verify("disk") == blocks
+    lab.vm_delete("nomad")
+    image_tool("compare", "-f", "raw", "-F", "raw", f"{there}/nomad.raw", f"{here}/nomad.raw")
+    os.unlink(f"{there}/nomad.raw")
+    os.unlink(f"{here}/nomad.raw")

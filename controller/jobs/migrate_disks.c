@@ -1,0 +1,111 @@
+/* Migrations that take the disks along (--with-storage). Every disk the guest writes to moves: into `storage_directory`
+ * on the destination under its own name, or under the path it has. The plan is made in the preflight and kept in the
+ * log, because the definition changes in the same command that changes the owner. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "controller/jobs/migrate.h"
+
+bool migrate_takes_disks(const struct job_ctx *ctx)
+{
+    const Drover__MigrationOptions *o = job_data(ctx)->options;
+    return o && o->with_storage;
+}
+
+void migrate_disks_leave_out(Drover__VmSpec *spec)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < spec->n_disks; i++) {
+        if (spec->disks[i]->read_only)
+            spec->disks[kept++] = spec->disks[i];
+        else
+            pb_free(spec->disks[i]);
+    }
+    spec->n_disks = kept;
+}
+
+/* Those that stay where they are, as the others. */
+static void leave_out_checked(Drover__MigrateCheckReply *check, const Drover__VmSpec *spec)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < check->n_disks; i++) {
+        if (i < spec->n_disks && spec->disks[i]->read_only)
+            check->disks[kept++] = check->disks[i];
+        else
+            pb_free(check->disks[i]);
+    }
+    check->n_disks = kept;
+}
+
+static char *target_of(const char *path, const char *directory)
+{
+    const char *name = strrchr(path, '/') + 1;
+    size_t len = strlen(directory);
+    return directory[0] ? mem_printf("%s%s%s", directory, directory[len - 1] == '/' ? "" : "/", name)
+                        : mem_strdup(path);
+}
+
+int migrate_disks_plan(struct job *job, const Drover__VmSpec *spec, struct err *err)
+{
+    Drover__MigrateCheckReply *check = job->check_source;
+    pb_free(job->disks);
+    job->disks = pb_new(&drover__disk_moves__descriptor);
+    for (size_t i = 0; i < spec->n_disks; i++) {
+        const Drover__Disk *disk = spec->disks[i];
+        if (disk->read_only)
+            continue;
+        if (!check || i >= check->n_disks || check->disks[i]->bytes == 0)
+            return err_set(err, ERR_UNSUPPORTED, "how large disk %.400s is cannot be told: %s", disk->path,
+                check && i < check->n_disks && check->disks[i]->problem[0] ? check->disks[i]->problem
+                                                                           : "the source host does not say");
+        Drover__DiskMove *move = pb_new(&drover__disk_move__descriptor);
+        move->number = (uint32_t)i;
+        move->bytes = check->disks[i]->bytes;
+        pb_string(&move->path, disk->path);
+        char *target = target_of(disk->path, job->log.data->options->storage_directory);
+        pb_string(&move->target, target);
+        free(target);
+        PB_ADD(job->disks, disks, move);
+    }
+    if (job->disks->n_disks == 0)
+        return err_set(err, ERR_INVALID, "VM %s has no disk it writes to; leave out --with-storage", spec->name);
+    leave_out_checked(check, spec);
+    return 0;
+}
+
+void migrate_disks_prepare(const struct job_ctx *ctx, Drover__MigratePrepareRequest *request)
+{
+    const Drover__DiskMoves *disks = job_data(ctx)->disks;
+    if (!disks)
+        return;
+    request->disks = pb_copy(disks);
+    for (size_t i = 0; i < disks->n_disks; i++)
+        if (disks->disks[i]->number < request->spec->n_disks)
+            pb_string(&request->spec->disks[disks->disks[i]->number]->path, disks->disks[i]->target);
+}
+
+void migrate_disks_taken(const struct job_ctx *ctx, Drover__JobUpdate *update)
+{
+    const Drover__DiskMoves *disks = job_data(ctx)->disks;
+    cleanup_pb Drover__VmSpec *spec = disks ? state_vm_spec(ctx->env->state, job_data(ctx)->vm_id) : NULL;
+    for (size_t i = 0; spec && i < disks->n_disks; i++) {
+        const Drover__DiskMove *move = disks->disks[i];
+        if (move->number < spec->n_disks && strcmp(move->path, move->target) != 0)
+            PB_ADD(update, effects,
+                effect_vm_disk_put(job_data(ctx)->vm_id, move->path, move->target, spec->disks[move->number]->format));
+    }
+}
+
+bool migrate_disks_leave(struct job_ctx *ctx)
+{
+    const Drover__JobData *data = job_data(ctx);
+    if (!data->disks || data->options->keep_source)
+        return false;
+    Drover__StorageLeaveRequest *request = pb_new(&drover__storage_leave_request__descriptor);
+    request->key = job_key(ctx);
+    pb_string(&request->migration_id, data->migration_id);
+    for (size_t i = 0; i < data->disks->n_disks; i++)
+        PB_ADD(request, paths, mem_strdup(data->disks->disks[i]->path));
+    job_call(ctx, data->from_host, DROVER__METHOD__STORAGE_LEAVE, request, JOB_CALL_MS);
+    return true;
+}

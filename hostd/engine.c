@@ -90,8 +90,10 @@ char *engine_config_format(const struct engine_config *c)
         if (!c->spec->disks[i]->read_only)
             buf_printf(&text, n++ ? ",%zu" : "[storage]\ndisks = %zu", i);
     buf_printf(&text, "\n[verify]\nenabled = %s\n", o->verify ? "true" : "false");
+    if (c->spec->n_nics > 0)
+        buf_printf(&text, "[announce]\naddresses = %s\n", paths_file(c->directory, PATH_ADDRESSES, path));
     if (c->destination && c->spec->n_nics > 0) {
-        buf_printf(&text, "[announce]\ninterface = %s\n", c->announce_interface);
+        buf_printf(&text, "interface = %s\n", c->announce_interface);
         for (size_t i = 0; i < c->spec->n_nics; i++)
             buf_printf(&text, "mac = %s\n", c->spec->nics[i]->mac);
     }

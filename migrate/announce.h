@@ -1,13 +1,22 @@
-/* announce: tells switches that a MAC address has moved here, with reverse ARP frames (RFC 903) sent from `interface`
- * as if by the guest, so also for a guest that is silent. */
+/* announce: tells the network that a guest has moved here, with frames sent from `interface` as if by the guest, so
+ * also for a guest that is silent: reverse ARP (RFC 903) for switches, which learn where its MAC address is; ARP
+ * announcements (RFC 5227) and unsolicited neighbour advertisements (RFC 4861) of its IP addresses for whoever forwards
+ * by these. The guest's own MAC address is in all of them, so nobody, and not the guest itself, sees a conflict. */
 #ifndef MIGRATE_ANNOUNCE_H
 #define MIGRATE_ANNOUNCE_H
 
 #include <stdint.h>
 
-#include "base/err.h"
+#include "base/neighbour.h"
 
 /* Sends one frame for `mac` (aa:bb:cc:dd:ee:ff). */
 MUST_CHECK int announce_mac(const char *interface, const char *mac, struct err *err);
+
+/* Sends one frame for an IP address. */
+MUST_CHECK int announce_address(const char *interface, const struct neighbour *neighbour, struct err *err);
+
+/* The frame that announces an address; returns its length. Pure. */
+#define ANNOUNCE_FRAME_MAX 96
+size_t announce_frame(const struct neighbour *neighbour, uint8_t out[static ANNOUNCE_FRAME_MAX]);
 
 #endif

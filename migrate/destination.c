@@ -9,6 +9,7 @@
 #include "base/crashpoint.h"
 #include "base/ensure.h"
 #include "base/loop.h"
+#include "migrate/addresses.h"
 #include "migrate/announce.h"
 #include "migrate/pack.h"
 #include "migrate/mirror.h"
@@ -77,6 +78,7 @@ struct destination {
     uint64_t state_bytes;
     bool state_complete; /* all of it has come, and QEMU is loading it */
     uint64_t hand_over_ns, resumed_ns;
+    struct addresses addresses; /* of the guest, to be announced */
     size_t announcements;
     bool farewell; /* the source has our answer, and after post-copy knows that all is here */
     bool finished;
@@ -193,6 +195,10 @@ static void destination_announce(void *user)
             log_event(LOG_WARN, "announce.failed", "mac=%s message=%s", mac, LOG_QUOTE(err.message));
         list += len + (list[len] == '\n');
     }
+    for (size_t i = 0; i < d->addresses.count; i++)
+        if (announce_address(d->side.options->announce_interface, &d->addresses.list[i], &err) < 0)
+            log_event(
+                LOG_WARN, "announce.failed", "address=%s message=%s", d->addresses.text[i], LOG_QUOTE(err.message));
     if (++d->announcements < ANNOUNCEMENTS)
         loop_timer_start(d->announcer, announce_at_ms[d->announcements] - announce_at_ms[d->announcements - 1], 0);
     else
@@ -645,6 +651,15 @@ static void destination_welcome(struct destination *d)
     crashpoint("destination", "welcomed");
 }
 
+static void destination_take_addresses(struct destination *d, const Drover__EngineHello *hello)
+{
+    const struct options *o = d->side.options;
+    struct err err;
+    addresses_take(hello->addresses, hello->n_addresses, o->announce_macs, &d->addresses);
+    if (o->announce_addresses[0] && addresses_save(&d->addresses, o->announce_addresses, &err) < 0)
+        log_event(LOG_WARN, "addresses.unsaved", "message=%s", LOG_QUOTE(err.message));
+}
+
 static int destination_accept(struct destination *d, const Drover__EngineHello *hello, struct err *err)
 {
     const struct options *o = d->side.options;
@@ -661,6 +676,7 @@ static int destination_accept(struct destination *d, const Drover__EngineHello *
             err, ERR_INVALID, "disks '%.64s' are to come, and '%.64s' are waited for", hello->disks, o->disks);
     if (hello->receipt)
         digests_init(&d->digests, d->side.ram.pages, seal_derive(hello->bulk_key.data, "page digests"));
+    destination_take_addresses(d, hello);
     if (destination_open_receiver(d, hello->bulk_key.data, err) < 0)
         return -1;
     return o->disks[0] ? destination_open_disks(d, hello->bulk_key.data, err) : 0;

@@ -45,6 +45,10 @@ const struct config_key options_keys[] = {
         "numbers of the disks whose content moves, too, e.g. 0,2; the same on both sides; empty: none"),
     KEY("announce.interface", CONFIG_STRING, announce_interface, "", 0, 0,
         "destination: where to announce the guest; empty: nowhere"),
+    KEY("announce.addresses", CONFIG_STRING, announce_addresses, "", 0, 0,
+        "file of the guest's IP addresses, one 'MAC IP' or 'MAC IP router' a line: the source reads it, the "
+        "destination "
+        "announces and writes them; need not exist"),
     KEY("announce.mac", CONFIG_LIST, announce_macs, "", 0, 0, "MAC address to announce; may be given again"),
     KEY("log.level", CONFIG_STRING, log_level, "info", 0, 0, "error, warn, info or debug"),
     {0},

@@ -24,7 +24,7 @@ struct options {
     bool verify;
     char *tracker;
     char *disks;
-    char *announce_interface, *announce_macs;
+    char *announce_interface, *announce_macs, *announce_addresses;
     char *log_level;
 };
 

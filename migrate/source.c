@@ -7,6 +7,7 @@
 #include "base/crashpoint.h"
 #include "base/ensure.h"
 #include "base/loop.h"
+#include "migrate/addresses.h"
 #include "migrate/record.h"
 #include "migrate/source_private.h"
 
@@ -197,6 +198,10 @@ static void source_say_hello(struct source *s)
     hello.receipt = s->side.options->receipt;
     hello.disks = s->side.options->disks;
     hello.bulk_key = (ProtobufCBinaryData){sizeof s->bulk_key, s->bulk_key};
+    struct addresses addresses;
+    addresses_load(s->side.options->announce_addresses, &addresses);
+    hello.n_addresses = addresses.count;
+    hello.addresses = addresses.lines;
     wire_call(
         wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_HELLO, &hello.base, CALL_MS, source_welcomed, s);
     crashpoint("source", "hello-sent");

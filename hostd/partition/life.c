@@ -149,6 +149,7 @@ static int spawn_taps(struct partition *p, struct err *err)
     for (size_t i = 0; i < p->record.spec->n_nics; i++)
         if (net_tap_add(p->all->env.net, p->taps[i], p->record.spec->nics[i]->network, err) < 0)
             return err_wrap(err, "network card %zu", i);
+    partition_listen(p);
     return 0;
 }
 

@@ -123,6 +123,14 @@ void partition_sweep(struct partitions *ps, const char *vm_id)
         log_event(LOG_WARN, "ram.left", "path=%s reason=%s", path, LOG_QUOTE(strerror(errno)));
 }
 
+void partition_listen(struct partition *p)
+{
+    char path[PATH_MAX];
+    p->heard = heard_open(p->all->env.loop, paths_file(p->directory, PATH_ADDRESSES, path));
+    for (size_t i = 0; i < p->record.spec->n_nics; i++)
+        heard_listen(p->heard, p->taps[i], p->record.spec->nics[i]->mac);
+}
+
 void partition_release(struct partition *p)
 {
     char path[PATH_MAX];
@@ -138,6 +146,8 @@ void partition_release(struct partition *p)
     }
     guest_free(p->guest);
     p->guest = NULL;
+    heard_close(p->heard);
+    p->heard = NULL;
     storage_guest_dead(p);
     if (p->record.migration.incoming) {
         /* Only what certainly never ran is nobody's. */
@@ -214,6 +224,7 @@ void partition_free(struct partition *p)
     if (p->move)
         drover__migrate_start_request__free_unpacked(p->move, NULL);
     guest_free(p->guest);
+    heard_close(p->heard);
     disk_copy_free(p->copy);
     arrivals_forget(p);
     loop_timer_free(p->timer);

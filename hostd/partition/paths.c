@@ -18,6 +18,7 @@ static const char *const names[] = {
     [PATH_ENGINE_DISKS] = "eng.sock.nbd",
     [PATH_ENGINE_RECORD] = "engine.record",
     [PATH_ENGINE_LOG] = "engine.log",
+    [PATH_ADDRESSES] = "addresses",
 };
 
 bool paths_vm_id_ok(const char *id)

@@ -23,6 +23,7 @@ enum path_file {
     PATH_ENGINE_DISKS, /* disks on their way through QEMU: of migrate/relay */
     PATH_ENGINE_RECORD,
     PATH_ENGINE_LOG,
+    PATH_ADDRESSES, /* hostd/heard.h */
 };
 
 /* Ids come from outside and become names of files. */

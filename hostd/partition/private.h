@@ -5,6 +5,7 @@
 #include "base/loop.h"
 #include "hostd/decision.h"
 #include "hostd/engine.h"
+#include "hostd/heard.h"
 #include "hostd/hypervisor/disk_copy.h"
 #include "hostd/partition/partition.h"
 #include "hostd/partition/spec.h"
@@ -23,6 +24,7 @@ struct partition {
     char directory[PATH_MAX];
     char taps[SPEC_NICS_MAX][IF_NAMESIZE];
     struct guest *guest;    /* NULL: no process */
+    struct heard *heard;    /* the guest's addresses; NULL: it has no taps */
     struct disk_copy *copy; /* of record.storage, once the guest can be asked; NULL: none */
     bool copy_cancelled;
     Drover__DiskMoves *arrivals; /* INCOMING: disks whose files are being made; owned */
@@ -74,6 +76,8 @@ MUST_CHECK int partition_move(struct partition *p, enum partition_state to, cons
 /* For what has happened already, whether it can be written down or not. */
 void partition_note(struct partition *p, enum partition_state to, const char *detail);
 MUST_CHECK int partition_save(struct partition *p, struct err *err);
+/* Learns the guest's addresses from its taps, which exist. */
+void partition_listen(struct partition *p);
 /* Frees what a guest uses: process handle, taps, cgroup, RAM file. The record stays. Its processes must be dead. */
 void partition_release(struct partition *p);
 /* Releases, removes the directory, answers whoever waits, and frees it. Its processes must be dead. */

@@ -113,7 +113,7 @@ def move(lab, source, destination_host, memory_mib, run, verify=True, keys=(), d
     destination = Side(lab, destination_host, memory_mib, run, incoming=True, devices=devices)
     common = [("verify", f"enabled = {'true' if verify else 'false'}"), *keys]
     destination.start_engine("destination", source, [
-        *common, ("channel", f"listen = tcp://{destination.node.address}:0"), ("announce", "interface = tap0"),
+        *common, ("channel", f"listen = tcp://{destination.node.address}:0"), ("announce", "interface = uplink"),
         ("announce", f"mac = {MAC}")])
     address = destination.event("listening")["address"]
     source.start_engine("source", destination, [*common, ("channel", f"connect = {address}")])

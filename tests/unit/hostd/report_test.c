@@ -144,7 +144,8 @@ static void the_engines_configuration(void **unused)
     assert_non_null(strstr(source, "max_downtime_ms = 10\n"));
     assert_non_null(strstr(source, "max_rounds = 5\n"));
     assert_non_null(strstr(source, "enabled = true\n"));
-    assert_null(strstr(source, "[announce]"));
+    assert_non_null(strstr(source, "addresses = /run/drover/partitions/x/addresses\n"));
+    assert_null(strstr(source, "interface = "));
 }
 
 int main(void)

@@ -1,0 +1,165 @@
+#include "hostd/heard.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/filter.h>
+#include <net/ethernet.h>
+#include <net/if.h>
+#include <netpacket/packet.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/ensure.h"
+#include "base/file.h"
+#include "base/log.h"
+
+#define FILE_BYTES_MAX (NEIGHBOURS_MAX * NEIGHBOUR_TEXT_MAX)
+#define FRAMES_AT_ONCE 16
+#define RECENT         16 /* addresses that are known to be in the file */
+
+struct ear {
+    struct ear *next;
+    struct heard *heard;
+    uv_poll_t poll;
+    int fd;
+    uint8_t mac[6];
+    struct neighbour recent[RECENT];
+    size_t recent_next;
+};
+
+struct heard {
+    uv_loop_t *loop;
+    char *file;
+    struct ear *ears;
+};
+
+/* The kernel wakes us for ARP and neighbour discovery only: type ARP, or IPv6 with ICMPv6 type 135 or 136 behind it. */
+static struct sock_filter filter[] = {
+    BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 12),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETHERTYPE_ARP, 6, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETHERTYPE_IPV6, 0, 6),
+    BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 20),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_ICMPV6, 0, 4),
+    BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 54),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 135, 1, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 136, 0, 1),
+    BPF_STMT(BPF_RET | BPF_K, 128),
+    BPF_STMT(BPF_RET | BPF_K, 0),
+};
+
+struct heard *heard_open(uv_loop_t *loop, const char *file)
+{
+    struct heard *heard = mem_zalloc(sizeof *heard);
+    heard->loop = loop;
+    heard->file = mem_strdup(file);
+    return heard;
+}
+
+bool heard_add(struct buf *text, const struct neighbour *n)
+{
+    char line[NEIGHBOUR_TEXT_MAX];
+    size_t of_card = 0;
+    const char *at = buf_str(text);
+    while (*at) {
+        struct neighbour known;
+        struct err ignored; /* a line that makes no sense is nobody's */
+        size_t len = strcspn(at, "\n");
+        if (neighbour_parse(at, len, &ignored, &known) == 0) {
+            if (neighbour_equal(&known, n))
+                return false;
+            of_card += memcmp(known.mac, n->mac, sizeof n->mac) == 0;
+        }
+        at += len + (at[len] == '\n');
+    }
+    if (of_card >= HEARD_PER_NIC)
+        return false;
+    buf_printf(text, "%s\n", neighbour_print(n, line));
+    return true;
+}
+
+static void ear_learn(struct ear *ear, const struct neighbour *n)
+{
+    cleanup_buf struct buf text = {0};
+    struct err err;
+    char line[NEIGHBOUR_TEXT_MAX];
+    for (size_t i = 0; i < RECENT; i++)
+        if (neighbour_equal(&ear->recent[i], n))
+            return;
+    ear->recent[ear->recent_next++ % RECENT] = *n;
+    if (file_read(ear->heard->file, FILE_BYTES_MAX, &err, &text) < 0 && err.code != ERR_NOT_FOUND)
+        buf_clear(&text); /* it is ours, and can be learned again */
+    if (!heard_add(&text, n))
+        return;
+    log_event(LOG_INFO, "address.heard", "file=%s line=%s", ear->heard->file, LOG_QUOTE(neighbour_print(n, line)));
+    if (file_write(ear->heard->file, text.data, text.len, 0600, &err) < 0)
+        log_event(LOG_WARN, "address.unsaved", "reason=%s", LOG_QUOTE(err.message));
+}
+
+static void ear_ready(uv_poll_t *poll, int status, int events)
+{
+    struct ear *ear = poll->data;
+    (void)events;
+    if (status < 0) {
+        uv_poll_stop(poll); /* the tap is gone */
+        return;
+    }
+    for (int i = 0; i < FRAMES_AT_ONCE; i++) {
+        uint8_t frame[128];
+        struct sockaddr_ll from;
+        socklen_t from_len = sizeof from;
+        struct neighbour n;
+        ssize_t len = recvfrom(ear->fd, frame, sizeof frame, MSG_DONTWAIT, (struct sockaddr *)&from, &from_len);
+        if (len < 0)
+            return;
+        if (from.sll_pkttype != PACKET_OUTGOING && neighbour_learn(frame, (size_t)len, &n) &&
+            memcmp(n.mac, ear->mac, sizeof n.mac) == 0)
+            ear_learn(ear, &n);
+    }
+}
+
+void heard_listen(struct heard *heard, const char *tap, const char *mac)
+{
+    struct sockaddr_ll at = {
+        .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = (int)if_nametoindex(tap)};
+    const struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
+    struct ear *ear = mem_zalloc(sizeof *ear);
+    /* Of protocol 0 it hears nothing until it is bound, so nothing that the filter would drop. */
+    ear->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (!neighbour_parse_mac(mac, ear->mac) || at.sll_ifindex == 0 || ear->fd < 0 ||
+        setsockopt(ear->fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0 ||
+        bind(ear->fd, (struct sockaddr *)&at, sizeof at) < 0) {
+        log_event(LOG_WARN, "tap.not_heard", "tap=%s reason=%s", tap, LOG_QUOTE(strerror(errno)));
+        if (ear->fd >= 0)
+            close(ear->fd);
+        free(ear);
+        return;
+    }
+    ear->heard = heard;
+    ear->poll.data = ear;
+    ENSURE(uv_poll_init(heard->loop, &ear->poll, ear->fd) == 0);
+    ENSURE(uv_poll_start(&ear->poll, UV_READABLE, ear_ready) == 0);
+    ear->next = heard->ears;
+    heard->ears = ear;
+}
+
+static void ear_closed(uv_handle_t *handle)
+{
+    struct ear *ear = handle->data;
+    close(ear->fd);
+    free(ear);
+}
+
+void heard_close(struct heard *heard)
+{
+    if (!heard)
+        return;
+    for (struct ear *ear = heard->ears, *next; ear; ear = next) {
+        next = ear->next;
+        uv_close((uv_handle_t *)&ear->poll, ear_closed);
+    }
+    free(heard->file);
+    free(heard);
+}

@@ -36,26 +36,31 @@ static int check_id(const char *id, struct err *err)
     return paths_vm_id_ok(id) ? 0 : err_set(err, ERR_INVALID, "'%.64s' is not the id of a move", id);
 }
 
-/* The running partition and the number of the disk. */
-static int find_disk(struct partitions *ps, const char *vm_id, uint64_t generation, const Drover__StorageMove *move,
-    struct err *err, struct partition **out, uint32_t *disk)
+/* The running partition and the number of the disk; NULL: `err` says why not. */
+static struct partition *find_disk(struct partitions *ps, const char *vm_id, uint64_t generation,
+    const Drover__StorageMove *move, struct err *err, uint32_t *disk)
 {
     struct partition *p = paths_vm_id_ok(vm_id) ? partition_find(ps, vm_id) : NULL;
-    if (!p || p->record.generation != generation || p->record.state != STATE_RUNNING || !p->guest)
-        return err_set(err, ERR_STATE, "the VM does not run here as generation %" PRIu64, generation);
-    if (p->record.storage.id[0] || p->starting || p->moving)
-        return err_set(err, ERR_BUSY, "something else is being done with this partition");
+    if (!p || p->record.generation != generation || p->record.state != STATE_RUNNING || !p->guest) {
+        err_set(err, ERR_STATE, "the VM does not run here as generation %" PRIu64, generation);
+        return NULL;
+    }
+    if (p->record.storage.id[0] || p->starting || p->moving) {
+        err_set(err, ERR_BUSY, "something else is being done with this partition");
+        return NULL;
+    }
     for (uint32_t i = 0; i < p->record.spec->n_disks; i++) {
         const Drover__Disk *d = p->record.spec->disks[i];
         if (strcmp(d->path, move->disk) != 0)
             continue;
-        if (d->read_only)
-            return err_set(err, ERR_UNSUPPORTED, "disk %.400s is read-only", d->path);
-        *out = p;
         *disk = i;
-        return 0;
+        if (!d->read_only)
+            return p;
+        err_set(err, ERR_UNSUPPORTED, "disk %.400s is read-only", d->path);
+        return NULL;
     }
-    return err_set(err, ERR_NOT_FOUND, "the VM has no disk %.400s here", move->disk);
+    err_set(err, ERR_NOT_FOUND, "the VM has no disk %.400s here", move->disk);
+    return NULL;
 }
 
 static int check_target(struct partitions *ps, const Drover__Disk *disk, const Drover__StorageMove *move,
@@ -72,11 +77,11 @@ static int check_target(struct partitions *ps, const Drover__Disk *disk, const D
 void storage_check(struct partitions *ps, const Drover__StorageCheckRequest *m, struct wire_request *request)
 {
     struct err err;
-    struct partition *p;
-    uint32_t disk;
+    uint32_t disk = 0;
     char target[PATH_MAX];
-    if (check_move(m->move, &err) < 0 || find_disk(ps, m->vm_id, m->generation, m->move, &err, &p, &disk) < 0 ||
-        check_target(ps, p->record.spec->disks[disk], m->move, &err, target) < 0) {
+    struct partition *p =
+        check_move(m->move, &err) < 0 ? NULL : find_disk(ps, m->vm_id, m->generation, m->move, &err, &disk);
+    if (!p || check_target(ps, p->record.spec->disks[disk], m->move, &err, target) < 0) {
         wire_reply_error(request, &err);
         return;
     }
@@ -97,9 +102,10 @@ static int move_check(struct partitions *ps, const Drover__StorageMoveRequest *m
     const Drover__MigrateOutcomeRequest *kept = outcomes_find(ps->env.outcomes, m->migration_id);
     if (kept || find_move(ps, m->migration_id))
         return 0;
-    if (find_disk(ps, m->vm_id, m->generation, m->move, err, out, &move->disk) < 0 ||
-        check_target(ps, (*out)->record.spec->disks[move->disk], m->move, err, target) < 0)
+    struct partition *p = find_disk(ps, m->vm_id, m->generation, m->move, err, &move->disk);
+    if (!p || check_target(ps, p->record.spec->disks[move->disk], m->move, err, target) < 0)
         return -1;
+    *out = p;
     if (strcmp(target, m->move->target) != 0) /* the log holds this name */
         return err_set(err, ERR_STATE, "%.300s is %.300s by now", m->move->target, target);
     strcpy(move->id, m->migration_id);

@@ -101,7 +101,8 @@ size_t candidate_search(
         if (c.relief <= 0)
             continue;
         for (c.to = 0; c.to < in->host_count; c.to++) {
-            if (c.to == c.from || !may_take(view, hot, c.to) || !candidate_fits(view, settings, v, c.to))
+            if (c.to == c.from || !may_take(view, hot, c.to) || !place_possible(view, v, c.to) ||
+                !candidate_fits(view, settings, v, c.to))
                 continue;
             c.gain = view_gain(view, v, c.to);
             if (c.gain < gain_min)

@@ -68,6 +68,12 @@ size_t candidate_search(
 bool candidate_fits(const struct view *view, const struct optimizer_settings *settings, size_t vm, size_t host);
 bool candidate_rests(const struct view *view, const struct optimizer_settings *settings, size_t vm);
 
+/* The host for a VM on the view as it stands, other than `exclude`; SIZE_MAX: none. `reason` says why. */
+size_t place_choose(
+    const struct view *view, const struct optimizer_settings *settings, size_t vm, size_t exclude, char *reason);
+/* The VM can run there at all. */
+bool place_possible(const struct view *view, size_t vm, size_t host);
+
 /* Sentences. Each writes at most OPTIMIZER_TEXT_MAX bytes. */
 void explain_move(const struct view *view, const struct candidate *move, bool further, uint64_t hot_for_ms, char *out);
 void explain_runner_up(const struct view *view, const struct optimizer_settings *settings, const struct candidate *move,

@@ -33,6 +33,7 @@ struct optimizer_vm {
     double demand[RESOURCE_COUNT]; /* memory: what it may use at most */
     double move_cost_s;            /* seconds a migration is expected to take */
     uint64_t moved_ms;             /* when it last moved; 0: never */
+    const bool *possible;          /* by host: it can run there; NULL: everywhere */
 };
 
 struct optimizer_input {
@@ -88,6 +89,28 @@ void optimizer_plan(const struct optimizer_memory *memory, const struct optimize
  * host, else SIZE_MAX). SIZE_MAX when none has room; `reason` says why, or why this one. */
 size_t optimizer_place(const struct optimizer_settings *settings, const struct optimizer_input *input, size_t vm,
     size_t exclude, char reason[OPTIMIZER_TEXT_MAX]);
+
+/* Everything movable off `host`, within the memory of the others, whatever their load: it must be empty. The moves are
+ * in the order in which they should begin; those that do not fit are left out, and the verdict says why the first did
+ * not.
+ */
+void optimizer_evacuate(const struct optimizer_settings *settings, const struct optimizer_input *input, size_t host,
+    struct optimizer_plan *out);
+
+/* How many migrations may be at work at once. */
+struct optimizer_limits {
+    unsigned outgoing, incoming; /* of one host */
+    unsigned link;               /* from one host to another */
+};
+struct optimizer_transfer {
+    size_t from, to;
+    double bytes;
+    double fixed_s; /* what it takes besides */
+};
+/* Seconds until all transfers are done that begin in this order as the limits let them, where every host sends and
+ * receives `bytes_per_s`. O(transfers^2). */
+double optimizer_schedule(const struct optimizer_transfer *list, size_t count, size_t host_count,
+    const struct optimizer_limits *limits, double bytes_per_s);
 
 /* Imbalance: standard deviation over hosts of the utilization, summed over the resources (0: perfectly even). */
 double optimizer_imbalance(const struct optimizer_input *input);

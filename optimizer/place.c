@@ -77,6 +77,8 @@ static void explain_refusal(const struct view *view, size_t vm, size_t exclude, 
             explain_text(word, "%s %.63s is where it is now", comma, in->hosts[h].name);
         else if (!view->hosts[h].accepts)
             explain_text(word, "%s %.63s takes no VMs now", comma, in->hosts[h].name);
+        else if (!place_possible(view, vm, h))
+            explain_text(word, "%s %.63s cannot run it", comma, in->hosts[h].name);
         else
             explain_text(word, "%s %.63s has %s of memory free", comma, in->hosts[h].name,
                 resource_amount(RESOURCE_MEMORY,
@@ -91,31 +93,44 @@ static void explain_refusal(const struct view *view, size_t vm, size_t exclude, 
         strcat(reason, ": there are no hosts");
 }
 
+bool place_possible(const struct view *view, size_t vm, size_t host)
+{
+    const bool *possible = view->input->vms[vm].possible;
+    return !possible || possible[host];
+}
+
+size_t place_choose(
+    const struct view *view, const struct optimizer_settings *settings, size_t vm, size_t exclude, char *reason)
+{
+    struct place best = {.host = SIZE_MAX, .fit = FIT_NONE};
+    for (size_t h = 0; view->vms[vm].sane && h < view->input->host_count; h++) {
+        if (h == exclude || !view->hosts[h].accepts || !place_possible(view, vm, h))
+            continue;
+        struct place p = place_try(view, settings, vm, h);
+        if (p.fit != FIT_NONE && (best.host == SIZE_MAX || place_better(view, &p, &best)))
+            best = p;
+    }
+    if (best.host != SIZE_MAX)
+        explain_choice(view, &best, vm, reason);
+    else if (!view->vms[vm].sane)
+        explain_text(reason, "the demand of %.63s makes no sense: it must be finite and not negative",
+            view->input->vms[vm].name);
+    else
+        explain_refusal(view, vm, exclude, reason);
+    return best.host;
+}
+
 size_t optimizer_place(const struct optimizer_settings *settings, const struct optimizer_input *input, size_t vm,
     size_t exclude, char reason[OPTIMIZER_TEXT_MAX])
 {
     struct optimizer_settings clean = settings_clean(settings);
-    struct place best = {.host = SIZE_MAX, .fit = FIT_NONE};
     if (vm >= input->vm_count) {
         explain_text(reason, "there is no VM to place");
         return SIZE_MAX;
     }
     struct view view;
     view_init(&view, input);
-    for (size_t h = 0; view.vms[vm].sane && h < input->host_count; h++) {
-        if (h == exclude || !view.hosts[h].accepts)
-            continue;
-        struct place p = place_try(&view, &clean, vm, h);
-        if (p.fit != FIT_NONE && (best.host == SIZE_MAX || place_better(&view, &p, &best)))
-            best = p;
-    }
-    if (best.host != SIZE_MAX)
-        explain_choice(&view, &best, vm, reason);
-    else if (!view.vms[vm].sane)
-        explain_text(
-            reason, "the demand of %.63s makes no sense: it must be finite and not negative", input->vms[vm].name);
-    else
-        explain_refusal(&view, vm, exclude, reason);
+    size_t host = place_choose(&view, &clean, vm, exclude, reason);
     view_free(&view);
-    return best.host;
+    return host;
 }

@@ -1,0 +1,177 @@
+/* Emptying a host: where everything goes, in which order, and how long that takes. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/optimizer/cluster.h"
+
+static void plan_of(struct cluster *c, size_t host, struct optimizer_plan *plan)
+{
+    struct optimizer_settings set;
+    optimizer_defaults(&set);
+    optimizer_evacuate(&set, &c->input, host, plan);
+}
+
+static void everything_leaves_the_longest_first(void **state)
+{
+    (void)state;
+    struct cluster c;
+    struct optimizer_plan plan;
+    cluster_init(&c);
+    size_t h1 = cluster_host(&c, "h1", 4, 16, 0);
+    cluster_host(&c, "h2", 4, 8, 0);
+    cluster_host(&c, "h3", 4, 8, 0);
+    for (int i = 0; i < 6; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "vm-%d", i);
+        size_t vm = cluster_vm(&c, name, h1, 0.1, i < 2 ? 4 : 2, 0);
+        c.vms[vm].move_cost_s = 1 + i;
+    }
+    c.hosts[h1].accepts = false;
+    plan_of(&c, h1, &plan);
+    assert_int_equal(plan.move_count, 6);
+    for (size_t i = 0; i < 6; i++) {
+        assert_int_equal(plan.moves[i].vm, 5 - i);
+        assert_true(plan.moves[i].to != h1 && plan.moves[i].reason[0]);
+    }
+    cluster_apply(&c, &plan);
+    for (size_t h = 1; h < 3; h++) /* 16 GiB into 2 x 8: only if the large ones were placed first */
+        assert_true(cluster_used(&c, h, RESOURCE_MEMORY) <= 8 * GIB);
+    plan_of(&c, h1, &plan);
+    assert_int_equal(plan.move_count, 0);
+}
+
+static void what_does_not_fit_stays_and_is_named(void **state)
+{
+    (void)state;
+    struct cluster c;
+    struct optimizer_plan plan;
+    cluster_init(&c);
+    size_t h1 = cluster_host(&c, "h1", 4, 16, 0);
+    cluster_host(&c, "h2", 4, 4, 0);
+    cluster_vm(&c, "large", h1, 0.1, 8, 0);
+    cluster_vm(&c, "small", h1, 0.1, 2, 0);
+    size_t held = cluster_vm(&c, "held", h1, 0.1, 1, 0);
+    c.vms[held].movable = false;
+    plan_of(&c, h1, &plan);
+    assert_int_equal(plan.move_count, 1);
+    assert_int_equal(plan.moves[0].vm, 1);
+    assert_non_null(strstr(plan.verdict, "large"));
+    plan_of(&c, 7, &plan); /* no such host */
+    assert_int_equal(plan.move_count, 0);
+}
+
+/* A host that cannot run a VM is none for it, however empty; a full CPU is no reason to stay. */
+static void only_where_it_can_run(void **state)
+{
+    (void)state;
+    struct cluster c;
+    struct optimizer_plan plan;
+    static const bool not_h2[CLUSTER_HOSTS_MAX] = {true, false, true};
+    cluster_init(&c);
+    size_t h1 = cluster_host(&c, "h1", 4, 16, 0);
+    cluster_host(&c, "h2", 4, 16, 0);
+    size_t h3 = cluster_host(&c, "h3", 1, 4, 0);
+    size_t vm = cluster_vm(&c, "new-cpu", h1, 3, 2, 0);
+    c.vms[vm].possible = not_h2;
+    plan_of(&c, h1, &plan);
+    assert_int_equal(plan.move_count, 1);
+    assert_int_equal(plan.moves[0].to, h3);
+    c.hosts[h3].accepts = false;
+    plan_of(&c, h1, &plan);
+    assert_int_equal(plan.move_count, 0);
+    assert_non_null(strstr(plan.verdict, "h2 cannot run it"));
+}
+
+/* --- time --- */
+
+#define BANDWIDTH 100e6
+
+static const struct optimizer_limits two = {2, 2, 2};
+
+static void alone_and_together(void **state)
+{
+    (void)state;
+    struct optimizer_transfer list[] = {{0, 1, 1e9, 0}, {0, 2, 1e9, 0}, {3, 1, 1e9, 0}};
+    assert_float_equal(optimizer_schedule(list, 0, 4, &two, BANDWIDTH), 0, 1e-6);
+    assert_float_equal(optimizer_schedule(list, 1, 4, &two, BANDWIDTH), 10, 1e-6);
+    assert_float_equal(optimizer_schedule(list, 2, 4, &two, BANDWIDTH), 20, 1e-6);     /* one link out */
+    assert_float_equal(optimizer_schedule(list + 1, 2, 4, &two, BANDWIDTH), 10, 1e-6); /* nothing in common */
+    struct optimizer_limits none = {0, 2, 2};
+    assert_float_equal(optimizer_schedule(list, 3, 4, &none, BANDWIDTH), 0, 1e-6);
+}
+
+/* One at a time, the fixed part of each move leaves the link idle; two at a time, it hides behind the other's bytes. */
+static void two_at_a_time_hide_what_is_not_sending(void **state)
+{
+    (void)state;
+    struct optimizer_transfer list[8];
+    struct optimizer_limits one = {1, 1, 1};
+    for (size_t i = 0; i < 8; i++)
+        list[i] = (struct optimizer_transfer){0, 1 + i % 2, 4e8, 2};
+    assert_float_equal(optimizer_schedule(list, 8, 3, &one, BANDWIDTH), 8 * 6, 1e-6);
+    assert_true(optimizer_schedule(list, 8, 3, &two, BANDWIDTH) < 8 * 4 * 1.15);
+}
+
+static double random_share(uint64_t *seed)
+{
+    *seed = *seed * 6364136223846793005u + 1442695040888963407u;
+    return (double)(*seed >> 11) / 9007199254740992.0;
+}
+
+/* Evacuations of every kind: planned by the optimizer, they take little longer than the bytes need on the one link. */
+static void makespan_is_close_to_bytes_by_bandwidth(void **state)
+{
+    (void)state;
+    double worst = 0;
+    for (uint64_t run = 1; run <= 200; run++) {
+        struct cluster c;
+        struct optimizer_plan plan;
+        struct optimizer_transfer list[OPTIMIZER_MOVES_MAX];
+        uint64_t seed = run;
+        double bytes = 0;
+        cluster_init(&c);
+        size_t h1 = cluster_host(&c, "h1", 64, 1024, 0);
+        for (int h = 0; h < 4; h++)
+            cluster_host(&c, (const char *[]){"h2", "h3", "h4", "h5"}[h], 64, 512, 0);
+        size_t count = 6 + (size_t)(random_share(&seed) * 40);
+        for (size_t v = 0; v < count; v++) {
+            char name[16];
+            double gib = 0.5 + 15.5 * pow(random_share(&seed), 3);
+            snprintf(name, sizeof name, "vm-%zu", v);
+            c.vms[cluster_vm(&c, name, h1, 0.5, gib, 0)].move_cost_s = 1 + gib * GIB / BANDWIDTH;
+        }
+        c.hosts[h1].accepts = false;
+        plan_of(&c, h1, &plan);
+        assert_int_equal(plan.move_count, count);
+        for (size_t i = 0; i < count; i++) {
+            const struct optimizer_move *m = &plan.moves[i];
+            list[i] = (struct optimizer_transfer){m->from, m->to, c.vms[m->vm].demand[RESOURCE_MEMORY], 1};
+            bytes += list[i].bytes;
+        }
+        double takes = optimizer_schedule(list, count, 5, &two, BANDWIDTH), floor = bytes / BANDWIDTH;
+        assert_true(takes >= floor - 1e-6);
+        worst = fmax(worst, takes / floor);
+    }
+    print_message("makespan: at worst %.3f of bytes / bandwidth\n", worst);
+    assert_true(worst < 1.05);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(everything_leaves_the_longest_first),
+        cmocka_unit_test(what_does_not_fit_stays_and_is_named),
+        cmocka_unit_test(only_where_it_can_run),
+        cmocka_unit_test(alone_and_together),
+        cmocka_unit_test(two_at_a_time_hide_what_is_not_sending),
+        cmocka_unit_test(makespan_is_close_to_bytes_by_bandwidth),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

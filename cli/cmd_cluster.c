@@ -45,6 +45,9 @@ static void status_print(const Drover__ClusterStatusReply *r)
     output_field("Hosts", "%" PRIu32 " up of %" PRIu32, r->hosts_up, r->hosts);
     output_field("VMs", "%" PRIu32 " running of %" PRIu32, r->vms_running, r->vms);
     output_field("Active jobs", "%" PRIu32, r->jobs_active);
+    if (r->limits)
+        output_field("Migrations", "at most %" PRIu32 " out of a host, %" PRIu32 " into one, %" PRIu32 " between two",
+            r->limits->outgoing, r->limits->incoming, r->limits->link);
     output_field("Optimizer", "%s", r->optimizer_automatic ? "automatic" : "only when asked");
     if (r->capacity && r->load) {
         output_field("CPU", "%s cores", show_cores(r->load->cpu_cores, r->capacity->cpu_cores, text));
@@ -113,6 +116,33 @@ static int member_remove_run(struct cli *cli, const struct args *args, struct er
         request.name, NULL, err);
 }
 
+static int set_run(struct cli *cli, const struct args *args, struct err *err)
+{
+    Drover__ClusterSetRequest request = DROVER__CLUSTER_SET_REQUEST__INIT;
+    Drover__MigrationLimits limits = DROVER__MIGRATION_LIMITS__INIT;
+    limits.outgoing = (uint32_t)args_number(args, "outgoing", 0);
+    limits.incoming = (uint32_t)args_number(args, "incoming", 0);
+    limits.link = (uint32_t)args_number(args, "per-link", 0);
+    request.limits = &limits;
+    return cli_submit(
+        cli, args, DROVER__METHOD__CLUSTER_SET, &request.base, DROVER__JOB_KIND__JOB_CLUSTER_SET, "cluster", NULL, err);
+}
+
+static const struct flag set_flags[] = {
+    {"outgoing", 0, FLAG_UINT, .value = "N", .min = 1, .max = 64, .help = "migrations out of one host at once (2)"},
+    {"incoming", 0, FLAG_UINT, .value = "N", .min = 1, .max = 64, .help = "into one host at once (2)"},
+    {"per-link", 0, FLAG_UINT, .value = "N", .min = 1, .max = 64, .help = "from one host to another at once (2)"},
+    {NULL},
+};
+static const struct command cluster_set = {
+    .path = "cluster set",
+    .kind = COMMAND_JOB,
+    .summary = "how many migrations may be at work at once",
+    .text = "More than that wait, the oldest first. Two keep a link busy: one sends while the other is prepared.",
+    .example = "drover cluster set --outgoing 4 --incoming 2",
+    .flags = set_flags,
+    .run = set_run,
+};
 static const struct command cluster_status = {
     .path = "cluster status",
     .kind = COMMAND_WATCH,
@@ -162,4 +192,4 @@ static const struct command member_remove = {
 };
 
 const struct command *const cmd_cluster[] = {
-    &cluster_status, &cmd_cluster_cpu, &member_list, &member_add, &member_remove, NULL};
+    &cluster_status, &cluster_set, &cmd_cluster_cpu, &member_list, &member_add, &member_remove, NULL};

@@ -1,6 +1,7 @@
 /* drover host: the machines that run the VMs. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/format.h"
 #include "cli/cli.h"
@@ -31,7 +32,8 @@ static void row_add(struct table *table, const Drover__Host *host)
     const Drover__Load *load = host->load ? host->load : &no_load;
     char text[SHOW_SHARE_MAX];
     table_add(table, "%s", host->name);
-    table_add(table, "%s", pbjson_enum(&drover__host_state__descriptor, (int)host->state, text));
+    table_add(table, "%s%s", pbjson_enum(&drover__host_state__descriptor, (int)host->state, text),
+        host->maintenance ? ", maintenance" : "");
     table_add(table, "%" PRIu32, host->vms);
     table_add(table, "%s", show_cores(load->cpu_cores, capacity->cpu_cores, text));
     if (capacity->cpu_cores > 0)
@@ -95,7 +97,8 @@ static void host_print(const Drover__Host *host)
 {
     char text[64];
     output_field("Host", "%s", host->name);
-    output_field("State", "%s", pbjson_enum(&drover__host_state__descriptor, (int)host->state, text));
+    output_field("State", "%s%s", pbjson_enum(&drover__host_state__descriptor, (int)host->state, text),
+        host->maintenance ? ", in maintenance: it gets no VMs" : "");
     output_field("VMs", "%" PRIu32, host->vms);
     if (host->load)
         load_print("Load", host->load, host->facts ? host->facts->capacity : NULL);
@@ -146,6 +149,25 @@ static int remove_run(struct cli *cli, const struct args *args, struct err *err)
         request.name, NULL, err);
 }
 
+static int set_run(struct cli *cli, const struct args *args, struct err *err)
+{
+    Drover__HostSetRequest request = DROVER__HOST_SET_REQUEST__INIT;
+    request.name = (char *)args->words[0];
+    request.maintenance = strcmp(args_text(args, "maintenance"), "on") == 0;
+    return cli_submit(
+        cli, args, DROVER__METHOD__HOST_SET, &request.base, DROVER__JOB_KIND__JOB_HOST_SET, request.name, NULL, err);
+}
+
+static int evacuate_run(struct cli *cli, const struct args *args, struct err *err)
+{
+    Drover__HostEvacuateRequest request = DROVER__HOST_EVACUATE_REQUEST__INIT;
+    request.name = (char *)args->words[0];
+    if (args_on(args, "reason"))
+        request.reason = (char *)args_text(args, "reason");
+    return cli_submit(cli, args, DROVER__METHOD__HOST_EVACUATE, &request.base, DROVER__JOB_KIND__JOB_HOST_EVACUATE,
+        request.name, NULL, err);
+}
+
 static const struct command host_list = {
     .path = "host list",
     .kind = COMMAND_WATCH,
@@ -183,11 +205,46 @@ static const struct command host_remove = {
     .arguments = "HOST",
     .kind = COMMAND_JOB,
     .summary = "take a host out of the cluster",
-    .text = "It must own no VMs: move or stop them first ('drover vm list' shows where they are). Its key is worth "
-            "nothing\n"
-            "afterwards.",
+    .text =
+        "It must own no VMs: 'drover host evacuate' moves them off it, 'drover vm list' shows them. Its key is worth "
+        "nothing\n"
+        "afterwards.",
     .example = "drover vm migrate web-1 --to h2\ndrover host remove h1",
     .run = remove_run,
 };
 
-const struct command *const cmd_host[] = {&host_list, &host_show, &host_add, &host_remove, NULL};
+static const struct flag set_flags[] = {
+    {"maintenance", 0, FLAG_CHOICE, .required = true, .value = "on|off", .help = "on: it gets no VMs any more"},
+    {NULL},
+};
+static const struct command host_set = {
+    .path = "host set",
+    .arguments = "HOST",
+    .kind = COMMAND_JOB,
+    .summary = "put a host into maintenance, or take it out of it",
+    .text = "In maintenance a host gets no VMs; those it has go on. 'drover host evacuate' moves them off it, too.",
+    .example = "drover host set h1 --maintenance off",
+    .flags = set_flags,
+    .run = set_run,
+};
+static const struct flag evacuate_flags[] = {
+    {"reason", 0, FLAG_TEXT, .value = "TEXT", .help = "why, for the record of the job"},
+    {NULL},
+};
+static const struct command host_evacuate = {
+    .path = "host evacuate",
+    .arguments = "HOST",
+    .kind = COMMAND_JOB,
+    .summary = "put a host into maintenance and move all running VMs off it",
+    .text =
+        "The optimizer chooses where each VM goes. The moves are jobs of their own; as many are at work at once as\n"
+        "'drover cluster status' shows. Cancelling the job makes no more moves, lets those that send go on to their\n"
+        "end, and takes the host out of maintenance again. If a VM cannot be moved, the job fails and names it, and\n"
+        "the host stays in maintenance.",
+    .example = "drover host evacuate h1 --reason 'new memory'\ndrover host set h1 --maintenance off",
+    .flags = evacuate_flags,
+    .run = evacuate_run,
+};
+
+const struct command *const cmd_host[] = {
+    &host_list, &host_show, &host_add, &host_remove, &host_set, &host_evacuate, NULL};

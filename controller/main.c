@@ -12,6 +12,7 @@
 #include "controller/auth/auth.h"
 #include "controller/controller.h"
 #include "controller/pb.h"
+#include "controller/placement/evacuation.h"
 
 #define TICK_MS 1000
 
@@ -92,6 +93,24 @@ static int env_place(
 {
     struct controller *c = user;
     return placement_choose(c->placement, vm_id, exclude, clock_now_ms(), err, host, reason);
+}
+
+static bool env_admit(void *user, uint64_t job_id, char reason[256])
+{
+    struct controller *c = user;
+    struct optimizer_limits limits;
+    struct admission_move *moves;
+    evacuation_limits(c->state, &limits);
+    size_t count = runner_moves(c->runner, &moves);
+    bool admitted = admission_decide(moves, count, &limits, job_id, reason);
+    free(moves);
+    return admitted;
+}
+
+static void env_evacuate(void *user, const char *host, size_t max, struct job_plan *out)
+{
+    struct controller *c = user;
+    evacuation_plan(c->state, c->fleet, &c->options.optimizer, host, clock_now_ms(), max, out);
 }
 
 static void run_submit(void *user, Drover__Command *command, proposer_fn fn, void *fn_user)
@@ -194,7 +213,7 @@ static void make_parts(struct controller *c)
     c->fleet = fleet_new((uint32_t)c->options.lease_ms);
     c->placement = placement_new(c->state, c->fleet, &placement);
     struct runner_options runner = {.loop = c->loop,
-        .env = {c->state, c, env_host, env_partition, env_place},
+        .env = {c->state, c, env_host, env_partition, env_place, env_admit, env_evacuate},
         .user = c,
         .submit = run_submit,
         .call = run_call,

@@ -1,4 +1,5 @@
 /* The cluster, its hosts and its members. */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,8 +7,10 @@
 #include "controller/api/call.h"
 #include "controller/api/validate.h"
 #include "controller/placement/baseline.h"
+#include "controller/placement/evacuation.h"
 
-#define LIST_MAX 1000u
+#define LIST_MAX  1000u
+#define LIMIT_MAX 64u /* migrations at once */
 
 static void member_message(const struct controller *c, const struct replica_member *member, const char *leader,
     Drover__ClusterStatusReply *reply)
@@ -82,6 +85,12 @@ static void cluster_status(struct api_call *call)
     reply->vms = counts.vms;
     reply->jobs_active = counts.jobs_active;
     reply->optimizer_automatic = placement_automatic(c->placement);
+    struct optimizer_limits limits;
+    evacuation_limits(c->state, &limits);
+    reply->limits = pb_new(&drover__migration_limits__descriptor);
+    reply->limits->outgoing = limits.outgoing;
+    reply->limits->incoming = limits.incoming;
+    reply->limits->link = limits.link;
     fleet_sum(c, reply);
     api_reply(call, reply);
 }
@@ -163,6 +172,97 @@ static void host_remove(struct api_call *call)
         api_fail(call, &err);
     else
         record_job(call, DROVER__JOB_KIND__JOB_HOST_REMOVE, request->name, effect_host_delete(request->name));
+}
+
+/* The evacuation of the host that has not ended; 0: none. */
+static uint64_t evacuation_of(struct state *state, const char *host)
+{
+    struct state_job_ref *jobs;
+    size_t count = state_jobs_active(state, &jobs);
+    uint64_t id = 0;
+    for (size_t i = 0; i < count && !id; i++) {
+        struct state_job job;
+        if (jobs[i].kind != DROVER__JOB_KIND__JOB_HOST_EVACUATE || !state_job(state, jobs[i].id, &job))
+            continue;
+        id = strcmp(job.job->target, host) == 0 ? jobs[i].id : 0;
+        state_job_clear(&job);
+    }
+    free(jobs);
+    return id;
+}
+
+static int host_free(const struct api_call *call, const char *name, struct err *err)
+{
+    struct state_host host;
+    if (validate_name("host", name, err) < 0)
+        return -1;
+    if (!state_host(call->c->state, name, &host))
+        return err_set(err, ERR_NOT_FOUND, "host %s does not exist; `drover host list` shows all", name);
+    uint64_t job = evacuation_of(call->c->state, name);
+    if (job)
+        return err_set(err, ERR_BUSY,
+            "host %s is being emptied by job %" PRIu64 "; `drover job cancel %" PRIu64 "` ends that", name, job, job);
+    return 0;
+}
+
+static void host_set(struct api_call *call)
+{
+    const Drover__HostSetRequest *request = (const void *)call->message;
+    struct err err;
+    if (host_free(call, request->name, &err) < 0)
+        api_fail(call, &err);
+    else
+        record_job(call, DROVER__JOB_KIND__JOB_HOST_SET, request->name,
+            effect_host_maintenance(request->name, request->maintenance));
+}
+
+static void host_evacuate(struct api_call *call)
+{
+    const Drover__HostEvacuateRequest *request = (const void *)call->message;
+    struct err err;
+    if (host_free(call, request->name, &err) < 0 ||
+        validate_text("reason", request->reason, VALIDATE_TEXT_MAX, &err) < 0) {
+        api_fail(call, &err);
+        return;
+    }
+    Drover__JobCreate *create = api_job_new(DROVER__JOB_KIND__JOB_HOST_EVACUATE, request->name);
+    pb_string(&create->reason, request->reason);
+    job_add_steps(create, false);
+    api_job(call, create);
+}
+
+static int limit_put(Drover__JobCreate *create, const char *name, uint32_t value, struct err *err)
+{
+    char text[16];
+    if (value > LIMIT_MAX)
+        return err_set(err, ERR_INVALID, "%s: %u at once; up to %u are allowed", name, value, LIMIT_MAX);
+    snprintf(text, sizeof text, "%u", value);
+    if (value)
+        PB_ADD(create->data, effects, effect_setting_put(name, text));
+    return 0;
+}
+
+static void cluster_set(struct api_call *call)
+{
+    const Drover__ClusterSetRequest *request = (const void *)call->message;
+    const Drover__MigrationLimits none = DROVER__MIGRATION_LIMITS__INIT, *limits = request->limits;
+    struct err err;
+    Drover__JobCreate *create = api_job_new(DROVER__JOB_KIND__JOB_CLUSTER_SET, "cluster");
+    limits = limits ? limits : &none;
+    int rc = limit_put(create, "migration.outgoing", limits->outgoing, &err);
+    if (rc == 0)
+        rc = limit_put(create, "migration.incoming", limits->incoming, &err);
+    if (rc == 0)
+        rc = limit_put(create, "migration.link", limits->link, &err);
+    if (rc == 0 && create->data->n_effects == 0)
+        rc = err_set(&err, ERR_INVALID, "cluster: nothing is to be set");
+    if (rc < 0) {
+        pb_free(create);
+        api_fail(call, &err);
+        return;
+    }
+    job_add_steps(create, false);
+    api_job(call, create);
 }
 
 static Drover__Host *host_message(struct controller *c, const struct state_host *host)
@@ -302,6 +402,9 @@ const struct api_method api_cluster_methods[] = {
     {DROVER__METHOD__CLUSTER_CPU, API_READ, &drover__cluster_cpu_request__descriptor, cluster_cpu},
     {DROVER__METHOD__HOST_ADD, API_CHANGE, &drover__host_add_request__descriptor, host_add},
     {DROVER__METHOD__HOST_REMOVE, API_CHANGE, &drover__host_remove_request__descriptor, host_remove},
+    {DROVER__METHOD__HOST_SET, API_CHANGE, &drover__host_set_request__descriptor, host_set},
+    {DROVER__METHOD__HOST_EVACUATE, API_CHANGE, &drover__host_evacuate_request__descriptor, host_evacuate},
+    {DROVER__METHOD__CLUSTER_SET, API_CHANGE, &drover__cluster_set_request__descriptor, cluster_set},
     {DROVER__METHOD__HOST_LIST, API_READ, &drover__host_list_request__descriptor, host_list},
     {DROVER__METHOD__MEMBER_ADD, API_CHANGE, &drover__member_add_request__descriptor, member_add},
     {DROVER__METHOD__MEMBER_REMOVE, API_CHANGE, &drover__member_remove_request__descriptor, member_remove},

@@ -151,6 +151,8 @@ static void undo_move_job(struct job_ctx *ctx)
 const struct job_step_kind cluster_steps[] = {
     {DROVER__JOB_KIND__JOB_HOST_ADD, "record", run_record, NULL},
     {DROVER__JOB_KIND__JOB_HOST_REMOVE, "record", run_record, NULL},
+    {DROVER__JOB_KIND__JOB_HOST_SET, "record", run_record, NULL},
+    {DROVER__JOB_KIND__JOB_CLUSTER_SET, "record", run_record, NULL},
     {DROVER__JOB_KIND__JOB_OPTIMIZER_SET, "record", run_record, NULL},
     {DROVER__JOB_KIND__JOB_MEMBER_ADD, "record", run_record, NULL},
     {DROVER__JOB_KIND__JOB_MEMBER_ADD, "join", run_join, undo_join},

@@ -11,16 +11,19 @@
 static const struct {
     Drover__JobKind kind;
     const char *name;
-    const char *steps[6];
+    const char *steps[8]; /* ended by NULL */
 } kinds[] = {
     {DROVER__JOB_KIND__JOB_VM_CREATE, "vm create", {"record"}},
     {DROVER__JOB_KIND__JOB_VM_START, "vm start", {"place", "start"}},
     {DROVER__JOB_KIND__JOB_VM_STOP, "vm stop", {"stop"}},
     {DROVER__JOB_KIND__JOB_VM_DELETE, "vm delete", {"delete"}},
-    {DROVER__JOB_KIND__JOB_VM_MIGRATE, "vm migrate", {"preflight", "prepare", "allow", "move", "finish"}},
+    {DROVER__JOB_KIND__JOB_VM_MIGRATE, "vm migrate", {"preflight", "queue", "prepare", "allow", "move", "finish"}},
     {DROVER__JOB_KIND__JOB_VM_MOVE_STORAGE, "vm move-storage", {"check", "copy", "finish"}},
     {DROVER__JOB_KIND__JOB_HOST_ADD, "host add", {"record"}},
     {DROVER__JOB_KIND__JOB_HOST_REMOVE, "host remove", {"record"}},
+    {DROVER__JOB_KIND__JOB_HOST_SET, "host set", {"record"}},
+    {DROVER__JOB_KIND__JOB_HOST_EVACUATE, "host evacuate", {"maintenance", "moves"}},
+    {DROVER__JOB_KIND__JOB_CLUSTER_SET, "cluster set", {"record"}},
     {DROVER__JOB_KIND__JOB_OPTIMIZER_APPLY, "optimizer apply", {NULL}},
     {DROVER__JOB_KIND__JOB_OPTIMIZER_SET, "optimizer set", {"record"}},
     {DROVER__JOB_KIND__JOB_MEMBER_ADD, "member add", {"record", "join"}},
@@ -48,7 +51,8 @@ void job_add_steps(Drover__JobCreate *create, bool start)
 
 static const struct job_step_kind *step_kind(const struct job *job)
 {
-    static const struct job_step_kind *const tables[] = {vm_steps, migrate_steps, storage_steps, cluster_steps};
+    static const struct job_step_kind *const tables[] = {
+        vm_steps, migrate_steps, storage_steps, cluster_steps, evacuate_steps};
     ENSURE(job->log.step < job->log.job->n_steps);
     const char *name = job->log.job->steps[job->log.step]->name;
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
@@ -99,6 +103,8 @@ void job_step(struct job *job, const struct job_env *env, const struct job_event
 {
     struct job_ctx ctx = {job, env, event, out};
     *out = (struct job_action){.act = ACT_KEEP};
+    if (event->type != JOB_OUTCOME)
+        job->queued = false;
     Drover__JobState state = job->log.job->state;
     if (event->type == JOB_OUTCOME)
         note_outcome(job, event);
@@ -118,9 +124,9 @@ void job_step(struct job *job, const struct job_env *env, const struct job_event
         err_set(
             &unknown, ERR_UNSUPPORTED, "step %s is unknown to this version", job->log.job->steps[job->log.step]->name);
         job_fail(&ctx, &unknown);
-    } else if (event->type == JOB_REFUSED && state == DROVER__JOB_STATE__JOB_RUNNING) {
+    } else if (event->type == JOB_REFUSED && state == DROVER__JOB_STATE__JOB_RUNNING && !kind->refused_too) {
         job_fail(&ctx, event->err);
-    } else if (event->type == JOB_REFUSED) {
+    } else if (event->type == JOB_REFUSED && state != DROVER__JOB_STATE__JOB_RUNNING) {
         job_wait(&ctx, 1000, "%.200s", event->err->message);
     } else if (state == DROVER__JOB_STATE__JOB_RUNNING) {
         kind->run(&ctx);

@@ -31,6 +31,18 @@ struct job_partition {
     uint64_t uptime_ms;
 };
 
+/* A move that would help to empty a host. */
+struct job_move {
+    char vm_id[STATE_ID_MAX], vm[STATE_NAME_MAX], to_host[STATE_NAME_MAX], reason[256];
+};
+struct job_plan {
+    struct job_move *moves; /* the caller's, in the order in which they should begin */
+    size_t count;
+    char stuck[256];  /* why a VM cannot be moved; empty: all that may move have a place */
+    double takes_s;   /* expected, of everything that is still to leave */
+    unsigned at_once; /* moves that may leave the host at once */
+};
+
 struct job_env {
     struct state *state;
     void *user;
@@ -41,6 +53,10 @@ struct job_env {
     /* Where the VM should go, not to `exclude` (may be empty), and why. ERR_UNAVAILABLE: no host is up. */
     int (*place)(void *user, const char *vm_id, const char *exclude, struct err *err, char host[STATE_NAME_MAX],
         char reason[256]);
+    /* The migration may begin now; else `reason` says what it waits for. */
+    bool (*admit)(void *user, uint64_t job_id, char reason[256]);
+    /* Up to `max` moves that empty the host. */
+    void (*evacuate)(void *user, const char *host, size_t max, struct job_plan *out);
 };
 
 /* What one side of a migration has said of it. */
@@ -57,6 +73,8 @@ struct job {
     uint64_t since_ms; /* when the step was entered */
     uint32_t attempts; /* in vain, since the last success */
     bool committing;   /* an update is on its way into the log; kept by the runner */
+    bool admitted;     /* migrations: let in by this leader; the log knows it once the next step is in it */
+    bool queued;       /* it waits for other jobs to end: the runner wakes it */
     bool started;      /* migrations: the source engine has taken the order */
     struct job_side source, destination;
     Drover__DiskMoves *disks;        /* owned; of the preflight: disks to be taken along */

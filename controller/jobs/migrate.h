@@ -11,6 +11,8 @@
 
 /* The step `preflight`: nothing has been done yet, and nothing is to be undone. */
 void migrate_preflight(struct job_ctx *ctx);
+/* The step `queue`, likewise. */
+void migrate_queue(struct job_ctx *ctx);
 
 /* MIGRATE_QUERY to the job's source or destination host. */
 void migrate_ask_source(struct job_ctx *ctx);

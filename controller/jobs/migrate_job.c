@@ -1,5 +1,5 @@
-/* vm migrate: preflight -> prepare -> allow -> move -> finish. The ownership protocol of ARCHITECTURE.md as steps; the
- * preflight is in migrate_preflight.c, what to do about each way it can break off in migrate_undo.c.
+/* vm migrate: preflight -> queue -> prepare -> allow -> move -> finish. The ownership protocol of ARCHITECTURE.md as
+ * steps; the preflight is in migrate_preflight.c, what to do about each way it can break off in migrate_undo.c.
  *
  * From `move` on the two hosts finish without the controllers. The controllers only listen (outcomes), ask (queries),
  * and put into the log what the hosts have decided among themselves. */
@@ -318,6 +318,7 @@ static void run_finish(struct job_ctx *ctx)
 
 const struct job_step_kind migrate_steps[] = {
     {DROVER__JOB_KIND__JOB_VM_MIGRATE, "preflight", migrate_preflight, NULL},
+    {DROVER__JOB_KIND__JOB_VM_MIGRATE, "queue", migrate_queue, NULL},
     {DROVER__JOB_KIND__JOB_VM_MIGRATE, "prepare", run_prepare, migrate_undo},
     {DROVER__JOB_KIND__JOB_VM_MIGRATE, "allow", run_allow, migrate_undo},
     {DROVER__JOB_KIND__JOB_VM_MIGRATE, "move", run_move, migrate_undo},

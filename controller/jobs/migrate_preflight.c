@@ -6,10 +6,12 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/format.h"
 #include "controller/jobs/migrate.h"
 #include "controller/placement/preflight.h"
 
 #define SETTLE_WAIT_MS 300u
+#define QUEUE_LOOK_MS  5000u  /* the runner wakes it when a job ends; this is for what else may change, as the limits */
 #define CHECK_CALL_MS  15000u /* storage may be slow to answer */
 #define DOWNTIME_MS    30u    /* the cluster's default promise */
 
@@ -202,4 +204,22 @@ void migrate_preflight(struct job_ctx *ctx)
     } else if (check_take(ctx, job->target, &job->check_destination)) {
         decide(ctx, &facts);
     }
+}
+
+/* The step `queue`: there is a limit to how many migrations a host bears. It is the last one before anything is done.
+ */
+void migrate_queue(struct job_ctx *ctx)
+{
+    char reason[256], waited[FORMAT_MAX];
+    struct job *job = ctx->job;
+    if (ctx->event->type == JOB_OUTCOME)
+        return;
+    job->admitted = job->admitted || ctx->env->admit(ctx->env->user, job->log.job->id, reason);
+    if (job->admitted) {
+        uint64_t waited_ms = ctx->event->now_ms - job->since_ms;
+        job_done(ctx, waited_ms ? "waited for %s" : "at once%.0s", format_duration_ms(waited_ms, waited));
+        return;
+    }
+    job->queued = true;
+    job_wait(ctx, QUEUE_LOOK_MS, "%s", reason);
 }

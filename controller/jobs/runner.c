@@ -187,9 +187,18 @@ static void job_log(const struct state_job *job)
         j->finished_ms - j->created_ms, j->error ? LOG_QUOTE(j->error->message) : "none");
 }
 
+/* A job has ended: what waits for others looks again. Only a timer is ever under way for it. */
+static void wake_queued(struct runner *runner)
+{
+    for (struct run *run = runner->runs; run; run = run->next)
+        if (run->job.queued)
+            loop_timer_start(run->timer, 0, 0);
+}
+
 /* Runs whose job has ended, or is gone, leave the list. */
 static void drop_ended(struct runner *runner, const struct state_job_ref *active, size_t count)
 {
+    bool dropped = false;
     for (struct run **at = &runner->runs; *at;) {
         struct run *run = *at;
         bool found = false;
@@ -207,7 +216,10 @@ static void drop_ended(struct runner *runner, const struct state_job_ref *active
             state_job_clear(&ended);
         }
         run_free(run);
+        dropped = true;
     }
+    if (dropped)
+        wake_queued(runner);
 }
 
 static struct run *run_new(struct runner *runner)
@@ -279,6 +291,41 @@ bool runner_outcome(struct runner *runner, const char *host, const Drover__Migra
     if (run)
         run_event(run, &event);
     return id != 0;
+}
+
+static bool past_queue(const struct state_job *log)
+{
+    for (uint32_t i = 0; i < log->step && i < log->job->n_steps; i++)
+        if (strcmp(log->job->steps[i]->name, "queue") == 0)
+            return true;
+    return false;
+}
+
+static int move_compare(const void *a, const void *b)
+{
+    const struct admission_move *x = a, *y = b;
+    return x->job_id < y->job_id ? -1 : x->job_id > y->job_id;
+}
+
+size_t runner_moves(const struct runner *runner, struct admission_move **out)
+{
+    size_t count = 0, room = 0;
+    for (const struct run *run = runner->runs; run; run = run->next)
+        room++;
+    struct admission_move *list = mem_zalloc((room + 1) * sizeof *list);
+    for (const struct run *run = runner->runs; run; run = run->next) {
+        const struct state_job *log = &run->job.log;
+        if (log->job->kind != DROVER__JOB_KIND__JOB_VM_MIGRATE || log->step >= log->job->n_steps)
+            continue;
+        bool admitted = run->job.admitted || past_queue(log);
+        bool waits =
+            log->job->state == DROVER__JOB_STATE__JOB_RUNNING && strcmp(log->job->steps[log->step]->name, "queue") == 0;
+        if (admitted || waits)
+            list[count++] = (struct admission_move){log->job->id, log->data->from_host, log->data->host, admitted};
+    }
+    qsort(list, count, sizeof *list, move_compare);
+    *out = list;
+    return count;
 }
 
 const struct job *runner_job(const struct runner *runner, uint64_t id)

@@ -7,6 +7,7 @@
 
 #include <uv.h>
 
+#include "controller/jobs/admission.h"
 #include "controller/jobs/job.h"
 #include "controller/proposer.h"
 
@@ -35,6 +36,9 @@ void runner_lead(struct runner *runner, bool leader);
 void runner_sync(struct runner *runner);
 /* A host told the outcome of a migration. False: no job waits for it. */
 bool runner_outcome(struct runner *runner, const char *host, const Drover__MigrateOutcomeRequest *outcome);
+/* The migrations that are at work or wait to be, by job id. Take: free(); names are lent until the runner does
+ * anything. */
+size_t runner_moves(const struct runner *runner, struct admission_move **out);
 /* What this leader knows of an unfinished job besides the log; NULL: nothing. Lent. */
 const struct job *runner_job(const struct runner *runner, uint64_t id);
 

@@ -131,8 +131,9 @@ static bool something_moves(struct placement *p)
     size_t count = state_jobs_active(p->state, &jobs);
     bool moves = false;
     for (size_t i = 0; i < count && !moves; i++)
-        moves =
-            jobs[i].kind == DROVER__JOB_KIND__JOB_VM_MIGRATE || jobs[i].kind == DROVER__JOB_KIND__JOB_OPTIMIZER_APPLY;
+        moves = jobs[i].kind == DROVER__JOB_KIND__JOB_VM_MIGRATE ||
+                jobs[i].kind == DROVER__JOB_KIND__JOB_OPTIMIZER_APPLY ||
+                jobs[i].kind == DROVER__JOB_KIND__JOB_HOST_EVACUATE;
     free(jobs);
     return moves;
 }
@@ -229,15 +230,18 @@ static void status_host(struct placement *p, const struct view *view, size_t i, 
     host->cpu_utilization = utilization(view, i, RESOURCE_CPU);
     host->memory_utilization = utilization(view, i, RESOURCE_MEMORY);
     host->iops_utilization = utilization(view, i, RESOURCE_IOPS);
+    struct state_host known;
+    bool maintenance = state_host(p->state, view->hosts[i].name, &known) && known.maintenance;
     enum optimizer_verdict v = optimizer_verdict(p->memory, &p->options.optimizer, &view->input, i, &hot_ms);
     if (v == VERDICT_WATCHING)
         snprintf(verdict, sizeof verdict, "watching (hot for %u s of %u)", (unsigned)(hot_ms / 1000),
             (unsigned)(p->options.optimizer.hold_ms / 1000));
     else
         snprintf(verdict, sizeof verdict, "%s",
-            !view->hosts[i].accepts ? "unreachable"
-            : v == VERDICT_HOT      ? "hot"
-                                    : "balanced");
+            maintenance               ? "in maintenance"
+            : !view->hosts[i].accepts ? "unreachable"
+            : v == VERDICT_HOT        ? "hot"
+                                      : "balanced");
     pb_string(&host->verdict, verdict);
     PB_ADD(reply, hosts, host);
 }

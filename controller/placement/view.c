@@ -8,14 +8,18 @@
 /* What a VM nothing is known of yet is taken to use: starts in a row spread over the hosts instead of piling up on one.
  */
 #define UNKNOWN_CPU_SHARE 0.25
-/* A migration of a gigabyte at the pace of a plain gigabit network, and what it costs in any case. */
-#define MOVE_BYTES_PER_S 100e6
-#define MOVE_FIXED_S     1.0
 
-static void host_read(
-    const struct fleet *fleet, const struct fleet_host *host, uint64_t now_ms, struct optimizer_host *out)
+static bool host_up(const struct fleet *fleet, const struct fleet_host *host, uint64_t now_ms)
 {
-    *out = (struct optimizer_host){.accepts = host->facts && host->peer && fleet_up(fleet, host, now_ms)};
+    return host->facts && host->peer && fleet_up(fleet, host, now_ms);
+}
+
+static void host_read(struct state *state, const struct fleet *fleet, const struct fleet_host *host, uint64_t now_ms,
+    struct optimizer_host *out)
+{
+    struct state_host known;
+    bool maintenance = state_host(state, host->name, &known) && known.maintenance;
+    *out = (struct optimizer_host){.accepts = !maintenance && host_up(fleet, host, now_ms)};
     snprintf(out->name, sizeof out->name, "%s", host->name);
     const Drover__Capacity *capacity = host->facts ? host->facts->capacity : NULL;
     if (capacity) {
@@ -29,7 +33,7 @@ static void host_read(
 }
 
 static void vm_view(
-    const struct fleet_host *host, const struct state_vm *vm, bool accepts, uint64_t moved_ms, struct optimizer_vm *out)
+    const struct fleet_host *host, const struct state_vm *vm, bool up, uint64_t moved_ms, struct optimizer_vm *out)
 {
     const struct fleet_partition *p = host ? fleet_partition(host, vm->id) : NULL;
     bool known = p && p->demand.at_ms;
@@ -38,9 +42,9 @@ static void vm_view(
     out->demand[RESOURCE_MEMORY] = (double)vm->memory_bytes;
     out->demand[RESOURCE_IOPS] = known ? p->demand.value.read_iops + p->demand.value.write_iops : 0;
     out->move_cost_s =
-        MOVE_FIXED_S + (known ? p->demand.value.memory_bytes : (double)vm->memory_bytes) / MOVE_BYTES_PER_S;
+        VIEW_MOVE_FIXED_S + (known ? p->demand.value.memory_bytes : (double)vm->memory_bytes) / VIEW_MOVE_BYTES_PER_S;
     out->moved_ms = moved_ms;
-    out->movable = accepts && p && p->state == DROVER__PARTITION_STATE__PARTITION_RUNNING &&
+    out->movable = up && p && p->state == DROVER__PARTITION_STATE__PARTITION_RUNNING &&
                    p->generation == vm->generation && !vm->job_id && !vm->hand_over_id[0] &&
                    strcmp(host->facts->tracker, "none") != 0;
 }
@@ -69,6 +73,20 @@ size_t placement_view_vm(const struct view *view, const char *id)
     return SIZE_MAX;
 }
 
+/* Where a migration takes the VM, from when its target is chosen; SIZE_MAX: nowhere. */
+static size_t under_way_to(const struct view *view, struct state *state, const struct state_vm *vm)
+{
+    struct state_job job;
+    if (vm->hand_over_to[0])
+        return placement_view_host(view, vm->hand_over_to);
+    if (!vm->job_id || !state_job(state, vm->job_id, &job))
+        return SIZE_MAX;
+    bool moves = job.job->kind == DROVER__JOB_KIND__JOB_VM_MIGRATE && strcmp(job.data->host, vm->owner) != 0;
+    size_t to = moves ? placement_view_host(view, job.data->host) : SIZE_MAX;
+    state_job_clear(&job);
+    return to;
+}
+
 void placement_view_make(struct view *view, struct state *state, struct fleet *fleet, const char *extra,
     uint64_t now_ms, placement_moved_fn moved, void *user)
 {
@@ -76,7 +94,7 @@ void placement_view_make(struct view *view, struct state *state, struct fleet *f
     size_t host_count = fleet_count(fleet);
     view->hosts = mem_zalloc(host_count * sizeof *view->hosts);
     for (size_t i = 0; i < host_count; i++) {
-        host_read(fleet, fleet_at(fleet, i), now_ms, &view->hosts[i]);
+        host_read(state, fleet, fleet_at(fleet, i), now_ms, &view->hosts[i]);
         view->up += view->hosts[i].accepts;
     }
     view->input = (struct optimizer_input){.hosts = view->hosts, .host_count = host_count, .now_ms = now_ms};
@@ -92,9 +110,9 @@ void placement_view_make(struct view *view, struct state *state, struct fleet *f
         if (at == SIZE_MAX && !wanted)
             continue;
         view->vms[n].host = at;
-        vm_view(at == SIZE_MAX ? NULL : fleet_at(fleet, at), &vms[i], at != SIZE_MAX && view->hosts[at].accepts,
-            moved(user, &vms[i]), &view->vms[n]);
-        size_t to = vms[i].hand_over_to[0] ? placement_view_host(view, vms[i].hand_over_to) : SIZE_MAX;
+        vm_view(at == SIZE_MAX ? NULL : fleet_at(fleet, at), &vms[i],
+            at != SIZE_MAX && host_up(fleet, fleet_at(fleet, at), now_ms), moved(user, &vms[i]), &view->vms[n]);
+        size_t to = under_way_to(view, state, &vms[i]);
         for (int r = 0; r < RESOURCE_COUNT && to != SIZE_MAX; r++) /* room is kept on both hosts while it moves */
             view->hosts[to].overhead[r] += view->vms[n].demand[r];
         snprintf(view->vm_ids[n], STATE_ID_MAX, "%s", vms[i].id);

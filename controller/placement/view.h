@@ -5,6 +5,10 @@
 #include "controller/fleet/fleet.h"
 #include "optimizer/optimizer.h"
 
+/* A migration of a gigabyte at the pace of a plain gigabit network, and what it costs in any case. */
+#define VIEW_MOVE_BYTES_PER_S 100e6
+#define VIEW_MOVE_FIXED_S     1.0
+
 struct view {
     struct optimizer_host *hosts;
     struct optimizer_vm *vms;

@@ -108,6 +108,23 @@ bool state_job_child(struct state *state, uint64_t parent_id, const char *migrat
     return count > 0;
 }
 
+size_t state_jobs_children(struct state *state, uint64_t parent_id, struct state_child **out)
+{
+    struct state_child *list = NULL;
+    size_t count = 0;
+    sqlite3_stmt *row =
+        sql_query(state, "SELECT id, state, target FROM jobs WHERE parent_id = ? ORDER BY id", "i", (int64_t)parent_id);
+    while (sql_row(row)) {
+        if ((count & (count - 1)) == 0)
+            list = mem_realloc(list, (count ? count * 2 : 1) * sizeof *list);
+        list[count].id = sql_u64(row, 0);
+        list[count].state = (Drover__JobState)sqlite3_column_int(row, 1);
+        sql_text(row, 2, list[count++].target, sizeof list->target);
+    }
+    *out = list;
+    return count;
+}
+
 uint64_t state_job_of_migration(struct state *state, const char *migration_id)
 {
     return (uint64_t)sql_number(

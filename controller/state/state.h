@@ -98,6 +98,13 @@ size_t state_jobs_active(struct state *state, struct state_job_ref **out);
 size_t state_jobs(struct state *state, uint64_t before_id, bool active_only, size_t limit, struct state_job_ref **out);
 /* The child of a job that makes this migration. */
 bool state_job_child(struct state *state, uint64_t parent_id, const char *migration_id, struct state_job_ref *out);
+struct state_child {
+    uint64_t id;
+    Drover__JobState state;
+    char target[STATE_NAME_MAX];
+};
+/* All children of a job that are still kept, oldest first. */
+size_t state_jobs_children(struct state *state, uint64_t parent_id, struct state_child **out);
 /* The unfinished job of a migration; 0: none. */
 uint64_t state_job_of_migration(struct state *state, const char *migration_id);
 

@@ -52,7 +52,8 @@ def blows():
     yield "destination", "hostd.fence-received", "held-start", ""
     yield "destination", "hostd.fence-recorded", "held-prepare", ""
 
-    for step, what in (("preflight", "called answered"), ("prepare", "called answered"), ("allow", ""), ("move", "called answered"),
+    for step, what in (("preflight", "called answered"), ("queue", ""), ("prepare", "called answered"), ("allow", ""),
+                       ("move", "called answered"),
                        ("finish", "called answered")):
         yield from (("leader", f"controller.{step}.{name}", "precopy", "")
                     for name in ["entered", *what.split(), "proposed", "applied"])

@@ -30,3 +30,54 @@ def preflight_tells_all_at_once_and_touches_nothing(run):
     lab.cli("vm", "migrate", "odd", "--to", "h2")
     assert lab.vm("odd")["owner"] == "h2"
     guest.check()
+
+
+@case(deadline=90, needs=MIGRATION)
+def a_host_is_emptied_while_its_guests_go_on(run):
+    lab = run.lab
+    names = ("e1", "e2", "e3")
+    for name in names:
+        lab.vm_create(name, host="h1", memory=128 << 20, wait=False)
+    guests = [Watched(lab, name) for name in names if lab.guest_wait(name)]
+    lab.cli("cluster", "set", "--outgoing", 1)
+    job = lab.job(lab.cli("host", "evacuate", "h1", "--reason", "new memory").json["id"])
+    try:
+        assert job["state"] == "succeeded" and "3 VMs moved" in job["steps"][1]["detail"], job
+        for guest in guests:
+            guest.check()
+        moves = [lab.job(j["id"]) for j in lab.job_list() if j.get("parent_id") == job["id"]]
+        assert len(moves) == 3 and all(move["reason"] for move in moves), moves
+        # One at a time: no move began to send before the one before it had ended.
+        spans = sorted((move["steps"][2]["started_ms"], move["finished_ms"]) for move in moves)
+        assert all(later[0] >= earlier[1] for earlier, later in zip(spans, spans[1:])), spans
+        run.note(f"3 guests off in {job['finished_ms'] - job['created_ms']} ms, one at a time")
+        assert all(vm["owner"] != "h1" for vm in lab.vm_list() if vm["spec"]["name"] in names)
+        assert lab.cli("host", "show", "h1").json["maintenance"]
+        refused = lab.cli("vm", "migrate", "e1", "--to", "h1", check=False)
+        assert refused.status == 1 and "maintenance" in refused.stderr, refused.stderr
+    finally:
+        lab.cli("host", "set", "h1", "--maintenance", "off")
+        lab.cli("cluster", "set", "--outgoing", 2)
+    lab.cli("vm", "migrate", "e1", "--to", "h1")
+    guests[0].check()
+
+
+@case(deadline=60, needs=MIGRATION)
+def an_evacuation_survives_its_leader(run):
+    lab = run.lab
+    for name in ("c1", "c2", "c3"):
+        lab.vm_create(name, host="h2", memory=128 << 20, wait=False)
+    for name in ("c1", "c2", "c3"):
+        lab.guest_wait(name).close()
+    lab.cli("cluster", "set", "--outgoing", 1)
+    try:
+        job = lab.cli("host", "evacuate", "h2", "--async").json["id"]
+        lab.controllers[lab.leader()].daemon.kill()
+        assert lab.job_wait(job)["state"] == "succeeded", lab.job(job)
+        assert not [vm for vm in lab.vm_list() if vm["owner"] == "h2"]
+    finally:
+        for node in lab.controllers.values():
+            if not node.daemon.alive():
+                node.daemon.start()
+        lab.cli("host", "set", "h2", "--maintenance", "off")
+        lab.cli("cluster", "set", "--outgoing", 2)

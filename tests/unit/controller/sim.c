@@ -58,6 +58,34 @@ static int env_place(
     return err_set(err, ERR_UNAVAILABLE, "no host is up");
 }
 
+/* One migration out of a host at once: with one job at a time there is always room. */
+static bool env_admit(void *user, uint64_t job_id, char reason[256])
+{
+    struct sim *sim = user;
+    (void)job_id;
+    snprintf(reason, 256, "the test holds it up");
+    return sim->now_ms >= sim->admit_from_ms;
+}
+
+static void env_evacuate(void *user, const char *host, size_t max, struct job_plan *out)
+{
+    struct sim *sim = user;
+    struct state_vm *vms;
+    size_t count = state_vms_owned(sim->state, host, &vms);
+    out->at_once = 2;
+    for (size_t i = 0; i < count; i++) {
+        if (vms[i].job_id || out->count == max)
+            continue;
+        struct job_move *move = &out->moves[out->count];
+        snprintf(move->vm_id, sizeof move->vm_id, "%s", vms[i].id);
+        snprintf(move->vm, sizeof move->vm, "%s", vms[i].name);
+        snprintf(move->reason, sizeof move->reason, "host %s is being emptied", host);
+        snprintf(move->to_host, sizeof move->to_host, "h%d", strcmp(host, "h2") == 0 ? 3 : 2);
+        out->count++;
+    }
+    free(vms);
+}
+
 /* --- driving --- */
 
 const char *sim_apply(struct sim *sim, Drover__Command *command, uint64_t *job_id)
@@ -215,9 +243,14 @@ static void load(struct sim *sim, uint64_t job_id)
     sim->loaded = true;
 }
 
+struct job_env sim_env(struct sim *sim)
+{
+    return (struct job_env){sim->state, sim, env_host, env_partition, env_place, env_admit, env_evacuate};
+}
+
 Drover__JobState sim_run(struct sim *sim, uint64_t job_id, unsigned max)
 {
-    struct job_env env = {sim->state, sim, env_host, env_partition, env_place};
+    struct job_env env = sim_env(sim);
     struct job_event event = {.type = JOB_ENTER};
     for (sim->actions = 0; sim->actions < max; sim->actions++) {
         Drover__MigrateOutcomeRequest told = DROVER__MIGRATE_OUTCOME_REQUEST__INIT;

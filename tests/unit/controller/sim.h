@@ -76,7 +76,7 @@ struct sim {
     bool outcomes; /* hosts tell outcomes unasked */
     struct job job;
     bool loaded;
-    uint64_t now_ms, away_ms, away_until_ms;
+    uint64_t now_ms, away_ms, away_until_ms, admit_from_ms;
     unsigned actions, members;
     enum sim_blow blow;
     unsigned blow_at;
@@ -94,6 +94,8 @@ const char *sim_apply(struct sim *sim, Drover__Command *command, uint64_t *job_i
 uint64_t sim_job(struct sim *sim, Drover__JobCreate *create);
 /* A VM that h1 runs as generation 1. */
 void sim_running_vm(struct sim *sim, const char *vm_id, const char *name);
+/* What jobs see of the simulation, for tests that step them themselves. */
+struct job_env sim_env(struct sim *sim);
 /* Steps the job until it ends; its final state. Fails the test when it takes more than `max` actions. */
 Drover__JobState sim_run(struct sim *sim, uint64_t job_id, unsigned max);
 /* Lets the fleet's reconciling put everything right, as heartbeats would. */

@@ -114,9 +114,9 @@ static void two_at_a_time_hide_what_is_not_sending(void **state)
     struct optimizer_transfer list[8];
     struct optimizer_limits one = {1, 1, 1};
     for (size_t i = 0; i < 8; i++)
-        list[i] = (struct optimizer_transfer){0, 1 + i % 2, 4e8, 2};
-    assert_float_equal(optimizer_schedule(list, 8, 3, &one, BANDWIDTH), 8 * 6, 1e-6);
-    assert_true(optimizer_schedule(list, 8, 3, &two, BANDWIDTH) < 8 * 4 * 1.15);
+        list[i] = (struct optimizer_transfer){0, 1 + i % 2, i == 0 ? 2e8 : 4e8, 2}; /* equal ones would keep step */
+    assert_float_equal(optimizer_schedule(list, 8, 3, &one, BANDWIDTH), 8 * 6 - 2, 1e-6);
+    assert_true(optimizer_schedule(list, 8, 3, &two, BANDWIDTH) < 30 * 1.2); /* 30 s of bytes */
 }
 
 static double random_share(uint64_t *seed)
@@ -142,7 +142,7 @@ static void makespan_is_close_to_bytes_by_bandwidth(void **state)
             cluster_host(&c, (const char *[]){"h2", "h3", "h4", "h5"}[h], 64, 512, 0);
         size_t count = 6 + (size_t)(random_share(&seed) * 40);
         for (size_t v = 0; v < count; v++) {
-            char name[16];
+            char name[32];
             double gib = 0.5 + 15.5 * pow(random_share(&seed), 3);
             snprintf(name, sizeof name, "vm-%zu", v);
             c.vms[cluster_vm(&c, name, h1, 0.5, gib, 0)].move_cost_s = 1 + gib * GIB / BANDWIDTH;

@@ -1,0 +1,229 @@
+/* host evacuate: maintenance -> moves. Everything that runs on the host is moved off it, by jobs of their own.
+ *
+ * There is no list of moves in the log: what is left to do is what the log says the host still owns, so a new leader, a
+ * VM that came in the last moment and a move that failed need no care of their own. The plan is made anew whenever
+ * there is room for another move, with the fleet as it is then; how many are at work at once is decided where every
+ * migration is let in (admission.h), and only one more than the host may send is made ahead of that. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/format.h"
+#include "controller/jobs/step.h"
+
+#define TRIES_MAX   2u /* of one VM: what failed twice stays */
+#define LOOK_MS     1000u
+#define AHEAD       1u
+#define MOVES_ASKED 64u
+
+struct progress {
+    struct state_child *children; /* owned */
+    size_t count, active, moved;
+    struct state_vm *left; /* owned: VMs the host still has */
+    size_t left_count;
+};
+
+static struct progress progress_read(const struct job_ctx *ctx)
+{
+    struct progress p = {0};
+    p.count = state_jobs_children(ctx->env->state, ctx->job->log.job->id, &p.children);
+    for (size_t i = 0; i < p.count; i++) {
+        Drover__JobState state = p.children[i].state;
+        p.moved += state == DROVER__JOB_STATE__JOB_SUCCEEDED;
+        p.active += state == DROVER__JOB_STATE__JOB_RUNNING || state == DROVER__JOB_STATE__JOB_CANCELLING;
+    }
+    p.left_count = state_vms_owned(ctx->env->state, ctx->job->log.job->target, &p.left);
+    return p;
+}
+
+static void progress_free(struct progress *p)
+{
+    free(p->children);
+    free(p->left);
+}
+
+static unsigned tries_of(const struct progress *p, const char *vm)
+{
+    unsigned tries = 0;
+    for (size_t i = 0; i < p->count; i++)
+        tries += strcmp(p->children[i].target, vm) == 0 && p->children[i].state != DROVER__JOB_STATE__JOB_SUCCEEDED;
+    return tries;
+}
+
+/* --- maintenance --- */
+
+static void run_maintenance(struct job_ctx *ctx)
+{
+    struct err err;
+    struct state_host host;
+    const char *name = ctx->job->log.job->target;
+    if (!state_host(ctx->env->state, name, &host)) {
+        err_set(&err, ERR_NOT_FOUND, "host %s does not exist any more", name);
+        job_fail(ctx, &err);
+        return;
+    }
+    Drover__JobUpdate *update = job_done(ctx, "host %s gets no VMs any more", name);
+    job_update_data(ctx, update)->maintenance_before = host.maintenance;
+    PB_ADD(update, effects, effect_host_maintenance(name, true));
+}
+
+/* --- moves --- */
+
+/* Ids of jobs are never used twice, so neither is this. */
+static Drover__JobCreate *move_create(const struct job_ctx *ctx, const struct job_move *move, size_t number)
+{
+    char id[STATE_ID_MAX];
+    const Drover__Job *job = ctx->job->log.job;
+    Drover__JobCreate *create = pb_new(&drover__job_create__descriptor);
+    create->kind = DROVER__JOB_KIND__JOB_VM_MIGRATE;
+    pb_string(&create->target, move->vm);
+    pb_string(&create->actor, job->actor);
+    pb_string(&create->reason, move->reason);
+    pb_string(&create->vm_id, move->vm_id);
+    create->data = pb_new(&drover__job_data__descriptor);
+    pb_string(&create->data->vm_id, move->vm_id);
+    pb_string(&create->data->host, move->to_host);
+    pb_string(&create->data->from_host, job->target);
+    snprintf(id, sizeof id, "evacuate-%" PRIu64 "-%zu", job->id, number);
+    pb_string(&create->data->migration_id, id);
+    job_add_steps(create, false);
+    return create;
+}
+
+/* Makes as many moves as there is room for. False: none. */
+static bool moves_make(struct job_ctx *ctx, const struct progress *p, const struct job_plan *plan)
+{
+    Drover__JobUpdate *update = NULL;
+    size_t made = 0;
+    for (size_t i = 0; i < plan->count && p->active + made < plan->at_once + AHEAD; i++) {
+        if (tries_of(p, plan->moves[i].vm) >= TRIES_MAX)
+            continue;
+        if (!update)
+            update = job_resume(ctx, ctx->job->log.step); /* the step goes on; its jobs are made with this */
+        PB_ADD(update, effects, effect_job_create(move_create(ctx, &plan->moves[i], p->count + made)));
+        made++;
+    }
+    return made > 0;
+}
+
+static void tell(struct job_ctx *ctx, const struct progress *p, const struct job_plan *plan)
+{
+    char left[FORMAT_MAX], busy[64] = "";
+    for (size_t i = 0; i < p->left_count && !busy[0]; i++)
+        if (p->left[i].job_id && p->active == 0)
+            snprintf(busy, sizeof busy, "; waiting for job %" PRIu64, p->left[i].job_id);
+    ctx->job->queued = true;
+    job_wait(ctx, LOOK_MS, "%zu of %zu VMs moved, %zu on their way, about %s more%s", p->moved,
+        p->moved + p->left_count, p->active, format_duration_ms((uint64_t)(plan->takes_s * 1000), left), busy);
+}
+
+static void fail_left(struct job_ctx *ctx, const struct progress *p, const struct job_plan *plan)
+{
+    struct err err;
+    const char *host = ctx->job->log.job->target;
+    const struct state_child *last = NULL;
+    for (size_t i = 0; i < p->count; i++)
+        if (p->children[i].state != DROVER__JOB_STATE__JOB_SUCCEEDED)
+            last = &p->children[i];
+    if (plan->stuck[0])
+        err_set(&err, ERR_CAPACITY, "host %s still has %zu VMs and stays in maintenance: %s", host, p->left_count,
+            plan->stuck);
+    else if (last)
+        err_set(&err, ERR_JOB_FAILED,
+            "host %s still has %zu VMs and stays in maintenance: VM %s could not be moved; `drover job show %" PRIu64
+            "` says why",
+            host, p->left_count, last->target, last->id);
+    else
+        err_set(&err, ERR_STATE, "host %s still has %zu VMs and stays in maintenance: VM %s is not reported as running",
+            host, p->left_count, p->left[0].name);
+    job_fail(ctx, &err);
+}
+
+/* Somebody else's job on a VM is waited for; a VM that nobody works on and that cannot be moved ends the evacuation
+ * once nothing else is under way. */
+static bool others_work(const struct progress *p)
+{
+    for (size_t i = 0; i < p->left_count; i++)
+        if (p->left[i].job_id)
+            return true;
+    return false;
+}
+
+static void run_moves(struct job_ctx *ctx)
+{
+    struct progress p = progress_read(ctx);
+    struct job_plan plan = {0};
+    if (ctx->event->type == JOB_OUTCOME) {
+        progress_free(&p);
+        return;
+    }
+    plan.moves = mem_zalloc(MOVES_ASKED * sizeof *plan.moves);
+    if (p.left_count)
+        ctx->env->evacuate(ctx->env->user, ctx->job->log.job->target, MOVES_ASKED, &plan);
+    if (ctx->event->type == JOB_REFUSED) /* a VM was taken by another job at that moment: look again */
+        tell(ctx, &p, &plan);
+    else if (p.left_count == 0 && p.active == 0)
+        job_done(ctx, "%zu VM%s moved; host %s is empty", p.moved, p.moved == 1 ? "" : "s", ctx->job->log.job->target);
+    else if (moves_make(ctx, &p, &plan))
+        ;
+    else if (p.active || others_work(&p) || (!plan.stuck[0] && plan.count == 0 && job_within(ctx, JOB_UNREACHABLE_MS)))
+        tell(ctx, &p, &plan);
+    else
+        fail_left(ctx, &p, &plan);
+    free(plan.moves);
+    progress_free(&p);
+}
+
+/* A move that has not begun to send can be called off for nothing; one that has is let go on to its end. */
+static bool not_begun(const struct job_ctx *ctx, const struct state_child *child)
+{
+    struct state_job job;
+    if (child->state != DROVER__JOB_STATE__JOB_RUNNING || !state_job(ctx->env->state, child->id, &job))
+        return false;
+    const char *step = job.step < job.job->n_steps ? job.job->steps[job.step]->name : "";
+    bool waits = strcmp(step, "preflight") == 0 || strcmp(step, "queue") == 0;
+    state_job_clear(&job);
+    return waits;
+}
+
+static void undone(struct job_ctx *ctx, const struct progress *p)
+{
+    const Drover__Job *job = ctx->job->log.job;
+    struct state_host host;
+    bool cancelled = job->error && err_from_name(job->error->code) == ERR_CANCELLED;
+    bool back = cancelled && !job_data(ctx)->maintenance_before && state_host(ctx->env->state, job->target, &host);
+    Drover__JobUpdate *update = job_undone(ctx, "no more moves; %zu VM%s moved before %s", p->moved,
+        p->moved == 1 ? " was" : "s were", back ? "stay where they are, and the host takes VMs again" : "it ended");
+    if (back)
+        PB_ADD(update, effects, effect_host_maintenance(job->target, false));
+}
+
+static void undo_moves(struct job_ctx *ctx)
+{
+    struct progress p = progress_read(ctx);
+    Drover__JobUpdate *update = NULL;
+    for (size_t i = 0; i < p.count && ctx->event->type != JOB_REFUSED; i++) {
+        if (!not_begun(ctx, &p.children[i]))
+            continue;
+        if (!update) {
+            update = job_resume(ctx, ctx->job->log.step);
+            update->state = DROVER__JOB_STATE__JOB_CANCELLING;
+            pb_free(update->error); /* why it is being undone stays */
+            update->error = NULL;
+        }
+        PB_ADD(update, effects, effect_job_cancel(p.children[i].id, ctx->job->log.job->actor));
+    }
+    if (!update && p.active) {
+        ctx->job->queued = true;
+        job_wait(ctx, LOOK_MS, "%zu VMs are on their way and go on to their end", p.active);
+    } else if (!update) {
+        undone(ctx, &p);
+    }
+    progress_free(&p);
+}
+
+const struct job_step_kind evacuate_steps[] = {
+    {DROVER__JOB_KIND__JOB_HOST_EVACUATE, "maintenance", run_maintenance, NULL, false},
+    {DROVER__JOB_KIND__JOB_HOST_EVACUATE, "moves", run_moves, undo_moves, true},
+    {0},
+};

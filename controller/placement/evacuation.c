@@ -1,0 +1,109 @@
+#include "controller/placement/evacuation.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "controller/pb.h"
+#include "controller/placement/preflight.h"
+#include "controller/placement/view.h"
+
+#define LIMIT_DEFAULT 2u /* one sends while the other is prepared or switches; more only share the link */
+
+static unsigned limit_read(struct state *state, const char *name)
+{
+    char text[16];
+    if (!state_setting(state, name, text, sizeof text))
+        return LIMIT_DEFAULT;
+    unsigned long value = strtoul(text, NULL, 10);
+    return value > 0 && value <= UINT16_MAX ? (unsigned)value : LIMIT_DEFAULT;
+}
+
+void evacuation_limits(struct state *state, struct optimizer_limits *out)
+{
+    out->outgoing = limit_read(state, "migration.outgoing");
+    out->incoming = limit_read(state, "migration.incoming");
+    out->link = limit_read(state, "migration.link");
+}
+
+static uint64_t never_moved(void *user, const struct state_vm *vm)
+{
+    (void)user, (void)vm;
+    return 0;
+}
+
+/* Where every VM of the host could run, by what the hosts say of themselves. Take: free(). */
+static bool *possible_make(struct view *view, struct state *state, struct fleet *fleet, size_t from)
+{
+    size_t hosts = view->input.host_count;
+    bool *possible = mem_zalloc((view->input.vm_count * hosts + 1) * sizeof *possible);
+    const struct fleet_host *source = fleet_at(fleet, from);
+    for (size_t v = 0; v < view->input.vm_count; v++) {
+        if (view->vms[v].host != from || !view->vms[v].movable || !source->facts)
+            continue;
+        cleanup_pb Drover__VmSpec *spec = state_vm_spec(state, view->vm_ids[v]);
+        for (size_t h = 0; spec && h < hosts; h++) {
+            const struct fleet_host *target = fleet_at(fleet, h);
+            struct preflight_input input = {.vm = view->vms[v].name,
+                .spec = spec,
+                .from = {source->name, source->facts, NULL, false},
+                .to = {target->name, target->facts, NULL, false}};
+            possible[v * hosts + h] = h != from && target->facts && preflight_possible(&input);
+        }
+        view->vms[v].possible = possible + v * hosts;
+    }
+    return possible;
+}
+
+/* Everything the host still has, in the order planned, and after it what cannot be moved just now. */
+static double takes(
+    const struct view *view, size_t from, const struct optimizer_plan *plan, const struct optimizer_limits *limits)
+{
+    struct optimizer_transfer *list = mem_zalloc((view->input.vm_count + 1) * sizeof *list);
+    size_t count = 0;
+    for (size_t i = 0; i < plan->move_count; i++) {
+        const struct optimizer_move *m = &plan->moves[i];
+        list[count++] = (struct optimizer_transfer){
+            from, m->to, (m->cost_s - VIEW_MOVE_FIXED_S) * VIEW_MOVE_BYTES_PER_S, VIEW_MOVE_FIXED_S};
+    }
+    for (size_t v = 0; v < view->input.vm_count; v++)
+        if (view->vms[v].host == from && !view->vms[v].movable) /* on its way: each to a host of its own, for this */
+            list[count++] = (struct optimizer_transfer){from, view->input.host_count + v,
+                (view->vms[v].move_cost_s - VIEW_MOVE_FIXED_S) * VIEW_MOVE_BYTES_PER_S, VIEW_MOVE_FIXED_S};
+    double seconds =
+        optimizer_schedule(list, count, view->input.host_count + view->input.vm_count, limits, VIEW_MOVE_BYTES_PER_S);
+    free(list);
+    return seconds;
+}
+
+void evacuation_plan(struct state *state, struct fleet *fleet, const struct optimizer_settings *settings,
+    const char *host, uint64_t now_ms, size_t max, struct job_plan *out)
+{
+    struct view view;
+    struct optimizer_limits limits;
+    evacuation_limits(state, &limits);
+    out->at_once = limits.outgoing;
+    placement_view_make(&view, state, fleet, NULL, now_ms, never_moved, NULL);
+    size_t from = placement_view_host(&view, host);
+    if (from != SIZE_MAX) {
+        struct optimizer_plan *plan = mem_zalloc(sizeof *plan);
+        bool *possible = possible_make(&view, state, fleet, from);
+        size_t movable = 0;
+        optimizer_evacuate(settings, &view.input, from, plan);
+        for (size_t v = 0; v < view.input.vm_count; v++)
+            movable += view.vms[v].host == from && view.vms[v].movable;
+        for (size_t i = 0; i < plan->move_count && i < max; i++) {
+            const struct optimizer_move *m = &plan->moves[i];
+            struct job_move *move = &out->moves[out->count++];
+            snprintf(move->vm_id, sizeof move->vm_id, "%s", view.vm_ids[m->vm]);
+            snprintf(move->vm, sizeof move->vm, "%s", view.vms[m->vm].name);
+            snprintf(move->to_host, sizeof move->to_host, "%s", view.hosts[m->to].name);
+            snprintf(move->reason, sizeof move->reason, "host %.63s is being emptied; %.150s", host, m->reason);
+        }
+        if (plan->move_count < movable && plan->move_count < OPTIMIZER_MOVES_MAX)
+            snprintf(out->stuck, sizeof out->stuck, "%.255s", plan->verdict);
+        out->takes_s = takes(&view, from, plan, &limits);
+        free(possible);
+        free(plan);
+    }
+    placement_view_free(&view);
+}

@@ -1,0 +1,245 @@
+/* Emptying a host. The parent begins anew at every single step, as if each time another leader had just begun: what it
+ * goes by is in the log. Its waits are its children's time. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "sim.h"
+
+#define ACTIONS_MAX 400u
+#define VMS         4
+#define OK          DROVER__JOB_STATE__JOB_SUCCEEDED
+#define FAILED      DROVER__JOB_STATE__JOB_FAILED
+#define CANCELLED   DROVER__JOB_STATE__JOB_CANCELLED
+
+static const char *const ids[VMS] = {"vm-1", "vm-2", "vm-3", "vm-4"};
+
+static uint64_t begin(struct sim *sim)
+{
+    sim_open(sim);
+    for (size_t i = 0; i < VMS; i++)
+        sim_running_vm(sim, ids[i], ids[i]);
+    Drover__JobCreate *create = pb_new(&drover__job_create__descriptor);
+    create->kind = DROVER__JOB_KIND__JOB_HOST_EVACUATE;
+    create->data = pb_new(&drover__job_data__descriptor);
+    pb_string(&create->target, "h1");
+    pb_string(&create->actor, "anna");
+    job_add_steps(create, false);
+    return sim_job(sim, create);
+}
+
+static void cancel(struct sim *sim, uint64_t id)
+{
+    sim_change(sim, effect_job_cancel(id, "anna"));
+}
+
+static bool in_maintenance(struct sim *sim)
+{
+    struct state_host host;
+    assert_true(state_host(sim->state, "h1", &host));
+    return host.maintenance;
+}
+
+/* One event of the parent. True: it did something; false: it waits. */
+static bool parent_step(struct sim *sim, uint64_t id)
+{
+    struct job job = {0};
+    struct job_action action;
+    struct job_env env = sim_env(sim);
+    struct job_event enter = {.type = JOB_ENTER, .now_ms = sim->now_ms};
+    assert_true(state_job(sim->state, id, &job.log));
+    job_step(&job, &env, &enter, &action);
+    bool commits = action.act == ACT_COMMIT;
+    if (commits) {
+        Drover__Command *command = pb_new(&drover__command__descriptor);
+        command->body_case = DROVER__COMMAND__BODY_JOB_UPDATE;
+        command->job_update = action.update;
+        action.update = NULL;
+        const char *why = sim_apply(sim, command, NULL);
+        if (why)
+            fail_msg("%s", why);
+    } else {
+        assert_int_equal(action.act, ACT_WAIT);
+        assert_true(job.waiting[0] && job.queued);
+    }
+    job_action_clear(&action);
+    job_clear(&job);
+    return commits;
+}
+
+static Drover__JobState job_state(struct sim *sim, uint64_t id, struct state_job *out)
+{
+    assert_true(state_job(sim->state, id, out));
+    return out->job->state;
+}
+
+static size_t active_children(struct sim *sim, uint64_t id, uint64_t *oldest)
+{
+    struct state_child *children;
+    size_t count = state_jobs_children(sim->state, id, &children), active = 0;
+    for (size_t i = 0; i < count; i++)
+        if (children[i].state == DROVER__JOB_STATE__JOB_RUNNING ||
+            children[i].state == DROVER__JOB_STATE__JOB_CANCELLING) {
+            *oldest = active ? *oldest : children[i].id;
+            active++;
+        }
+    free(children);
+    return active;
+}
+
+/* Until the parent ends; children run to their end one by one, the oldest first. */
+static Drover__JobState run(struct sim *sim, uint64_t id, size_t *most)
+{
+    *most = 0;
+    for (unsigned turn = 0; turn < 100; turn++) {
+        struct state_job log;
+        uint64_t child = 0;
+        Drover__JobState state = job_state(sim, id, &log);
+        bool over = log.job->finished_ms != 0;
+        state_job_clear(&log);
+        if (over)
+            return state;
+        if (parent_step(sim, id))
+            continue;
+        size_t active = active_children(sim, id, &child);
+        *most = active > *most ? active : *most;
+        assert_true(active > 0);
+        memset(&sim->migration, 0, sizeof sim->migration);
+        sim_run(sim, child, ACTIONS_MAX);
+        job_clear(&sim->job);
+    }
+    fail_msg("the evacuation does not end");
+    return FAILED;
+}
+
+static size_t owned(struct sim *sim, const char *host)
+{
+    struct state_vm *vms;
+    size_t count = state_vms_owned(sim->state, host, &vms);
+    free(vms);
+    return count;
+}
+
+static void all_are_moved(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    size_t most;
+    uint64_t id = begin(&sim);
+    assert_int_equal(run(&sim, id, &most), OK);
+    assert_int_equal(most, 3); /* two at work, one ahead */
+    assert_int_equal(owned(&sim, "h1"), 0);
+    assert_int_equal(owned(&sim, "h2"), VMS);
+    for (size_t i = 0; i < VMS; i++)
+        assert_int_equal(sim_running_on(&sim, ids[i]), 2); /* h2, and nowhere else */
+    assert_true(in_maintenance(&sim));
+    sim_close(&sim);
+}
+
+static void what_cannot_be_moved_is_tried_twice(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    struct state_job log;
+    struct state_child *children;
+    size_t most;
+    uint64_t id = begin(&sim);
+    sim.fate = FATE_ABORT;
+    assert_int_equal(run(&sim, id, &most), FAILED);
+    assert_int_equal(state_jobs_children(sim.state, id, &children), 2 * VMS);
+    free(children);
+    assert_int_equal(owned(&sim, "h1"), VMS);
+    assert_true(in_maintenance(&sim)); /* whoever asked for it has not got what he wanted yet */
+    job_state(&sim, id, &log);
+    assert_non_null(strstr(log.job->error->message, "stays in maintenance"));
+    state_job_clear(&log);
+    sim_close(&sim);
+}
+
+/* Cancelled at every step: what had not begun does not, the host takes VMs again, and nobody is lost. */
+static void cancelled_at_every_step(void **unused)
+{
+    (void)unused;
+    for (unsigned at = 0; at < 4; at++) {
+        struct sim sim;
+        size_t most;
+        uint64_t id = begin(&sim);
+        for (unsigned i = 0; i < at; i++)
+            parent_step(&sim, id);
+        cancel(&sim, id);
+        assert_int_equal(run(&sim, id, &most), CANCELLED);
+        assert_false(in_maintenance(&sim));
+        assert_int_equal(owned(&sim, "h1"), VMS);
+        sim_close(&sim);
+    }
+}
+
+static void a_cancelled_one_leaves_maintenance_as_it_was(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    size_t most;
+    uint64_t id = begin(&sim);
+    sim_change(&sim, effect_host_maintenance("h1", true));
+    parent_step(&sim, id);
+    cancel(&sim, id);
+    assert_int_equal(run(&sim, id, &most), CANCELLED);
+    assert_true(in_maintenance(&sim));
+    sim_close(&sim);
+}
+
+/* The log itself keeps VMs off a host in maintenance, whoever asks. */
+static void maintenance_refuses_vms(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    Drover__VmSpec spec = DROVER__VM_SPEC__INIT;
+    sim_open(&sim);
+    spec.name = (char *)"web";
+    spec.vcpus = 1;
+    spec.memory_bytes = 128u << 20;
+    sim_change(&sim, effect_vm_insert("vm-9", &spec, ""));
+    sim_change(&sim, effect_host_maintenance("h3", true));
+    assert_int_equal(
+        sim_run(&sim, sim_job(&sim, sim_vm_job(DROVER__JOB_KIND__JOB_VM_START, "vm-9", "h3", false)), ACTIONS_MAX),
+        FAILED);
+    assert_non_null(strstr(sim.job.log.job->error->message, "maintenance"));
+    job_clear(&sim.job);
+    sim_change(&sim, effect_host_maintenance("h3", false));
+    assert_int_equal(
+        sim_run(&sim, sim_job(&sim, sim_vm_job(DROVER__JOB_KIND__JOB_VM_START, "vm-9", "h3", false)), ACTIONS_MAX), OK);
+    sim_close(&sim);
+}
+
+/* A migration that there is no room for waits in its step `queue`, says why, and can be cancelled there. */
+static void too_many_wait(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    sim_open(&sim);
+    sim_running_vm(&sim, "vm-1", "vm-1");
+    sim.admit_from_ms = sim.now_ms + 60000;
+    uint64_t id = sim_job(&sim, sim_vm_job(DROVER__JOB_KIND__JOB_VM_MIGRATE, "vm-1", "h2", false));
+    assert_int_equal(sim_run(&sim, id, ACTIONS_MAX), OK);
+    assert_true(sim.now_ms >= sim.admit_from_ms);
+    assert_string_equal(sim.job.log.job->steps[1]->name, "queue");
+    assert_non_null(strstr(sim.job.log.job->steps[1]->detail, "waited for"));
+    sim_close(&sim);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(all_are_moved),
+        cmocka_unit_test(what_cannot_be_moved_is_tried_twice),
+        cmocka_unit_test(cancelled_at_every_step),
+        cmocka_unit_test(a_cancelled_one_leaves_maintenance_as_it_was),
+        cmocka_unit_test(maintenance_refuses_vms),
+        cmocka_unit_test(too_many_wait),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

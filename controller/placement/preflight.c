@@ -265,18 +265,22 @@ static size_t disk_count(const struct preflight_input *in)
     return seen < in->spec->n_disks ? seen : in->spec->n_disks;
 }
 
-/* The file the source sees at the same place; NULL: not known. */
-static const Drover__CheckedFile *source_disk(const struct preflight_input *in, size_t i)
+/* What the source sees of the same disk; NULL: not known. By path, because disks that are copied along are not asked
+ * about on the target. */
+static const Drover__CheckedFile *source_disk(const struct preflight_input *in, const char *path)
 {
     const Drover__MigrateCheckReply *check = in->from.check;
-    return check && i < check->n_disks ? check->disks[i] : NULL;
+    for (size_t i = 0; check && i < check->n_disks; i++)
+        if (strcmp(check->disks[i]->path, path) == 0)
+            return check->disks[i];
+    return NULL;
 }
 
 static void check_disk_there(struct run *run)
 {
     const struct preflight_input *in = run->in;
-    for (size_t i = 0; !in->disks_move && in->to.check && i < disk_count(in); i++) {
-        const Drover__CheckedFile *disk = in->to.check->disks[i], *from = source_disk(in, i);
+    for (size_t i = 0; in->to.check && i < disk_count(in); i++) {
+        const Drover__CheckedFile *disk = in->to.check->disks[i], *from = source_disk(in, disk->path);
         if (disk->problem[0]) {
             Drover__Finding *f = refuse(run);
             say(&f->thing, "disk %.500s", disk->path);
@@ -294,7 +298,7 @@ static void check_disk_there(struct run *run)
 static void check_disk_format(struct run *run)
 {
     const struct preflight_input *in = run->in;
-    for (size_t i = 0; !in->disks_move && in->to.check && i < disk_count(in); i++) {
+    for (size_t i = 0; in->to.check && i < disk_count(in); i++) {
         const Drover__CheckedFile *disk = in->to.check->disks[i];
         const char *format = in->spec->disks[i]->format;
         /* A raw disk may hold anything, also what looks like another format: that is the guest's business. */
@@ -310,8 +314,8 @@ static void check_disk_format(struct run *run)
 static void check_disk_lock(struct run *run)
 {
     const struct preflight_input *in = run->in;
-    for (size_t i = 0; !in->disks_move && in->to.check && i < disk_count(in); i++) {
-        const Drover__CheckedFile *disk = in->to.check->disks[i], *from = source_disk(in, i);
+    for (size_t i = 0; in->to.check && i < disk_count(in); i++) {
+        const Drover__CheckedFile *disk = in->to.check->disks[i], *from = source_disk(in, disk->path);
         if (disk->problem[0] || !from || !from->locked || disk->locked)
             continue;
         Drover__Finding *f = warn(run);

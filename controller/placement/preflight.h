@@ -21,9 +21,8 @@ struct preflight_host {
 
 struct preflight_input {
     const char *vm;
-    const Drover__VmSpec *spec;
+    const Drover__VmSpec *spec; /* without the disks that are copied along */
     struct preflight_host from, to;
-    bool disks_move; /* they are copied along: the target's need not be there */
     bool room_known;
     uint64_t room_bytes; /* memory for guests that the log has not promised on the target */
 };

@@ -94,7 +94,7 @@ static struct world world(void)
     pb_string(&w.spec->disks[0]->format, "qcow2");
     PB_ADD(w.spec, nics, pb_new(&drover__nic__descriptor));
     w.in = (struct preflight_input){
-        "web", w.spec, {"h1", w.from, w.from_sees, false}, {"h2", w.to, w.to_sees, false}, false, true, 2 * GIB};
+        "web", w.spec, {"h1", w.from, w.from_sees, false}, {"h2", w.to, w.to_sees, false}, true, 2 * GIB};
     return w;
 }
 
@@ -242,8 +242,10 @@ static void disk_missing(struct world *w)
 }
 static void disk_moves_along(struct world *w)
 {
-    disk_missing(w);
-    w->in.disks_move = true;
+    PB_ADD(w->from_sees, disks,
+        pb_copy(w->from_sees->disks[0])); /* the second one stays, and is all that is asked about */
+    pb_string(&w->from_sees->disks[0]->path, "/srv/moves.qcow2");
+    w->from_sees->disks[0]->inode = 99;
 }
 static void disk_other_file(struct world *w)
 {

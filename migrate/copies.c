@@ -92,16 +92,26 @@ static uint32_t copies_vacate(struct copies *c)
     return c->count;
 }
 
+static uint8_t *copies_put(struct copies *c, uint32_t place, uint32_t page)
+{
+    c->places[place] = (struct place){.page = page, .pass = c->pass};
+    c->place_of[page] = place + 1;
+    return copies_at(c, place);
+}
+
 uint8_t *copies_admit(struct copies *c, uint32_t page)
 {
-    uint8_t *copy = NULL;
     pthread_mutex_lock(&c->lock);
     uint32_t place = copies_vacate(c);
-    if (place < c->count) {
-        c->places[place] = (struct place){.page = page, .pass = c->pass};
-        c->place_of[page] = place + 1;
-        copy = copies_at(c, place);
-    }
+    uint8_t *copy = place < c->count ? copies_put(c, place, page) : NULL;
+    pthread_mutex_unlock(&c->lock);
+    return copy;
+}
+
+uint8_t *copies_try(struct copies *c, uint32_t page)
+{
+    pthread_mutex_lock(&c->lock);
+    uint8_t *copy = c->used < c->count ? copies_put(c, c->used++, page) : NULL;
     pthread_mutex_unlock(&c->lock);
     return copy;
 }

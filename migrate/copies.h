@@ -27,6 +27,9 @@ void copies_next_pass(struct copies *copies);
 uint8_t *copies_find(struct copies *copies, uint32_t page);
 /* A place for a page that has none, or NULL. Lent as above; holds anything. */
 uint8_t *copies_admit(struct copies *copies, uint32_t page);
+/* The same for a page of which nobody knows whether it will be sent again: only a place that was never used. Once it is
+ * filled, copies_useless() leaves it to whoever needs one. */
+uint8_t *copies_try(struct copies *copies, uint32_t page);
 /* The copy of `page` saved nothing this time: the caller is done with it, and its place goes to whoever needs one. */
 void copies_useless(struct copies *copies, uint32_t page);
 /* Forgets the copy of `page`, if there is one. */

@@ -38,8 +38,9 @@ const struct config_key options_keys[] = {
         "source: bytes for copies of pages sent more than once, to send what changed in them; 0: none"),
     KEY("tracker.kind", CONFIG_STRING, tracker, "auto", 0, 0,
         "source: who tells what the guest writes: wp-async (Linux 6.7), wp-sync (5.19), auto: the first that works"),
-    KEY("receipt.enabled", CONFIG_BOOL, receipt, "true", 0, 0,
-        "source: hand over only if the destination holds every page as it was sent, by a hash over all of them"),
+    KEY("receipt.enabled", CONFIG_BOOL, receipt, "false", 0, 0,
+        "source: hand over only if the destination holds every page as it was sent, by a hash over all of them; verify "
+        "includes it"),
     KEY("verify.enabled", CONFIG_BOOL, verify, "false", 0, 0, "hash all of RAM on both sides at the switch"),
     KEY("storage.disks", CONFIG_STRING, disks, "", 0, 0,
         "numbers of the disks whose content moves, too, e.g. 0,2; the same on both sides; empty: none"),

@@ -45,6 +45,16 @@ static void sieve_add_zero(struct sieve *s, uint32_t page)
     sieve_count(s, CLASS_ZERO, bytes);
 }
 
+/* Sent for the first time: room that nobody needs so far may as well hold it. */
+static void sieve_try_copy(struct sieve *s, uint32_t page, const uint8_t *content)
+{
+    uint8_t *copy = copies_try(s->copies, page);
+    if (!copy)
+        return;
+    memcpy(copy, content, PAGE_BYTES);
+    copies_useless(s->copies, page);
+}
+
 /* True: it was sent as a delta. Either way the copy, if there is one, is what was sent. */
 static bool sieve_add_delta(struct sieve *s, uint32_t page, const uint8_t *content)
 {
@@ -76,10 +86,15 @@ void sieve_add(struct sieve *s, uint32_t page, const uint8_t *content)
         return;
     }
     struct digest digest = s->digests ? digests_make(s->digests, content) : (struct digest){0};
-    if (!sieve_is_news(s, page, digest, &before))
+    if (!sieve_is_news(s, page, digest, &before)) {
         sieve_count(s, CLASS_SILENT, 0);
-    else if (!s->copies || digest_is_zero(before) || !sieve_add_delta(s, page, content))
-        batch_add_full(&s->batch, page, content); /* counted when it is known what LZ4 makes of it */
+        return;
+    }
+    if (s->copies && digest_is_zero(before))
+        sieve_try_copy(s, page, content);
+    else if (s->copies && sieve_add_delta(s, page, content))
+        return;
+    batch_add_full(&s->batch, page, content); /* counted when it is known what LZ4 makes of it */
 }
 
 static void sieve_count_full(struct sieve *s)

@@ -144,7 +144,7 @@ static int source_open_sender(struct source *s, const Drover__EngineHelloReply *
         return err_set(err, ERR_PROTOCOL, "the destination offers %zu stripes where %" PRIu64 " were asked for",
             reply->n_bulk_addresses, s->side.options->stripes);
     const struct options *o = s->side.options;
-    if (o->silent_writes || o->delta_memory || o->receipt)
+    if (o->silent_writes || o->delta_memory || o->receipt || o->verify)
         digests_init(&s->digests, s->side.ram.pages, seal_derive(s->bulk_key, "page digests"));
     if (o->delta_memory)
         s->copies = copies_new(s->side.ram.pages, o->delta_memory);
@@ -195,7 +195,7 @@ static void source_say_hello(struct source *s)
     hello.ram_bytes = s->side.ram.bytes;
     hello.page_bytes = PAGE_BYTES;
     hello.stripes = (uint32_t)s->side.options->stripes;
-    hello.receipt = s->side.options->receipt;
+    hello.receipt = s->side.options->receipt || s->side.options->verify;
     hello.disks = s->side.options->disks;
     hello.bulk_key = (ProtobufCBinaryData){sizeof s->bulk_key, s->bulk_key};
     struct addresses addresses;

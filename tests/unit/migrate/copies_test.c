@@ -114,6 +114,27 @@ static void test_useless_and_dropped_places(void **state)
     assert_false(has(c, 7));
 }
 
+static void test_tried_places_go_first(void **state)
+{
+    struct copies *c = *state;
+    uint32_t tried = 0;
+    for (uint32_t page = 0; page < PAGES; page++) {
+        uint8_t *copy = copies_try(c, page);
+        if (!copy)
+            continue;
+        memset(copy, (int)(page % 251), PAGE_BYTES);
+        copies_useless(c, page);
+        tried++;
+    }
+    assert_int_equal(tried, PLACES);
+    copies_next_pass(c);
+    for (uint32_t page = 500; page < 500 + PLACES; page++)
+        assert_true(admit(c, page));
+    assert_false(admit(c, 600));
+    for (uint32_t page = 0; page < PLACES; page++)
+        assert_false(has(c, page));
+}
+
 /* Threads that share the copies, each with pages of its own, never get each other's places. */
 struct writer {
     struct copies *copies;
@@ -155,6 +176,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_pages_that_are_written_keep_their_places, setup, teardown),
         cmocka_unit_test_setup_teardown(test_idle_pages_give_theirs_up, setup, teardown),
         cmocka_unit_test_setup_teardown(test_useless_and_dropped_places, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_tried_places_go_first, setup, teardown),
         cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

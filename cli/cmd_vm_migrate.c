@@ -11,7 +11,17 @@ static void summary_print(const Drover__Job *job)
     if (!job->migration || !job->migration->to_host[0])
         return;
     putchar('\n');
-    show_migration(job->migration);
+    if (job->kind == DROVER__JOB_KIND__JOB_VM_FORECAST)
+        show_forecast(job->migration->forecast);
+    else
+        show_migration(job->migration);
+}
+
+static Drover__MigrationStuck stuck_of(const char *word)
+{
+    return strcmp(word, "cancel") == 0     ? DROVER__MIGRATION_STUCK__MIGRATION_STUCK_CANCEL
+           : strcmp(word, "throttle") == 0 ? DROVER__MIGRATION_STUCK__MIGRATION_STUCK_THROTTLE
+                                           : DROVER__MIGRATION_STUCK__MIGRATION_STUCK_POSTCOPY;
 }
 
 static Drover__MigrationMode mode_of(const char *word)
@@ -25,10 +35,11 @@ static Drover__MigrationMode mode_of(const char *word)
 /* Says the one risk of post-copy before it starts. */
 static void warn_of_postcopy(const Drover__MigrationOptions *o)
 {
-    bool may = o->mode >= DROVER__MIGRATION_MODE__MIGRATION_MODE_AUTO ||
-               o->on_no_convergence == DROVER__MIGRATION_STUCK__MIGRATION_STUCK_POSTCOPY;
     bool will = o->mode >= DROVER__MIGRATION_MODE__MIGRATION_MODE_HYBRID;
-    if (may)
+    bool stuck = o->on_no_convergence == DROVER__MIGRATION_STUCK__MIGRATION_STUCK_POSTCOPY ||
+                 (o->mode == DROVER__MIGRATION_MODE__MIGRATION_MODE_AUTO &&
+                     o->on_no_convergence == DROVER__MIGRATION_STUCK__MIGRATION_STUCK_DEFAULT);
+    if (will || stuck)
         fprintf(stderr,
             "drover: the guest %s run on the destination before all of its memory is there. Until it is, losing the\n"
             "        source host loses the guest; a lost connection is waited for. It cannot be cancelled then.\n",
@@ -56,12 +67,13 @@ static int migrate_run(struct cli *cli, const struct args *args, struct err *err
     if (args_on(args, "mode"))
         options.mode = mode_of(args_text(args, "mode"));
     if (args_on(args, "on-no-convergence"))
-        options.on_no_convergence = strcmp(args_text(args, "on-no-convergence"), "cancel") == 0
-                                        ? DROVER__MIGRATION_STUCK__MIGRATION_STUCK_CANCEL
-                                        : DROVER__MIGRATION_STUCK__MIGRATION_STUCK_POSTCOPY;
-    warn_of_postcopy(&options);
-    return cli_submit(cli, args, DROVER__METHOD__VM_MIGRATE, &request.base, DROVER__JOB_KIND__JOB_VM_MIGRATE,
-        request.name, summary_print, err);
+        options.on_no_convergence = stuck_of(args_text(args, "on-no-convergence"));
+    request.dry_run = args_on(args, "dry-run");
+    if (!request.dry_run)
+        warn_of_postcopy(&options);
+    return cli_submit(cli, args, DROVER__METHOD__VM_MIGRATE, &request.base,
+        request.dry_run ? DROVER__JOB_KIND__JOB_VM_FORECAST : DROVER__JOB_KIND__JOB_VM_MIGRATE, request.name,
+        summary_print, err);
 }
 
 static const struct flag migrate_flags[] = {
@@ -73,8 +85,9 @@ static const struct flag migrate_flags[] = {
     {"max-rounds", 0, FLAG_UINT, .value = "N", .min = 1, .max = 1000, .help = "give up after so many rounds"},
     {"mode", 0, FLAG_CHOICE, .value = "precopy|auto|hybrid|postcopy",
         .help = "send memory before the switch (precopy), or also after it"},
-    {"on-no-convergence", 0, FLAG_CHOICE, .value = "cancel|postcopy",
-        .help = "when the guest writes too fast: give up, or send the rest after the switch"},
+    {"on-no-convergence", 0, FLAG_CHOICE, .value = "cancel|postcopy|throttle",
+        .help = "when the guest writes too fast: give up, send the rest after the switch, or slow the guest down"},
+    {"dry-run", 0, FLAG_SWITCH, .help = "watch the guest for a few seconds, say how it would go, and move nothing"},
     {"with-storage", 0, FLAG_SWITCH, .help = "take along the disks the guest writes to: nothing needs to be shared"},
     {"storage-to", 0, FLAG_TEXT, .value = "DIRECTORY",
         .help = "where they go on the destination; else under the paths they have"},
@@ -98,8 +111,15 @@ const struct command cmd_vm_migrate = {
         "With --with-storage nothing needs to be shared: the disks go the same way, before memory, while the guest "
         "writes.\n"
         "A guest that writes faster than the network carries can be moved with --mode auto: what is left then follows\n"
-        "after the switch. Until all of it is there, losing the source host loses the guest.",
+        "after the switch. Until all of it is there, losing the source host loses the guest. With --on-no-convergence\n"
+        "throttle its CPUs are slowed down instead, step by step, until it can be switched; whatever happens, they "
+        "are\n"
+        "at full speed again as soon as the migration is over.\n"
+        "Before anything is sent, the guest is watched for a moment and a forecast is shown: how, how long, how long "
+        "dark,\n"
+        "how many bytes, and why. --dry-run gives just that.",
     .example = "drover vm migrate web-1 --to h2\n"
+               "drover vm migrate web-1 --to h2 --dry-run\n"
                "drover vm migrate web-1 --max-downtime 10 --reason 'h1 gets new memory'",
     .flags = migrate_flags,
     .run = migrate_run,

@@ -61,6 +61,8 @@ void progress_migration(const Drover__MigrationProgress *m, struct buf *out)
     buf_printf(out, "round %" PRIu32, m->round);
     if (m->phase[0] && strcmp(m->phase, "precopy") != 0)
         buf_printf(out, ", %s", m->phase);
+    if (m->throttle_percent)
+        buf_printf(out, ", slowed to %" PRIu32 " %%", m->throttle_percent);
     buf_printf(out, ", %s left", format_bytes(m->remaining_bytes, text));
     if (m->bandwidth_bytes_per_s == 0)
         return;
@@ -70,6 +72,15 @@ void progress_migration(const Drover__MigrationProgress *m, struct buf *out)
         buf_printf(out, ", the guest writes as fast");
     else if (left < 86400)
         buf_printf(out, ", about %s more", format_duration_ms((uint64_t)(left * 1000), text));
+}
+
+static void tell_forecast(const Drover__JobStep *step, const Drover__MigrationForecast *f, struct buf *out)
+{
+    char time[FORMAT_MAX], dark[FORMAT_MAX], bytes[FORMAT_MAX];
+    bool none = strcmp(f->mode, "none") == 0;
+    buf_printf(out, "  %-13s forecast: %s, %s, dark %s, %s on the wire: %s\n", step->name,
+        none ? "it will be given up" : f->mode, format_duration_ms(f->total_us / 1000, time),
+        format_duration_ms(f->blackout_us / 1000, dark), format_bytes(f->wire_bytes, bytes), f->why);
 }
 
 static void tell_settled(const Drover__JobStep *step, struct buf *out)
@@ -97,6 +108,10 @@ void progress_news(struct progress *p, const Drover__Job *job, bool running, str
         else if (p->states[i] != (int)step->state + 1 && now && running)
             buf_printf(out, "  %-13s running%s%s\n", step->name, step->detail[0] ? ": " : "", step->detail);
         p->states[i] = (int)step->state + 1;
+        if (now && job->progress && job->progress->forecast && !p->foretold) {
+            p->foretold = true;
+            tell_forecast(step, job->progress->forecast, out);
+        }
         if (now && running && job->progress && job->progress->round != p->round) {
             p->round = job->progress->round;
             buf_printf(out, "  %-13s ", step->name);

@@ -14,6 +14,7 @@ struct progress {
     bool announced;
     int states[PROGRESS_STEPS_MAX]; /* of the steps, plus one; 0: nothing told */
     uint32_t round;
+    bool foretold; /* the forecast */
 };
 
 /* Appends a line for what is new: the job itself, steps that ended and, with `running`, steps that began and rounds of

@@ -85,16 +85,50 @@ static void show_classes(const Drover__MigrationRecord *r)
     buf_free(&line);
 }
 
+static const char *link_words(const char *link)
+{
+    return strcmp(link, "last-move") == 0 ? "as in the last move between these hosts"
+           : strcmp(link, "limit") == 0   ? "the limit that was set"
+           : strcmp(link, "link") == 0    ? "from the speed of the link"
+                                          : "assumed: nothing is known of the link";
+}
+
+void show_forecast(const Drover__MigrationForecast *f)
+{
+    char text[FORMAT_MAX], more[FORMAT_MAX];
+    if (!f)
+        return;
+    bool none = strcmp(f->mode, "none") == 0;
+    output_field("Forecast", "%s", none ? "it would be given up" : f->mode);
+    output_field("  because", "%s", f->why);
+    output_field("  total", "%s, %u round%s%s", milliseconds(f->total_us, text), f->rounds, f->rounds == 1 ? "" : "s",
+        none ? ", until it is given up" : "");
+    output_field("  blackout", "%s%s", milliseconds(f->blackout_us, text), none ? " would have been needed" : "");
+    output_field("  on the wire", "%s", format_bytes(f->wire_bytes, text));
+    if (f->throttle_percent && f->throttle_percent < 100)
+        output_field("  slowed to", "%u %% of its CPU time, at the end", f->throttle_percent);
+    output_field("  at", "%s/s of memory, %s", format_bytes(f->bandwidth_bytes_per_s, text), link_words(f->link));
+    if (f->n_curve) {
+        const Drover__MigrationForecastPoint *last = f->curve[f->n_curve - 1];
+        output_field("  it writes", "%s of different pages in %s", format_bytes(last->bytes, text),
+            milliseconds(last->us, more));
+    }
+}
+
 void show_migration(const Drover__MigrationRecord *r)
 {
     char text[FORMAT_MAX], more[FORMAT_MAX];
     if (r->n_rounds)
         show_rounds(r);
+    show_forecast(r->forecast);
     output_field("From", "%s", r->from_host);
     output_field("To", "%s", r->to_host);
     output_field("Mode", "%s%s%s", r->mode, r->tracker[0] ? ", tracked by " : "", r->tracker);
     output_field("Total", "%s", milliseconds(r->total_us, text));
     output_field("Blackout", "%s", milliseconds(r->blackout_us, text));
+    if (r->throttle_percent)
+        output_field("Slowed down", "to %u %% of its CPU time at the end, for %s", r->throttle_percent,
+            milliseconds(r->throttled_us, text));
     output_field("Memory", "%s, %s on the wire (%.1fx)", format_bytes(r->raw_bytes, text),
         format_bytes(r->wire_bytes, more), r->wire_bytes ? (double)r->raw_bytes / (double)r->wire_bytes : 0.0);
     show_classes(r);

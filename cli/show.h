@@ -7,6 +7,8 @@
 void show_job(const Drover__Job *job);
 /* What a migration's preflight found, each with what to do about it. */
 void show_findings(const Drover__Job *job);
+/* NULL is fine. */
+void show_forecast(const Drover__MigrationForecast *forecast);
 void show_migration(const Drover__MigrationRecord *record);
 /* Where a VM stands, in a word. `out` may be used for it. */
 const char *show_vm_state(const Drover__Vm *vm, char out[static 64]);

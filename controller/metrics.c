@@ -5,10 +5,12 @@
 
 #include "base/clock.h"
 #include "controller/controller.h"
+#include "controller/foretold.h"
 #include "controller/pb.h"
 
 static const double duration_bounds[] = {0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 900, 3600};
 static const double blackout_bounds[] = {0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5};
+static const double ratio_bounds[] = {0.1, 0.25, 0.5, 0.67, 0.8, 0.9, 1.1, 1.25, 1.5, 2, 4, 10};
 #define COUNT(bounds) (sizeof(bounds) / sizeof *(bounds))
 
 static void gauge(struct metrics *m, const char *name, const char *help, double value)
@@ -29,6 +31,8 @@ void metrics_setup(struct controller *c)
         (struct metrics_histogram){.bounds = duration_bounds, .bound_count = COUNT(duration_bounds)};
     c->counters.blackout_s =
         (struct metrics_histogram){.bounds = blackout_bounds, .bound_count = COUNT(blackout_bounds)};
+    c->counters.foretold_duration = c->counters.foretold_blackout = c->counters.foretold_bytes =
+        (struct metrics_histogram){.bounds = ratio_bounds, .bound_count = COUNT(ratio_bounds)};
 }
 
 void metrics_job_finished(struct controller *c, const struct state_job *job)
@@ -44,6 +48,12 @@ void metrics_job_finished(struct controller *c, const struct state_job *job)
         return;
     metrics_observe(&c->counters.duration_s, (double)j->migration->total_us / 1e6);
     metrics_observe(&c->counters.blackout_s, (double)j->migration->blackout_us / 1e6);
+    struct foretold_ratios ratios;
+    if (!foretold_compare(j->migration, &ratios))
+        return;
+    metrics_observe(&c->counters.foretold_duration, ratios.duration);
+    metrics_observe(&c->counters.foretold_blackout, ratios.blackout);
+    metrics_observe(&c->counters.foretold_bytes, ratios.bytes);
 }
 
 static void collect_raft(const struct controller *c, struct metrics *m)
@@ -195,6 +205,13 @@ static void collect_migrations(const struct controller *c, struct metrics *m)
         m, "drover_migration_duration_seconds", "Duration of successful migrations.", &c->counters.duration_s);
     metrics_histogram(m, "drover_migration_blackout_seconds", "How long guests stood still in successful migrations.",
         &c->counters.blackout_s);
+    metrics_histogram(m, "drover_migration_forecast_duration_ratio",
+        "Duration of migrations, divided by what was forecast: 1 is right, 2 took twice as long.",
+        &c->counters.foretold_duration);
+    metrics_histogram(m, "drover_migration_forecast_blackout_ratio", "The same for the time guests stood still.",
+        &c->counters.foretold_blackout);
+    metrics_histogram(
+        m, "drover_migration_forecast_bytes_ratio", "The same for bytes on the wire.", &c->counters.foretold_bytes);
 }
 
 void metrics_collect(void *controller, struct metrics *m)

@@ -29,6 +29,7 @@ ROUTE(storage_move, StorageMoveRequest, storage_move(d->partitions, message, req
 ROUTE(storage_query, StorageQueryRequest, storage_query(d->partitions, message, request))
 ROUTE(storage_finish, StorageFinishRequest, storage_finish(d->partitions, message, request))
 ROUTE(storage_leave, StorageLeaveRequest, storage_leave(d->partitions, message, request))
+ROUTE(migrate_forecast, MigrateForecastRequest, migrate_forecast(d->partitions, message, request))
 ROUTE(console_read, ConsoleReadRequest, console_read(d->console, message, request))
 ROUTE(console_write, ConsoleWriteRequest, console_write(d->console, message, request))
 
@@ -49,6 +50,7 @@ static const struct {
     {DROVER__METHOD__STORAGE_QUERY, route_storage_query},
     {DROVER__METHOD__STORAGE_FINISH, route_storage_finish},
     {DROVER__METHOD__STORAGE_LEAVE, route_storage_leave},
+    {DROVER__METHOD__MIGRATE_FORECAST, route_migrate_forecast},
     {DROVER__METHOD__CONSOLE_READ, route_console_read},
     {DROVER__METHOD__CONSOLE_WRITE, route_console_write},
 };

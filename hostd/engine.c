@@ -61,6 +61,8 @@ static const char *stuck_of(const Drover__MigrationOptions *o)
         return "cancel";
     case DROVER__MIGRATION_STUCK__MIGRATION_STUCK_POSTCOPY:
         return "postcopy";
+    case DROVER__MIGRATION_STUCK__MIGRATION_STUCK_THROTTLE:
+        return "throttle";
     default:
         return o->mode == DROVER__MIGRATION_MODE__MIGRATION_MODE_AUTO ? "postcopy" : "cancel";
     }
@@ -78,7 +80,7 @@ char *engine_config_format(const struct engine_config *c)
     buf_printf(&text, "[record]\nfile = %s\n", paths_file(c->directory, PATH_ENGINE_RECORD, path));
     buf_printf(&text, "[qemu]\nqmp = %s\npid = %d\nram_file = %s\nram_bytes = %" PRIu64 "\n",
         paths_file(c->directory, PATH_QMP_ENGINE, path), (int)c->guest.pid, c->ram_path, c->spec->memory_bytes);
-    buf_printf(&text, "[channel]\n%s = %s\n", c->destination ? "listen" : "connect", c->address);
+    buf_printf(&text, "[channel]\n%s = %s\n", c->role == ENGINE_DESTINATION ? "listen" : "connect", c->address);
     buf_printf(&text, "[limits]\nmax_downtime_ms = %" PRIu32 "\nbandwidth = %" PRIu64 "\n", downtime_of(c),
         o->bandwidth_bytes_per_s);
     if (o->max_rounds)
@@ -86,13 +88,16 @@ char *engine_config_format(const struct engine_config *c)
     buf_printf(&text, "[policy]\nmode = %s\non_no_convergence = %s\n", mode_of(o), stuck_of(o));
     if (c->log_level)
         buf_printf(&text, "[log]\nlevel = %s\n", c->log_level);
+    if (c->way)
+        buf_printf(&text, "[forecast]\nlast_wire = %" PRIu64 "\nlast_raw = %" PRIu64 "\n", c->way->wire_bytes_per_s,
+            c->way->raw_bytes_per_s);
     for (size_t i = 0, n = 0; c->disks && i < c->spec->n_disks; i++)
         if (!c->spec->disks[i]->read_only)
             buf_printf(&text, n++ ? ",%zu" : "[storage]\ndisks = %zu", i);
     buf_printf(&text, "\n[verify]\nenabled = %s\n", o->verify ? "true" : "false");
     if (c->spec->n_nics > 0)
         buf_printf(&text, "[announce]\naddresses = %s\n", paths_file(c->directory, PATH_ADDRESSES, path));
-    if (c->destination && c->spec->n_nics > 0) {
+    if (c->role == ENGINE_DESTINATION && c->spec->n_nics > 0) {
         buf_printf(&text, "interface = %s\n", c->announce_interface);
         for (size_t i = 0; i < c->spec->n_nics; i++)
             buf_printf(&text, "mac = %s\n", c->spec->nics[i]->mac);
@@ -180,8 +185,10 @@ static int engine_spawn(uv_loop_t *loop, const struct engine_config *config, con
     char config_path[PATH_MAX], log_path[PATH_MAX];
     paths_file(config->directory, PATH_ENGINE_CONFIG, config_path);
     struct engine *engine = engine_make(loop, config->directory, events);
-    char *argv[] = {(char *)(uintptr_t)config->program,
-        config->destination ? (char[]){"destination"} : (char[]){"source"}, (char[]){"--config"}, config_path, NULL};
+    static const char *const roles[] = {
+        [ENGINE_SOURCE] = "source", [ENGINE_DESTINATION] = "destination", [ENGINE_FORECAST] = "forecast"};
+    char *argv[] = {(char *)(uintptr_t)config->program, (char *)(uintptr_t)roles[config->role], (char[]){"--config"},
+        config_path, NULL};
     struct child_options child = {
         .argv = argv,
         .log_path = paths_file(config->directory, PATH_ENGINE_LOG, log_path),
@@ -226,7 +233,7 @@ int engine_resume(uv_loop_t *loop, const struct engine_config *config, const str
     static const char resume[] = "[policy]\nresume = true\n";
     char path[PATH_MAX];
     cleanup_buf struct buf text = {0};
-    if (config->destination || engine_record(config->directory, config->migration_id) != RECORD_HANDED_OVER ||
+    if (config->role != ENGINE_SOURCE || engine_record(config->directory, config->migration_id) != RECORD_HANDED_OVER ||
         !engine_postcopy(config->directory))
         return err_set(err, ERR_STATE, "no pages of the guest are to be sent");
     paths_file(config->directory, PATH_ENGINE_CONFIG, path);

@@ -12,12 +12,19 @@
 
 #include "base/process.h"
 #include "hostd/report.h"
+#include "proto/host.pb-c.h"
 
 struct engine;
 
+enum engine_role {
+    ENGINE_SOURCE,
+    ENGINE_DESTINATION,
+    ENGINE_FORECAST, /* watches the guest, says how a migration would go, and ends */
+};
+
 struct engine_config {
     const char *program;
-    bool destination;
+    enum engine_role role;
     const char *migration_id;
     const char *key_file;
     const char *peer_key;  /* Z85 */
@@ -28,6 +35,7 @@ struct engine_config {
     bool disks;          /* those the guest writes to move, too */
     const char *address; /* destination: tcp://IP:0 to listen at; source: where to connect */
     const Drover__MigrationOptions *options;
+    const Drover__LinkHistory *way; /* NULL: not known */
     const char *announce_interface;
     const char *log_level; /* NULL: the engine's default */
     const int *cgroup_fds;

@@ -94,6 +94,42 @@ static enum report_change apply_round(struct report *r, const json_t *event)
     return REPORT_ROUND;
 }
 
+#define CURVE_MAX 16
+
+static void add_point(Drover__MigrationForecast *forecast, const json_t *pair)
+{
+    Drover__MigrationForecastPoint *point = mem_alloc(sizeof *point);
+    drover__migration_forecast_point__init(point);
+    json_int_t us = json_integer_value(json_array_get(pair, 0)), bytes = json_integer_value(json_array_get(pair, 1));
+    point->us = us < 0 ? 0 : (uint64_t)us;
+    point->bytes = bytes < 0 ? 0 : (uint64_t)bytes;
+    forecast->curve = mem_realloc(forecast->curve, (forecast->n_curve + 1) * sizeof *forecast->curve);
+    forecast->curve[forecast->n_curve++] = point;
+}
+
+static enum report_change apply_forecast(struct report *r, const json_t *event)
+{
+    Drover__MigrationRecord *record = record_of(r);
+    if (record->forecast) /* told again to a hostd that is new */
+        drover__migration_forecast__free_unpacked(record->forecast, NULL);
+    Drover__MigrationForecast *f = record->forecast = mem_alloc(sizeof *f);
+    drover__migration_forecast__init(f);
+    set_text(&f->mode, text_of(event, "mode"));
+    set_text(&f->link, text_of(event, "link"));
+    set_text(&f->why, text_of(event, "why"));
+    f->total_us = number_of(event, "total_us");
+    f->blackout_us = number_of(event, "blackout_us");
+    f->wire_bytes = number_of(event, "wire_bytes");
+    f->rounds = (uint32_t)number_of(event, "rounds");
+    f->throttle_percent = (uint32_t)number_of(event, "throttle_percent");
+    f->bandwidth_bytes_per_s = number_of(event, "bandwidth_bytes_per_s");
+    f->dirty_pages_per_s = number_of(event, "dirty_pages_per_s");
+    const json_t *curve = json_object_get(event, "curve"), *pair;
+    size_t i;
+    json_array_foreach(curve, i, pair) if (i < CURVE_MAX) add_point(f, pair);
+    return REPORT_FORECAST;
+}
+
 static enum report_change apply_done(struct report *r, const json_t *event)
 {
     const json_t *from = json_object_get(event, "record");
@@ -103,6 +139,8 @@ static enum report_change apply_done(struct report *r, const json_t *event)
     record->raw_bytes = number_of(from, "raw_bytes");
     record->wire_bytes = number_of(from, "wire_bytes");
     record->state_bytes = number_of(from, "state_bytes");
+    record->throttle_percent = (uint32_t)number_of(from, "throttle_percent");
+    record->throttled_us = number_of(from, "throttled_us");
     const json_t *postcopy = json_object_get(from, "postcopy");
     record->postcopy_us = number_of(postcopy, "duration_us");
     record->stale_pages = number_of(postcopy, "stale_pages");
@@ -143,6 +181,17 @@ enum report_change report_apply(struct report *r, const json_t *event)
     }
     if (strcmp(name, "round") == 0)
         return apply_round(r, event);
+    if (strcmp(name, "forecast") == 0)
+        return apply_forecast(r, event);
+    if (strcmp(name, "throttle") == 0) {
+        r->throttle_percent = (uint32_t)number_of(event, "percent");
+        return REPORT_PROGRESS;
+    }
+    if (strcmp(name, "progress") == 0) {
+        r->remaining_bytes = number_of(event, "remaining_bytes");
+        r->dirty_pages_per_s = 0; /* the guest writes elsewhere now */
+        return REPORT_PROGRESS;
+    }
     if (strcmp(name, "done") == 0)
         return apply_done(r, event);
     if (strcmp(name, "failed") == 0) {
@@ -166,6 +215,8 @@ void report_progress(const struct report *r, uint64_t elapsed_ms, Drover__Migrat
     out->bandwidth_bytes_per_s = r->bandwidth_bytes_per_s;
     out->dirty_pages_per_s = r->dirty_pages_per_s;
     out->elapsed_ms = elapsed_ms;
+    out->throttle_percent = r->throttle_percent == 100 ? 0 : r->throttle_percent;
+    out->forecast = r->record ? r->record->forecast : NULL;
 }
 
 void report_clear(struct report *r)

@@ -16,6 +16,7 @@ struct report {
     char phase[32];
     char address[WIRE_ADDRESS_MAX]; /* of `listening` */
     uint32_t round;
+    uint32_t throttle_percent; /* 0 and 100: not slowed down */
     uint64_t remaining_bytes, raw_bytes, wire_bytes, bandwidth_bytes_per_s, dirty_pages_per_s;
     Drover__MigrationRecord *record; /* owned; rounds as they come, all of it once it is done */
     bool done;
@@ -23,7 +24,16 @@ struct report {
     struct err failure;
 };
 
-enum report_change { REPORT_NOTHING, REPORT_LISTENING, REPORT_PHASE, REPORT_ROUND, REPORT_DONE, REPORT_FAILED };
+enum report_change {
+    REPORT_NOTHING,
+    REPORT_LISTENING,
+    REPORT_PHASE,
+    REPORT_ROUND,
+    REPORT_FORECAST,
+    REPORT_PROGRESS,
+    REPORT_DONE,
+    REPORT_FAILED
+};
 
 /* Takes in one line. */
 enum report_change report_apply(struct report *report, const json_t *event);

@@ -40,6 +40,9 @@ struct guest {
     size_t disk_count;
     bool reads_directly, frees_memory;
 
+    pid_t vcpus[GUEST_VCPUS_MAX];
+    size_t vcpu_count;
+
     struct loop_timer *resume_timer;
     uint64_t resume_by_ms;
     bool resuming; /* replies to what was under way before do not count any more */
@@ -220,6 +223,36 @@ void guest_drain(struct guest *guest, guest_fn fn, void *user)
 {
     const struct command commands[] = {{"transaction", json_pack("{s:[]}", "actions"), NULL}};
     guest_run(guest, commands, 1, fn, user);
+}
+
+static int check_vcpus(struct guest *guest, json_t *result, struct err *err)
+{
+    size_t i;
+    json_t *cpu;
+    guest->vcpu_count = 0;
+    if (json_array_size(result) == 0 || json_array_size(result) > GUEST_VCPUS_MAX)
+        return err_set(err, ERR_UNSUPPORTED, "a guest with %zu vCPUs cannot be slowed down; up to %d can",
+            json_array_size(result), GUEST_VCPUS_MAX);
+    json_array_foreach(result, i, cpu)
+    {
+        json_int_t thread = json_integer_value(json_object_get(cpu, "thread-id"));
+        if (thread <= 1 || thread > INT32_MAX)
+            return err_set(err, ERR_PROTOCOL, "QEMU does not say which thread vCPU %zu is", i);
+        guest->vcpus[guest->vcpu_count++] = (pid_t)thread;
+    }
+    return 0;
+}
+
+void guest_find_vcpus(struct guest *guest, guest_fn fn, void *user)
+{
+    const struct command commands[] = {{"query-cpus-fast", NULL, check_vcpus}};
+    guest_run(guest, commands, 1, fn, user);
+}
+
+size_t guest_vcpus(const struct guest *guest, const pid_t **out)
+{
+    *out = guest->vcpus;
+    return guest->vcpu_count;
 }
 
 void guest_migrate(struct guest *guest, const char *path, guest_fn fn, void *user)

@@ -43,6 +43,11 @@ bool guest_reads_directly(const struct guest *guest);
 bool guest_frees_memory(const struct guest *guest);
 /* Source: calls `fn` when all disk requests that were under way are done. The guest runs on, and makes new ones. */
 void guest_drain(struct guest *guest, guest_fn fn, void *user);
+/* Source: learns the vCPUs' threads. */
+void guest_find_vcpus(struct guest *guest, guest_fn fn, void *user);
+/* Lent; returns how many (at most GUEST_VCPUS_MAX). */
+#define GUEST_VCPUS_MAX 512
+size_t guest_vcpus(const struct guest *guest, const pid_t **out);
 /* Source: starts QEMU's migration to the UNIX socket `path`; on_stopped and on_migration("pre-switchover") follow. */
 void guest_migrate(struct guest *guest, const char *path, guest_fn fn, void *user);
 /* Source, in pre-switchover: lets QEMU send the device state; on_migration("completed") follows. */

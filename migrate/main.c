@@ -6,21 +6,41 @@
 #include "base/crashpoint.h"
 #include "base/log.h"
 #include "migrate/destination.h"
+#include "migrate/dryrun.h"
 #include "migrate/source.h"
 
 static int usage(FILE *out)
 {
-    fprintf(out, "drover-migrate " DROVER_VERSION ": moves one running partition; one process per migration and side\n"
-                 "\n"
-                 "  drover-migrate source --config FILE        beside the QEMU that runs the guest\n"
-                 "  drover-migrate destination --config FILE   beside the QEMU that will\n"
-                 "  drover-migrate --crash-points              the points at which tests kill programs\n"
-                 "\n"
-                 "Exit status: 0 moved, 1 failed (the guest runs on at the source), 2 wrong usage, 3 in doubt (see the "
-                 "record file).\n"
-                 "The configuration file holds no secret itself; its keys:\n\n");
+    fprintf(out,
+        "drover-migrate " DROVER_VERSION ": moves one running partition; one process per migration and side\n"
+        "\n"
+        "  drover-migrate source --config FILE        beside the QEMU that runs the guest\n"
+        "  drover-migrate destination --config FILE   beside the QEMU that will\n"
+        "  drover-migrate forecast --config FILE      beside the QEMU that runs the guest: says how it would go\n"
+        "  drover-migrate --crash-points              the points at which tests kill programs\n"
+        "\n"
+        "Exit status: 0 moved, 1 failed (the guest runs on at the source), 2 wrong usage, 3 in doubt (see the "
+        "record file).\n"
+        "The configuration file holds no secret itself; its keys:\n\n");
     config_print_manual(options_keys, out);
     return out == stdout ? 0 : 2;
+}
+
+static const struct role {
+    const char *name, *log_name;
+    int (*run)(const struct options *options);
+} roles[] = {
+    {"source", "migrate-source", source_run},
+    {"destination", "migrate-destination", destination_run},
+    {"forecast", "migrate-forecast", dryrun_run},
+};
+
+static const struct role *role_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
+        if (strcmp(roles[i].name, name) == 0)
+            return &roles[i];
+    return NULL;
 }
 
 int main(int argc, char **argv)
@@ -31,8 +51,8 @@ int main(int argc, char **argv)
         crashpoint_print(stdout);
         return 0;
     }
-    bool source = argc == 4 && strcmp(argv[1], "source") == 0;
-    if (argc != 4 || strcmp(argv[2], "--config") != 0 || (!source && strcmp(argv[1], "destination") != 0))
+    const struct role *role = argc == 4 && strcmp(argv[2], "--config") == 0 ? role_find(argv[1]) : NULL;
+    if (!role)
         return usage(stderr);
     struct options options = {0};
     struct err err;
@@ -41,10 +61,10 @@ int main(int argc, char **argv)
         return 2;
     }
     int level = log_level_parse(options.log_level);
-    log_setup(source ? "migrate-source" : "migrate-destination", level < 0 ? LOG_INFO : (enum log_level)level);
+    log_setup(role->log_name, level < 0 ? LOG_INFO : (enum log_level)level);
     crashpoint_open((pid_t)options.qemu_pid);
     signal(SIGPIPE, SIG_IGN); /* whoever listened to our events may be gone */
-    int status = source ? source_run(&options) : destination_run(&options);
+    int status = role->run(&options);
     config_free(options_keys, &options);
     return status;
 }

@@ -29,7 +29,10 @@ const struct config_key options_keys[] = {
     KEY("limits.max_rounds", CONFIG_UINT, max_rounds, "60", 1, 1000, "rounds of pre-copy before it gives up"),
     KEY("policy.mode", CONFIG_STRING, mode, "precopy", 0, 0, "source: precopy, auto, hybrid or postcopy"),
     KEY("policy.on_no_convergence", CONFIG_STRING, on_no_convergence, "", 0, 0,
-        "source: postcopy or cancel; empty: postcopy with mode auto, else cancel"),
+        "source: postcopy, throttle or cancel; empty: postcopy with mode auto, else cancel"),
+    KEY("forecast.last_wire", CONFIG_UINT, last_wire, "0", 0, 0,
+        "source: bytes/s on the wire of the last migration to that host; 0: not known"),
+    KEY("forecast.last_raw", CONFIG_UINT, last_raw, "0", 0, 0, "source: the same in bytes of guest RAM"),
     KEY("policy.resume", CONFIG_BOOL, resume, "false", 0, 0,
         "source: an engine of this migration died in post-copy (record: handed-over); go on where it was"),
     KEY("bytes.silent_writes", CONFIG_BOOL, silent_writes, "true", 0, 0,
@@ -55,6 +58,16 @@ const struct config_key options_keys[] = {
     {0},
 };
 
+struct policy_limits options_limits(const struct options *options, const struct options_policy *chosen)
+{
+    return (struct policy_limits){
+        .max_downtime_us = options->max_downtime_ms * 1000,
+        .max_rounds = (uint32_t)options->max_rounds,
+        .postcopy_next = chosen->stuck == STUCK_POSTCOPY,
+        .throttle = chosen->stuck == STUCK_THROTTLE,
+    };
+}
+
 int options_policy(const struct options *options, struct err *err, struct options_policy *out)
 {
     static const char *const modes[] = {
@@ -66,17 +79,19 @@ int options_policy(const struct options *options, struct err *err, struct option
     if (mode == sizeof modes / sizeof *modes)
         return err_set(err, ERR_INVALID, "policy.mode is precopy, auto, hybrid or postcopy, not %s", options->mode);
     policy.mode = (enum options_mode)mode;
-    if (strcmp(options->on_no_convergence, "postcopy") == 0)
-        policy.postcopy_when_stuck = true;
-    else if (strcmp(options->on_no_convergence, "cancel") == 0)
-        policy.postcopy_when_stuck = false;
-    else if (options->on_no_convergence[0] == '\0')
-        policy.postcopy_when_stuck = policy.mode == MODE_AUTO;
-    else
-        return err_set(
-            err, ERR_INVALID, "policy.on_no_convergence is postcopy or cancel, not %s", options->on_no_convergence);
     if (!tracker_kind_parse(options->tracker, &policy.tracker))
         return err_set(err, ERR_INVALID, "tracker.kind is auto, wp-async or wp-sync, not %s", options->tracker);
+    static const char *const answers[] = {
+        [STUCK_CANCEL] = "cancel", [STUCK_POSTCOPY] = "postcopy", [STUCK_THROTTLE] = "throttle"};
+    size_t stuck = 0;
+    while (stuck < sizeof answers / sizeof *answers && strcmp(options->on_no_convergence, answers[stuck]) != 0)
+        stuck++;
+    if (options->on_no_convergence[0] == '\0')
+        stuck = policy.mode == MODE_AUTO ? STUCK_POSTCOPY : STUCK_CANCEL;
+    if (stuck == sizeof answers / sizeof *answers)
+        return err_set(err, ERR_INVALID, "policy.on_no_convergence is postcopy, throttle or cancel, not %s",
+            options->on_no_convergence);
+    policy.stuck = (enum options_stuck)stuck;
     *out = policy;
     return 0;
 }

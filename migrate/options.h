@@ -3,6 +3,7 @@
 #define MIGRATE_OPTIONS_H
 
 #include "base/config.h"
+#include "migrate/policy.h"
 #include "migrate/tracker.h"
 
 struct options {
@@ -17,6 +18,7 @@ struct options {
     uint64_t stripes;
     uint64_t max_downtime_ms, bandwidth, max_rounds;
     char *mode, *on_no_convergence;
+    uint64_t last_wire, last_raw;
     bool resume;
     bool silent_writes;
     uint64_t delta_memory;
@@ -38,13 +40,23 @@ enum options_mode {
     MODE_POSTCOPY, /* all after the switch */
 };
 
+/* When pre-copy cannot end in budget (policy.on_no_convergence). */
+enum options_stuck {
+    STUCK_CANCEL,   /* the migration is given up */
+    STUCK_POSTCOPY, /* the guest is switched, and what is left follows */
+    STUCK_THROTTLE, /* the guest is slowed down until it can */
+};
+
 struct options_policy {
     enum options_mode mode;
-    bool postcopy_when_stuck; /* when pre-copy makes no progress; else the migration is given up */
+    enum options_stuck stuck;
     enum tracker_kind tracker;
 };
 
 /* Understands policy.mode, policy.on_no_convergence and tracker.kind. */
 MUST_CHECK int options_policy(const struct options *options, struct err *err, struct options_policy *out);
+
+/* What the policy decides by. */
+struct policy_limits options_limits(const struct options *options, const struct options_policy *chosen);
 
 #endif

@@ -2,8 +2,6 @@
 
 #include "migrate/ram.h"
 
-/* What a switch costs besides its pages: stopping, device state, starting. 3-6 ms were measured on a quiet machine. */
-#define SWITCH_FIXED_US 5000u
 /* Until QEMU has come to the switch the guest goes on writing; so long does that take. */
 #define SWITCH_ARM_US 3000u
 /* A remainder that takes so long is as good as none: more rounds would only cost time. */
@@ -14,8 +12,20 @@
 /* Rounds without a better remainder after which no better one is expected. */
 #define ROUNDS_WITHOUT_PROGRESS 12u
 #define ROUNDS_BEFORE_POSTCOPY  3u /* the same where post-copy may follow */
+#define ROUNDS_BEFORE_THROTTLE  2u /* and where the guest is slowed down first; one for each step after that */
+/* A shorter round says little about how much a guest writes: it counts for less. */
+#define TELLING_ROUND_US 20000u
 /* Rounds before post-copy: the first carries all, a second what was written meanwhile, if that was little. */
 #define HYBRID_ROUNDS 2u
+
+/* CPU time a guest keeps, step by step. A pause is 60 ms at most (brake.h), so less than this cannot be had. */
+static const uint32_t throttle_steps[] = {100, 60, 35, 20, 12, 7, 4, 2, 1};
+#define THROTTLE_STEPS (sizeof throttle_steps / sizeof *throttle_steps)
+
+void policy_init(struct policy *p)
+{
+    *p = (struct policy){.throttle_percent = 100};
+}
 
 void policy_round(struct policy *p, uint64_t pages, uint64_t duration_us, uint64_t dirty_pages)
 {
@@ -27,7 +37,8 @@ void policy_round(struct policy *p, uint64_t pages, uint64_t duration_us, uint64
         p->bytes_per_us = rate;
     else if (pages >= 4096)
         p->bytes_per_us = p->bytes_per_us * 0.5 + rate * 0.5;
-    p->dirty_pages_per_us = (double)dirty_pages / (double)duration_us;
+    double weight = p->rounds == 0 || duration_us >= TELLING_ROUND_US ? 1 : (double)duration_us / TELLING_ROUND_US;
+    p->dirty_pages_per_us += weight * ((double)dirty_pages / (double)duration_us - p->dirty_pages_per_us);
     p->rounds++;
     p->round_us = duration_us;
     p->round_pages = pages;
@@ -50,7 +61,12 @@ static uint64_t policy_remainder_us(const struct policy *p)
 
 uint64_t policy_predict_us(const struct policy *p)
 {
-    return SWITCH_FIXED_US + policy_remainder_us(p);
+    return POLICY_SWITCH_FIXED_US + policy_remainder_us(p);
+}
+
+static uint32_t throttle_patience(const struct policy *p)
+{
+    return p->throttle_percent == 100 ? ROUNDS_BEFORE_THROTTLE : 1;
 }
 
 enum policy_decision policy_decide(const struct policy *p, const struct policy_limits *limits)
@@ -58,10 +74,25 @@ enum policy_decision policy_decide(const struct policy *p, const struct policy_l
     bool fits = policy_predict_us(p) <= limits->max_downtime_us;
     if (fits && (policy_remainder_us(p) <= REMAINDER_NEGLIGIBLE_US || p->rounds_since_best > 0))
         return POLICY_SWITCH;
+    if (!fits && limits->throttle && p->rounds_since_best >= throttle_patience(p) && p->rounds < limits->max_rounds &&
+        p->throttle_percent > throttle_steps[THROTTLE_STEPS - 1])
+        return POLICY_THROTTLE;
     uint32_t patience = limits->postcopy_next ? ROUNDS_BEFORE_POSTCOPY : ROUNDS_WITHOUT_PROGRESS;
     if (p->rounds >= limits->max_rounds || p->rounds_since_best >= patience)
         return fits ? POLICY_SWITCH : POLICY_GIVE_UP;
     return POLICY_ROUND;
+}
+
+void policy_throttle(struct policy *p, uint32_t floor_percent)
+{
+    size_t step = 1;
+    while (step + 1 < THROTTLE_STEPS && throttle_steps[step] >= p->throttle_percent)
+        step++;
+    while (p->throttle_percent == 100 && step + 1 < THROTTLE_STEPS && throttle_steps[step + 1] > floor_percent)
+        step++;
+    p->throttle_percent = throttle_steps[step];
+    p->best_pages = p->remaining_pages;
+    p->rounds_since_best = 0;
 }
 
 bool policy_hybrid_round(const struct policy *p)

@@ -10,6 +10,7 @@
 
 #define CALL_MS        10000u
 #define AGAIN_MS       500u        /* after a resume that failed */
+#define TICK_MS        500u        /* how much is left is told so often */
 #define SENT_MS        2000u       /* all is sent and acknowledged, yet the destination misses something: look */
 #define CHUNK_WORDS    (64u << 10) /* of one message about pages: 16 GiB of guest RAM */
 #define WINDOW_BYTES   (1u << 20)  /* all stripes: what a demanded page may find ahead of it on the link */
@@ -50,7 +51,7 @@ struct pusher {
     struct pusher_options options;
     enum pusher_state state;
     struct sender *sender;
-    struct loop_timer *timer;
+    struct loop_timer *timer, *ticker;
     struct bitmap named;     /* stale pages the destination knows of */
     struct bitmap scratch;   /* a set being sent */
     struct bitmap pushing;   /* what the push under way may take; lent to the sender */
@@ -221,10 +222,23 @@ void pusher_on_demand(struct pusher *p, const uint8_t *body, size_t len)
 
 /* ---- pushing ---- */
 
+/* What nobody has sent yet. */
+static void pusher_tell(void *user)
+{
+    struct pusher *p = user;
+    uint64_t pages = 0;
+    for (size_t i = 0; p->state == PUSHER_PUSHING && i < bitmap_words(&p->pushing); i++)
+        pages += (uint64_t)__builtin_popcountll(p->pushing.words[i] & ~atomic_load(&p->taken[i]));
+    control_event(p->options.side->control, "progress",
+        json_pack("{s:I}", "remaining_bytes", (json_int_t)(pages * PAGE_BYTES)), true);
+}
+
 static void pusher_begin(struct pusher *p)
 {
     loop_timer_stop(p->timer);
     pusher_move(p, PUSHER_PUSHING);
+    pusher_tell(p);
+    loop_timer_start(p->ticker, TICK_MS, TICK_MS);
     sender_push(p->sender, &p->pushing, p->taken, WINDOW_BYTES / p->options.side->options->stripes);
 }
 
@@ -267,6 +281,8 @@ void pusher_on_pass(void *user, const struct sender_stats *stats)
     if (p->state != PUSHER_PUSHING)
         return;
     pusher_move(p, PUSHER_SENT);
+    loop_timer_stop(p->ticker);
+    pusher_tell(p);
     loop_timer_start(p->timer, SENT_MS, 0);
 }
 
@@ -406,6 +422,7 @@ void pusher_on_lost(void *user, const struct err *err)
     log_event(LOG_WARN, "push.lost", "message=%s", LOG_QUOTE(err->message));
     if (p->state != PUSHER_RESUMING)
         pusher_move(p, PUSHER_RESUMING);
+    loop_timer_stop(p->ticker);
     loop_timer_stop(p->timer);
     pusher_resume(p);
 }
@@ -433,6 +450,7 @@ struct pusher *pusher_new(const struct pusher_options *options)
     p->pushing = bitmap_new(options->side->ram.pages);
     p->taken = mem_zalloc(bitmap_words(&p->named) * sizeof *p->taken);
     p->timer = loop_timer_new(&options->side->loop, pusher_on_timer, p);
+    p->ticker = loop_timer_new(&options->side->loop, pusher_tell, p);
     return p;
 }
 
@@ -448,7 +466,8 @@ void pusher_stop(struct pusher *p)
     pusher_move(p, PUSHER_STOPPED);
     pusher_close_sender(p);
     loop_timer_free(p->timer);
-    p->timer = NULL;
+    loop_timer_free(p->ticker);
+    p->timer = p->ticker = NULL;
 }
 
 void pusher_free(struct pusher *p)

@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdint.h>
 
+#include "migrate/forecast.h"
 #include "migrate/policy.h"
 #include "migrate/ram.h"
 #include "migrate/sender.h"
@@ -24,8 +25,11 @@ struct report {
     uint64_t total_us, blackout_us, raw_bytes, wire_bytes, state_bytes;
     struct classes classes;
     uint32_t rounds;
-    json_t *round_list; /* owned */
-    bool postcopied;    /* `postcopy` holds something */
+    json_t *round_list;        /* owned */
+    uint32_t throttle_percent; /* the least the guest was left; 0: it was not slowed down */
+    uint64_t throttled_us;
+    json_t *forecast; /* owned; NULL: none was made */
+    bool postcopied;  /* `postcopy` holds something */
     struct report_postcopy postcopy;
     char receipt[DIGEST_TEXT]; /* empty: none was compared */
     char source_hash[RAM_HASH_TEXT], destination_hash[RAM_HASH_TEXT];
@@ -33,6 +37,8 @@ struct report {
 
 /* Adds a round; returns the fields of its event (take). */
 json_t *report_round(struct report *report, const struct sender_stats *stats, const struct policy *policy);
+/* Keeps the forecast for the record; returns the fields of its event (take). */
+json_t *report_forecast(struct report *report, const struct forecast *forecast, const struct forecast_input *input);
 /* The whole record (take). */
 json_t *report_json(const struct report *report);
 void report_free(struct report *report);

@@ -53,6 +53,16 @@ bool source_running(const struct source *s)
     return s->phase <= SOURCE_SWITCHING;
 }
 
+void source_release_brake(struct source *s)
+{
+    if (!s->brake)
+        return;
+    brake_release(s->brake);
+    s->brake = NULL;
+    s->report.throttled_us = (clock_now_ns() - s->braked_ns) / 1000;
+    control_event(s->side.control, "throttle", json_pack("{s:i}", "percent", 100), true);
+}
+
 void source_finish(struct source *s)
 {
     s->finished = true;
@@ -95,11 +105,14 @@ void source_fail(struct source *s, const struct err *err)
         return;
     s->failure = *err;
     source_move(s, SOURCE_FAILING);
+    source_release_brake(s);
     loop_timer_stop(s->deadline);
     source_tell_abort(s);
     sender_close(s->sender, NULL);
     s->sender = NULL;
     pusher_stop(s->pusher);
+    survey_free(s->survey);
+    s->survey = NULL;
     tracker_close(s->tracker);
     s->tracker = NULL;
     statepipe_close(s->pipe);
@@ -282,12 +295,14 @@ static int source_open(struct source *s, const struct options *options, struct e
 static void source_close(struct source *s)
 {
     loop_timer_free(s->deadline);
+    brake_release(s->brake);
     sender_close(s->sender, NULL);
     statepipe_close(s->pipe);
     pusher_stop(s->pusher);
     buf_free(&s->sw.held);
     wire_client_close(s->client);
     pusher_free(s->pusher);
+    survey_free(s->survey);
     tracker_close(s->tracker);
     source_close_collecting(s);
     relay_close(s->relay);
@@ -309,6 +324,7 @@ int source_run(const struct options *options)
     s->started_ns = clock_now_ns();
     s->report.mode = "precopy";
     s->report.tracker = "none";
+    policy_init(&s->policy);
     if (source_open(s, options, &err) < 0) {
         side_failed(&s->side, &err);
         s->phase = SOURCE_FAILED;

@@ -9,6 +9,7 @@
 #ifndef MIGRATE_SOURCE_PRIVATE_H
 #define MIGRATE_SOURCE_PRIVATE_H
 
+#include "migrate/brake.h"
 #include "migrate/holes.h"
 #include "migrate/mirror.h"
 #include "migrate/policy.h"
@@ -19,6 +20,7 @@
 #include "migrate/side.h"
 #include "migrate/source.h"
 #include "migrate/statepipe.h"
+#include "migrate/survey.h"
 #include "migrate/tracker.h"
 #include "proto/engine.pb-c.h"
 
@@ -75,6 +77,9 @@ struct source {
     struct sender *sender;       /* NULL from POSTCOPY on: the pusher's */
     struct tracker *tracker;     /* NULL: nothing travels before the switch */
     struct pusher *pusher;       /* NULL: nothing travels after the switch */
+    struct brake *brake;         /* NULL: the guest runs at full speed */
+    uint64_t braked_ns;          /* since when it does not */
+    struct survey *survey;       /* NULL: not under way */
     struct statepipe *pipe;
     char pipe_path[108];
     struct mirror *mirror; /* NULL: the disks are where the destination reaches them */
@@ -90,7 +95,8 @@ struct source {
     struct options_policy chosen;
     struct policy policy;
     struct digests digests; /* of what the destination holds; empty: not kept */
-    struct copies *copies;  /* NULL: no deltas */
+    struct forecast forecast;
+    struct copies *copies; /* NULL: no deltas */
     struct report report;
     uint8_t bulk_key[SEAL_KEY_BYTES];
     uint64_t started_ns, hand_over_ns, state_bytes;
@@ -103,6 +109,8 @@ struct source {
 void source_move(struct source *s, enum source_phase to);
 void source_trace(const struct source *s, const char *what);
 bool source_running(const struct source *s);
+/* The guest gets back all of its CPU time. */
+void source_release_brake(struct source *s);
 void source_finish(struct source *s);
 void source_fail(struct source *s, const struct err *err);
 void source_fail_if_running(struct source *s, const struct err *err);

@@ -4,8 +4,12 @@
 
 #include "base/clock.h"
 #include "base/crashpoint.h"
+#include "base/log.h"
 #include "base/loop.h"
 #include "migrate/source_private.h"
+
+/* The longest look before the first byte: a guest whose verdict is clear is watched for 10 ms. */
+#define SURVEY_MS 320u
 
 /* ---- towards post-copy ---- */
 
@@ -131,7 +135,7 @@ static void source_flushed(void *user)
 static void source_give_up(struct source *s)
 {
     struct err err;
-    if (s->chosen.postcopy_when_stuck) {
+    if (s->chosen.stuck == STUCK_POSTCOPY) {
         source_begin_postcopy(s);
         return;
     }
@@ -142,11 +146,27 @@ static void source_give_up(struct source *s)
     source_fail(s, &err);
 }
 
+/* One step slower. What the forecast knows to be too fast is not tried. */
+static void source_throttle(struct source *s)
+{
+    const pid_t *threads;
+    size_t count = guest_vcpus(s->side.guest, &threads);
+    policy_throttle(&s->policy, s->forecast.mode == FORECAST_THROTTLE ? s->forecast.throttle_percent : 100);
+    uint32_t percent = s->policy.throttle_percent;
+    if (s->brake) {
+        brake_set(s->brake, percent);
+    } else {
+        s->brake = brake_apply((pid_t)s->side.options->qemu_pid, threads, count, percent);
+        s->braked_ns = clock_now_ns();
+    }
+    s->report.throttle_percent = percent;
+    log_event(LOG_INFO, "migration.throttled", "migration=%s percent=%" PRIu32, s->side.options->migration_id, percent);
+    control_event(s->side.control, "throttle", json_pack("{s:i}", "percent", (int)percent), true);
+}
+
 static void source_decide(struct source *s)
 {
-    const struct policy_limits limits = {.max_downtime_us = s->side.options->max_downtime_ms * 1000,
-        .max_rounds = (uint32_t)s->side.options->max_rounds,
-        .postcopy_next = s->chosen.postcopy_when_stuck};
+    const struct policy_limits limits = options_limits(s->side.options, &s->chosen);
     switch (policy_decide(&s->policy, &limits)) {
     case POLICY_ROUND:
         source_send_pass(s);
@@ -157,10 +177,22 @@ static void source_decide(struct source *s)
         else
             side_flush(&s->side, source_flushed, s);
         break;
+    case POLICY_THROTTLE:
+        source_throttle(s);
+        source_send_pass(s);
+        break;
     case POLICY_GIVE_UP:
         source_give_up(s);
         break;
     }
+}
+
+/* The forecast said that rounds will not do, and this one was no better. */
+static bool source_foreseen(const struct source *s)
+{
+    const struct policy_limits limits = options_limits(s->side.options, &s->chosen);
+    return s->chosen.mode == MODE_AUTO && s->forecast.mode == FORECAST_HYBRID &&
+           policy_decide(&s->policy, &limits) != POLICY_SWITCH;
 }
 
 static void source_round_over(struct source *s)
@@ -171,7 +203,7 @@ static void source_round_over(struct source *s)
     policy_round(&s->policy, classes_sent(&stats->classes), stats->duration_ns / 1000, dirty);
     control_event(s->side.control, "round", report_round(&s->report, stats, &s->policy), false);
 
-    if (s->chosen.mode == MODE_HYBRID) {
+    if (s->chosen.mode == MODE_HYBRID || source_foreseen(s)) {
         if (policy_hybrid_round(&s->policy))
             source_send_pass(s);
         else
@@ -206,13 +238,56 @@ void source_on_sender_failed(void *user, const struct err *err)
         source_fail_if_running(s, err);
 }
 
+/* The verdict is out before the first byte is sent. */
+static void source_surveyed(void *user, const struct err *err)
+{
+    struct source *s = user;
+    if (err) {
+        source_fail(s, err);
+        return;
+    }
+    forecast_make(survey_input(s->survey), &s->forecast);
+    s->forecast.total_us += (clock_now_ns() - s->started_ns) / 1000; /* since it was asked for */
+    control_event(
+        s->side.control, "forecast", report_forecast(&s->report, &s->forecast, survey_input(s->survey)), true);
+    bitmap_add(&s->dirty, survey_written(s->survey)); /* allocated since they were listed, or written since */
+    survey_free(s->survey);
+    s->survey = NULL;
+    source_move(s, SOURCE_PRECOPY);
+    loop_timer_stop(s->deadline);
+    if (s->chosen.mode == MODE_POSTCOPY)
+        source_begin_postcopy(s);
+    else
+        source_collect(s, source_send_pass);
+}
+
+/* Whether the guest can be slowed down is known before the first byte, not when it has to be. */
+static void source_vcpus_found(void *user, const struct err *err)
+{
+    struct source *s = user;
+    struct err why;
+    const pid_t *threads;
+    if (!source_running(s))
+        return;
+    size_t count = guest_vcpus(s->side.guest, &threads);
+    if (err)
+        source_fail(s, err);
+    else if (brake_check((pid_t)s->side.options->qemu_pid, threads, count, &why) < 0)
+        source_fail(s, &why);
+    else
+        source_prepared(s, NULL);
+}
+
 void source_prepared(void *user, const struct err *err)
 {
     struct source *s = user;
+    const pid_t *threads;
     if (!source_running(s))
         return;
     if (err)
         source_fail(s, err);
+    else if (s->chosen.stuck == STUCK_THROTTLE && guest_vcpus(s->side.guest, &threads) == 0)
+        guest_find_vcpus(s->side.guest, source_vcpus_found, s);
     else if (s->side.options->disks[0])
         source_send_disks(s, s->disk_address);
     else
@@ -222,21 +297,29 @@ void source_prepared(void *user, const struct err *err)
 void source_send_memory(struct source *s)
 {
     struct err why;
-    if (s->chosen.mode == MODE_POSTCOPY) {
-        source_move(s, SOURCE_PRECOPY);
-        loop_timer_stop(s->deadline);
-        source_begin_postcopy(s);
-        return;
-    }
     /* Tracking begins before the allocated pages are listed: a page that is allocated in between counts as written. */
-    if (source_open_collecting(s, &why) < 0 ||
-        tracker_open(s->chosen.tracker, (pid_t)s->side.options->qemu_pid, &s->side.ram, &why, &s->tracker) < 0 ||
-        ram_allocated(&s->side.ram, &why, &s->dirty) < 0) {
+    if (s->chosen.mode != MODE_POSTCOPY &&
+        (source_open_collecting(s, &why) < 0 ||
+            tracker_open(s->chosen.tracker, (pid_t)s->side.options->qemu_pid, &s->side.ram, &why, &s->tracker) < 0)) {
         source_fail(s, &why);
         return;
     }
-    s->report.tracker = tracker_name(s->tracker);
-    source_move(s, SOURCE_PRECOPY);
-    loop_timer_stop(s->deadline);
-    source_collect(s, source_send_pass);
+    if (ram_allocated(&s->side.ram, &why, &s->dirty) < 0) {
+        source_fail(s, &why);
+        return;
+    }
+    if (s->tracker)
+        s->report.tracker = tracker_name(s->tracker);
+    const struct survey_options options = {
+        .ram = &s->side.ram,
+        .tracker = s->tracker,
+        .allocated = &s->dirty,
+        .options = s->side.options,
+        .chosen = s->chosen,
+        .limits = options_limits(s->side.options, &s->chosen),
+        .longest_ms = SURVEY_MS,
+        .on_done = source_surveyed,
+        .user = s,
+    };
+    s->survey = survey_start(&s->side.loop, &options);
 }

@@ -236,6 +236,7 @@ void source_on_stopped(void *user)
     if (s->phase != SOURCE_SWITCHING || s->sw.stopped_ns)
         return;
     s->sw.stopped_ns = clock_now_ns();
+    source_release_brake(s); /* not before: until it stands still it would write as fast as ever */
     source_trace(s, "stopped");
     crashpoint("source", "stopped");
     source_send_early(s);

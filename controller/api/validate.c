@@ -254,7 +254,7 @@ int validate_migration_options(const Drover__MigrationOptions *o, struct err *er
     if (o->max_rounds > 1000)
         return err_set(err, ERR_INVALID, "migration: %u rounds; up to 1000 are allowed", o->max_rounds);
     if (o->mode > DROVER__MIGRATION_MODE__MIGRATION_MODE_POSTCOPY ||
-        o->on_no_convergence > DROVER__MIGRATION_STUCK__MIGRATION_STUCK_POSTCOPY)
+        o->on_no_convergence > DROVER__MIGRATION_STUCK__MIGRATION_STUCK_THROTTLE)
         return err_set(err, ERR_INVALID, "migration: unknown mode, or unknown answer to a guest that writes too fast");
     return 0;
 }

@@ -162,7 +162,8 @@ static void vm_migrate(struct api_call *call)
         return;
     }
     random_uuid(id);
-    Drover__JobCreate *create = vm_job(DROVER__JOB_KIND__JOB_VM_MIGRATE, vm.name, vm.id);
+    Drover__JobCreate *create =
+        vm_job(request->dry_run ? DROVER__JOB_KIND__JOB_VM_FORECAST : DROVER__JOB_KIND__JOB_VM_MIGRATE, vm.name, vm.id);
     pb_string(&create->reason, request->reason);
     pb_string(&create->data->host, request->to_host);
     pb_string(&create->data->from_host, vm.owner);

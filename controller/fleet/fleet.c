@@ -1,3 +1,4 @@
+#include "controller/foretold.h"
 #include "controller/fleet/fleet.h"
 
 #include <ctype.h>
@@ -189,6 +190,8 @@ static void progress_bound(Drover__MigrationProgress *progress)
 {
     if (progress && strlen(progress->phase) > 32)
         progress->phase[32] = '\0';
+    if (progress)
+        foretold_bound(progress->forecast);
 }
 
 /* A partition's load counts towards its VM's demand only where the VM runs. */

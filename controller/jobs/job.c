@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "controller/foretold.h"
 #include "controller/jobs/step.h"
 
 /* The kinds and the names of their steps. Steps of an optimizer.apply are named by its moves. */
@@ -19,6 +20,7 @@ static const struct {
     {DROVER__JOB_KIND__JOB_VM_DELETE, "vm delete", {"delete"}},
     {DROVER__JOB_KIND__JOB_VM_MIGRATE, "vm migrate", {"preflight", "queue", "prepare", "allow", "move", "finish"}},
     {DROVER__JOB_KIND__JOB_VM_MOVE_STORAGE, "vm move-storage", {"check", "copy", "finish"}},
+    {DROVER__JOB_KIND__JOB_VM_FORECAST, "vm forecast", {"preflight", "forecast"}},
     {DROVER__JOB_KIND__JOB_HOST_ADD, "host add", {"record"}},
     {DROVER__JOB_KIND__JOB_HOST_REMOVE, "host remove", {"record"}},
     {DROVER__JOB_KIND__JOB_HOST_SET, "host set", {"record"}},
@@ -90,6 +92,7 @@ void job_record_bound(Drover__MigrationRecord *record)
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if (strlen(*texts[i]) > RECORD_TEXT_MAX)
             (*texts[i])[RECORD_TEXT_MAX] = '\0';
+    foretold_bound(record->forecast);
     while (record->n_rounds > RECORD_ROUNDS_MAX)
         pb_free(record->rounds[--record->n_rounds]);
     while (record->n_classes > RECORD_CLASSES_MAX)

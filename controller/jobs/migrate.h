@@ -40,6 +40,8 @@ void migrate_disks_taken(const struct job_ctx *ctx, Drover__JobUpdate *update);
 bool migrate_disks_leave(struct job_ctx *ctx);
 
 void migrate_undo(struct job_ctx *ctx);
+/* The step of a dry run. */
+void migrate_run_forecast(struct job_ctx *ctx);
 /* Cancelled in `finish`: the VM has moved, so go on. */
 void migrate_undo_finish(struct job_ctx *ctx);
 

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "controller/foretold.h"
 #include "controller/jobs/migrate.h"
 
 #define SETTLE_WAIT_MS 300u
@@ -107,6 +108,7 @@ static void move_call_start(struct job_ctx *ctx)
     pb_string(&request->address, data->address);
     pb_string(&request->destination_key, data->destination_key);
     request->options = pb_copy(data->options);
+    request->way = foretold_way(ctx->env->state, data->from_host, data->host);
     ctx->job->phase = MOVE_START;
     job_call(ctx, data->from_host, DROVER__METHOD__MIGRATE_START, request, JOB_CALL_MS);
 }
@@ -323,5 +325,7 @@ const struct job_step_kind migrate_steps[] = {
     {DROVER__JOB_KIND__JOB_VM_MIGRATE, "allow", run_allow, migrate_undo},
     {DROVER__JOB_KIND__JOB_VM_MIGRATE, "move", run_move, migrate_undo},
     {DROVER__JOB_KIND__JOB_VM_MIGRATE, "finish", run_finish, migrate_undo_finish},
+    {DROVER__JOB_KIND__JOB_VM_FORECAST, "preflight", migrate_preflight, NULL},
+    {DROVER__JOB_KIND__JOB_VM_FORECAST, "forecast", migrate_run_forecast, NULL},
     {0},
 };

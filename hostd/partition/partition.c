@@ -136,6 +136,7 @@ void partition_release(struct partition *p)
     char path[PATH_MAX];
     struct partitions *ps = p->all;
     ENSURE(!p->engine);
+    forecast_drop(p);
     engine_abandon(p->lingering);
     p->lingering = NULL;
     if (p->moving) {
@@ -219,6 +220,7 @@ void partition_free(struct partition *p)
     }
     if (p->resolving)
         wire_reply_error(p->resolving, &err);
+    forecast_drop(p);
     engine_free(p->engine);
     engine_free(p->lingering);
     if (p->move)

@@ -52,6 +52,8 @@ void migrate_prepare(struct partitions *ps, const Drover__MigratePrepareRequest 
 void migrate_start(struct partitions *ps, const Drover__MigrateStartRequest *message, struct wire_request *request);
 void migrate_cancel(struct partitions *ps, const Drover__MigrateCancelRequest *message, struct wire_request *request);
 void migrate_query(struct partitions *ps, const Drover__MigrateQueryRequest *message, struct wire_request *request);
+void migrate_forecast(
+    struct partitions *ps, const Drover__MigrateForecastRequest *message, struct wire_request *request);
 void migrate_resolve(struct partitions *ps, const Drover__MigrateResolveRequest *message, struct wire_request *request);
 
 void storage_check(struct partitions *ps, const Drover__StorageCheckRequest *message, struct wire_request *request);

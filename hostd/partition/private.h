@@ -32,8 +32,10 @@ struct partition {
     struct image *image;
     struct engine *engine;    /* NULL: no migration under way */
     struct engine *lingering; /* of the migration that brought the guest here: announces it, answers the source again */
-    struct action *starting;  /* PARTITION_START or MIGRATE_PREPARE under way */
-    struct action *moving;    /* MIGRATE_START that waits for `lingering` to end, and its message */
+    struct engine *forecaster; /* watches for MIGRATE_FORECAST, and who asked */
+    struct wire_request *forecasting;
+    struct action *starting; /* PARTITION_START or MIGRATE_PREPARE under way */
+    struct action *moving;   /* MIGRATE_START that waits for `lingering` to end, and its message */
     Drover__MigrateStartRequest *move;
     struct action *stopping;        /* PARTITION_STOP, a list over `also` */
     struct query *queries;          /* MIGRATE_QUERY with fence, waiting for the decision */
@@ -104,6 +106,14 @@ void partition_await_stop(struct partition *p);
 void partition_start_failed(struct partition *p, const struct err *err);
 /* What a guest's death means once no engine is left. */
 void partition_guest_dead(struct partition *p, bool by_guest, const char *why);
+
+/* forecast.c */
+
+/* Ends a forecast under way, whoever waits for it. */
+void forecast_drop(struct partition *p);
+
+/* requests.c */
+MUST_CHECK int migration_check_options(const Drover__MigrationOptions *options, struct err *err);
 
 /* migration.c */
 

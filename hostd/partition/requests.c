@@ -33,13 +33,13 @@ static int check_ids(const char *migration_id, const char *vm_id, uint64_t gener
     return 0;
 }
 
-static int check_options(const Drover__MigrationOptions *o, struct err *err)
+int migration_check_options(const Drover__MigrationOptions *o, struct err *err)
 {
     if (o && (o->max_downtime_ms > LIMITS_DOWNTIME_MS || o->max_rounds > ROUNDS_MAX))
         return err_set(
             err, ERR_INVALID, "at most %d ms of downtime and %d rounds are possible", LIMITS_DOWNTIME_MS, ROUNDS_MAX);
     if (o && (o->mode > DROVER__MIGRATION_MODE__MIGRATION_MODE_POSTCOPY ||
-                 o->on_no_convergence > DROVER__MIGRATION_STUCK__MIGRATION_STUCK_POSTCOPY))
+                 o->on_no_convergence > DROVER__MIGRATION_STUCK__MIGRATION_STUCK_THROTTLE))
         return err_set(err, ERR_UNSUPPORTED, "this host knows no such way of migrating");
     return 0;
 }
@@ -52,13 +52,13 @@ static int check_key(const char *key, struct err *err)
 
 /* Starts the engine of a partition whose record names the migration. */
 static int engine_launch(struct partition *p, const char *peer_key, const char *address,
-    const Drover__MigrationOptions *options, struct err *err)
+    const Drover__MigrationOptions *options, const Drover__LinkHistory *way, struct err *err)
 {
     struct partitions_env *env = &p->all->env;
     char ram[PATH_MAX];
     struct engine_config config = {
         .program = env->options->engine,
-        .destination = p->record.migration.incoming,
+        .role = p->record.migration.incoming ? ENGINE_DESTINATION : ENGINE_SOURCE,
         .migration_id = p->record.migration.id,
         .key_file = env->options->key,
         .peer_key = peer_key,
@@ -70,6 +70,7 @@ static int engine_launch(struct partition *p, const char *peer_key, const char *
         .options = options,
         .disks = p->record.migration.disks,
         .log_level = env->options->log_level,
+        .way = way,
         .announce_interface = env->options->uplink[0] ? env->options->uplink : env->options->bridge,
     };
     struct engine_events events = migration_engine_events;
@@ -85,7 +86,7 @@ void migration_guest_ready(struct partition *p)
     char listen[WIRE_ADDRESS_MAX];
     const char *ip = p->all->env.options->migration_address;
     snprintf(listen, sizeof listen, strchr(ip, ':') ? "tcp://[%s]:0" : "tcp://%s:0", ip);
-    int rc = engine_launch(p, p->peer_key, listen, &p->options, &err);
+    int rc = engine_launch(p, p->peer_key, listen, &p->options, NULL, &err);
     p->peer_key[0] = '\0';
     if (rc < 0)
         migration_prepare_failed(p, &err);
@@ -95,7 +96,7 @@ void migration_guest_ready(struct partition *p)
 static int prepare_check(
     struct partitions *ps, const Drover__MigratePrepareRequest *m, struct action *action, struct err *err)
 {
-    if (check_ids(m->migration_id, m->vm_id, m->generation, err) < 0 || check_options(m->options, err) < 0 ||
+    if (check_ids(m->migration_id, m->vm_id, m->generation, err) < 0 || migration_check_options(m->options, err) < 0 ||
         check_key(m->source_key, err) < 0)
         return -1;
     if (!m->spec)
@@ -164,7 +165,7 @@ void migrate_prepare(struct partitions *ps, const Drover__MigratePrepareRequest 
 static int start_check(struct partitions *ps, const Drover__MigrateStartRequest *m, struct err *err)
 {
     const struct hypervisor_facts *facts = hypervisor_facts(ps->env.hypervisor);
-    if (check_ids(m->migration_id, m->vm_id, m->generation, err) < 0 || check_options(m->options, err) < 0 ||
+    if (check_ids(m->migration_id, m->vm_id, m->generation, err) < 0 || migration_check_options(m->options, err) < 0 ||
         check_key(m->destination_key, err) < 0)
         return -1;
     if (!m->hand_over || m->hand_over->generation <= m->generation || m->hand_over->generation > INT64_MAX ||
@@ -195,6 +196,8 @@ static int start_state(struct partitions *ps, const Drover__MigrateStartRequest 
         return err_set(err, ERR_BUSY, "a disk of it is being moved");
     if (p->record.state != STATE_RUNNING || !p->guest)
         return err_set(err, ERR_STATE, "the partition is %s, not running", state_name(p->record.state));
+    if (p->forecaster)
+        return err_set(err, ERR_BUSY, "a forecast for it is being made; try again in some seconds");
     return 1;
 }
 
@@ -222,7 +225,7 @@ void migration_launch(struct partition *p, const Drover__MigrateStartRequest *m,
         return;
     }
     crashpoint("hostd", "start-recorded");
-    if (engine_launch(p, m->destination_key, m->address, m->options, &err) < 0) {
+    if (engine_launch(p, m->destination_key, m->address, m->options, m->way, &err) < 0) {
         *migration = (struct record_migration){0};
         partition_note(p, STATE_RUNNING, err.message);
         action_fail(action, &err);

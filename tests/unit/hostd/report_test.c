@@ -109,6 +109,32 @@ static void record_files(void **unused)
         assert_int_equal(record_phase_parse(table[i].text, strlen(table[i].text), "m-1"), table[i].phase);
 }
 
+static void forecasts_are_kept_and_bounded(void **unused)
+{
+    (void)unused;
+    struct report report = {0};
+    json_t *event = json_pack("{s:s, s:s, s:I, s:i, s:s, s:[[I,I],[I,I],[i]]}", "event", "forecast", "mode", "hybrid",
+        "total_us", (json_int_t)1500000, "rounds", 1, "why", "it writes", "curve", (json_int_t)5000, (json_int_t)8192,
+        (json_int_t)10000, (json_int_t)-1, 7);
+    json_t *curve = json_object_get(event, "curve");
+    for (int i = 0; i < 100; i++)
+        json_array_append_new(curve, json_pack("[i, i]", i, i));
+    for (int again = 0; again < 2; again++) { /* a restarted hostd is told again */
+        assert_int_equal(report_apply(&report, event), REPORT_FORECAST);
+        const Drover__MigrationForecast *f = report.record->forecast;
+        assert_string_equal(f->mode, "hybrid");
+        assert_int_equal(f->total_us, 1500000);
+        assert_in_range(f->n_curve, 3, 16);
+        assert_int_equal(f->curve[0]->bytes, 8192);
+        assert_int_equal(f->curve[1]->bytes, 0);
+    }
+    json_decref(event);
+    Drover__MigrationProgress progress;
+    report_progress(&report, 10, &progress);
+    assert_string_equal(progress.forecast->why, "it writes");
+    report_clear(&report);
+}
+
 static void the_engines_configuration(void **unused)
 {
     (void)unused;
@@ -116,7 +142,7 @@ static void the_engines_configuration(void **unused)
     specs_make(&s);
     Drover__MigrationOptions options = DROVER__MIGRATION_OPTIONS__INIT;
     struct engine_config config = {
-        .destination = true,
+        .role = ENGINE_DESTINATION,
         .migration_id = "m-1",
         .key_file = "/etc/drover/host.key",
         .peer_key = "PEER",
@@ -135,7 +161,11 @@ static void the_engines_configuration(void **unused)
     assert_non_null(strstr(text, "mac = 52:54:00:12:34:56\n"));
     assert_non_null(strstr(text, "enabled = false\n"));
     assert_null(strstr(text, "max_rounds"));
-    config.destination = false;
+    config.role = ENGINE_SOURCE;
+    Drover__LinkHistory way = DROVER__LINK_HISTORY__INIT;
+    way.wire_bytes_per_s = 1000;
+    config.way = &way;
+    options.on_no_convergence = DROVER__MIGRATION_STUCK__MIGRATION_STUCK_THROTTLE;
     options.max_downtime_ms = 10;
     options.max_rounds = 5;
     options.verify = true;
@@ -146,6 +176,8 @@ static void the_engines_configuration(void **unused)
     assert_non_null(strstr(source, "enabled = true\n"));
     assert_non_null(strstr(source, "addresses = /run/drover/partitions/x/addresses\n"));
     assert_null(strstr(source, "interface = "));
+    assert_non_null(strstr(source, "on_no_convergence = throttle\n"));
+    assert_non_null(strstr(source, "last_wire = 1000\n"));
 }
 
 int main(void)
@@ -155,6 +187,7 @@ int main(void)
         cmocka_unit_test(failures_keep_their_code),
         cmocka_unit_test(nonsense_changes_nothing),
         cmocka_unit_test(record_files),
+        cmocka_unit_test(forecasts_are_kept_and_bounded),
         cmocka_unit_test(the_engines_configuration),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -111,6 +111,51 @@ static void test_hybrid_makes_a_second_round_only_where_it_helps(void **state)
     assert_false(policy_hybrid_round(&calm)); /* two are enough */
 }
 
+/* A guest slowed down writes less: steps follow until rounds make progress, and there is a last one. */
+static void test_throttle_goes_down_step_by_step(void **state)
+{
+    (void)state;
+    const struct policy_limits with = {.max_downtime_us = 30000, .max_rounds = 60, .throttle = true};
+    struct policy policy;
+    policy_init(&policy);
+    uint64_t pages = 100000;
+    uint32_t steps = 0;
+    enum policy_decision decision;
+    do {
+        uint64_t us = 1000 + pages * PAGE_BYTES / 100;                 /* 100 MB/s */
+        pages = 200 * (uint64_t)policy.throttle_percent * us / 400000; /* twice that, when it may */
+        policy_round(&policy, pages, us, pages > 50000 ? 50000 : pages);
+        decision = policy_decide(&policy, &with);
+        if (decision == POLICY_THROTTLE) {
+            uint32_t before = policy.throttle_percent;
+            policy_throttle(&policy, 100);
+            assert_true(policy.throttle_percent < before);
+            steps++;
+        }
+    } while (decision == POLICY_ROUND || decision == POLICY_THROTTLE);
+    assert_int_equal(decision, POLICY_SWITCH);
+    assert_in_range(steps, 1, 5);
+    assert_true(policy.throttle_percent < 100);
+}
+
+static void test_throttle_has_a_floor_and_a_short_cut(void **state)
+{
+    (void)state;
+    struct policy policy;
+    policy_init(&policy);
+    policy_throttle(&policy, 12);
+    assert_int_equal(policy.throttle_percent, 20); /* 12 is known to be needed: the steps above are not tried */
+    policy_throttle(&policy, 12);
+    assert_int_equal(policy.throttle_percent, 12);
+    for (int i = 0; i < 20; i++)
+        policy_throttle(&policy, 12);
+    assert_int_equal(policy.throttle_percent, 1);
+    const struct policy_limits with = {.max_downtime_us = 30000, .max_rounds = 1000, .throttle = true};
+    while (policy_decide(&policy, &with) == POLICY_ROUND)
+        policy_round(&policy, 10000, 1000000, 10000);
+    assert_int_equal(policy_decide(&policy, &with), POLICY_GIVE_UP); /* nothing is left to try */
+}
+
 static void test_words_of_the_options(void **state)
 {
     (void)state;
@@ -118,13 +163,16 @@ static void test_words_of_the_options(void **state)
     struct options_policy policy;
     struct err err;
     assert_int_equal(options_policy(&options, &err, &policy), 0);
-    assert_true(policy.mode == MODE_AUTO && policy.postcopy_when_stuck);
+    assert_true(policy.mode == MODE_AUTO && policy.stuck == STUCK_POSTCOPY);
     options.mode = (char[]){"precopy"};
     assert_int_equal(options_policy(&options, &err, &policy), 0);
-    assert_true(policy.mode == MODE_PRECOPY && !policy.postcopy_when_stuck);
+    assert_true(policy.mode == MODE_PRECOPY && policy.stuck == STUCK_CANCEL);
     options.on_no_convergence = (char[]){"postcopy"};
     assert_int_equal(options_policy(&options, &err, &policy), 0);
-    assert_true(policy.postcopy_when_stuck);
+    assert_true(policy.stuck == STUCK_POSTCOPY);
+    options.on_no_convergence = (char[]){"throttle"};
+    assert_int_equal(options_policy(&options, &err, &policy), 0);
+    assert_true(policy.stuck == STUCK_THROTTLE);
     options.on_no_convergence = (char[]){"pray"};
     assert_int_equal(options_policy(&options, &err, &policy), -1);
     options.mode = (char[]){"teleport"};
@@ -145,6 +193,8 @@ int main(void)
         cmocka_unit_test(test_always_ends),
         cmocka_unit_test(test_a_writer_above_the_link_is_given_up_sooner_where_postcopy_follows),
         cmocka_unit_test(test_hybrid_makes_a_second_round_only_where_it_helps),
+        cmocka_unit_test(test_throttle_goes_down_step_by_step),
+        cmocka_unit_test(test_throttle_has_a_floor_and_a_short_cut),
         cmocka_unit_test(test_words_of_the_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

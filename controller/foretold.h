@@ -1,0 +1,23 @@
+/* foretold: what the controller does with forecasts of migrations: keeps what a host wrote to sizes that fit the log,
+ * knows what the last migration between two hosts was like, and compares forecasts with what came of them. */
+#ifndef CONTROLLER_FORETOLD_H
+#define CONTROLLER_FORETOLD_H
+
+#include "controller/state/state.h"
+#include "proto/host.pb-c.h"
+
+/* NULL is fine. */
+void foretold_bound(Drover__MigrationForecast *forecast);
+
+/* What the last migration between these hosts was acknowledged, if nothing limited it and it was long enough to tell.
+ * Take: pb_free(); NULL: not known. */
+Drover__LinkHistory *foretold_way(struct state *state, const char *from_host, const char *to_host);
+
+/* What came of a migration, divided by what was foretold of it. */
+struct foretold_ratios {
+    double duration, blackout, bytes;
+};
+/* False: there was no forecast, or it said that the migration would be given up. */
+bool foretold_compare(const Drover__MigrationRecord *record, struct foretold_ratios *out);
+
+#endif

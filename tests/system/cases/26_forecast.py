@@ -1,0 +1,35 @@
+"""The early verdict: how a migration would go, before it begins, and what came of it."""
+from harness import MIGRATION, case
+from watched import Watched, owner, settled
+
+WRITER = "mem:20000:48M:80"  # 80 MB/s
+LINK = "16M"
+
+
+@case(deadline=90, needs=MIGRATION)
+def forecast_alone_and_kept(run):
+    lab = run.lab
+    lab.vm_create("writer", run=WRITER, host="h1", memory=192 << 20)
+    watched = Watched(lab, "writer")
+
+    def foretold(*flags):
+        return lab.cli("vm", "migrate", "writer", "--to", "h2", "--dry-run", *flags).json["migration"]["forecast"]
+
+    stuck = foretold("--bandwidth", LINK)
+    assert stuck["mode"] == "none" and "given up" in stuck["why"] and stuck["link"] == "limit", stuck
+    assert len(stuck["curve"]) >= 8 and int(stuck["curve"][-1]["us"]) > 2000000, stuck
+    assert foretold("--bandwidth", LINK, "--mode", "auto")["mode"] == "hybrid"
+    slowed = foretold("--bandwidth", LINK, "--on-no-convergence", "throttle")
+    assert slowed["mode"] == "throttle" and 0 < slowed["throttle_percent"] < 100, slowed
+    assert foretold("--max-downtime", 5000)["mode"] == "precopy"
+    # Nothing has moved, and nothing is left.
+    assert owner(lab, "writer") == "h1" and not lab.programs("h1", "drover-migrate") and not lab.residue("h2")
+    watched.check()
+
+    job = lab.migrate("writer", "h2", "--max-downtime", 5000)
+    forecast, record = job["migration"]["forecast"], job["migration"]
+    assert forecast["mode"] == record["mode"] == "precopy" and int(forecast["wire_bytes"]) > 0, job
+    watched.check()
+    settled(lab, "writer", 15)
+    run.note("; ".join(f"{name} {int(record[key]) / 1000:.0f} of {int(forecast[key]) / 1000:.0f} {unit} foretold" for name, key, unit in (
+        ("total", "total_us", "ms"), ("dark", "blackout_us", "ms"), ("wire", "wire_bytes", "kB"))))

@@ -1,0 +1,64 @@
+"""Every migration ends by itself: also where the guest writes faster than the link carries, whatever is to follow then."""
+import os
+import signal
+
+from harness import MIGRATION, case
+from lab.program import until
+from watched import Watched, owner, settled
+
+WRITER = "mem:12000:12M:80"  # 48 MB/s
+LINK = "16M"                 # bytes a second of a migration: a third of that
+
+
+def braked(run, host):
+    """Threads of guests that somebody holds."""
+    held = []
+    for pid in run.lab.programs(host, "qemu-system-x86_64"):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/status", encoding="utf-8") as file:
+                fields = dict(line.split(":", 1) for line in file.read().splitlines())
+            if fields["TracerPid"].strip() != "0" or fields["State"].strip()[0] in "tT":
+                held.append(thread)
+    return held
+
+
+@case(deadline=90, needs=MIGRATION)
+def ends_by_giving_up_or_postcopy(run):
+    lab = run.lab
+    lab.vm_create("writer", run=WRITER, host="h1", memory=96 << 20)
+    watched = Watched(lab, "writer")
+    job = lab.cli("vm", "migrate", "writer", "--to", "h2", "--bandwidth", LINK, "--max-rounds", 3, check=False)
+    assert job.status != 0 and "pages/s" in job.stderr and owner(lab, "writer") == "h1", job.stderr
+    watched.check()
+    job = lab.migrate("writer", "h2", "--bandwidth", LINK, "--mode", "auto")
+    assert job["state"] == "succeeded" and job["migration"]["mode"] == "hybrid", job
+    assert job["migration"]["forecast"]["mode"] == "hybrid", job
+    assert settled(lab, "writer", 15) == "h2"
+    watched.check()
+
+
+@case(deadline=90, needs=MIGRATION)
+def ends_by_slowing_the_guest_down(run):
+    lab = run.lab
+    lab.vm_create("writer", run=WRITER, host="h1", memory=96 << 20)
+    watched = Watched(lab, "writer")
+    slow = ("--bandwidth", LINK, "--on-no-convergence", "throttle")
+
+    def slowed(job_id):
+        return (lab.job(job_id)["progress"] or {}).get("throttle_percent")
+
+    # Killed while it holds the guest back: the guest is free at once, and nobody had to do anything for it.
+    job_id = lab.cli("vm", "migrate", "writer", "--to", "h2", *slow, "--max-downtime", 1, "--async").json["id"]
+    until(lambda: slowed(job_id), 30, "the guest to be slowed down", interval=0.05)
+    os.kill(lab.programs("h1", "drover-migrate")[0], signal.SIGKILL)
+    assert not braked(run, "h1")
+    assert lab.job_wait(job_id)["state"] == "failed" and settled(lab, "writer", 15) == "h1"
+    watched.check()
+
+    record = lab.migrate("writer", "h2", *slow)["migration"]
+    assert record["mode"] == "precopy" and 0 < record["throttle_percent"] < 100, record
+    assert record["forecast"]["mode"] == "throttle", record
+    assert settled(lab, "writer", 15) == "h2" and not braked(run, "h2")
+    watched.check()
+    run.note(f"down to {record['throttle_percent']} % ({record['forecast']['throttle_percent']} % foretold) for "
+             f"{int(record['throttled_us']) / 1e6:.1f} s, dark {int(record['blackout_us']) / 1000:.0f} ms")

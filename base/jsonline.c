@@ -1,14 +1,17 @@
 #include "base/jsonline.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 
 #include "base/cleanup.h"
 #include "base/ensure.h"
+#include "base/unixsock.h"
+
+#define BACKLOG 16
 
 struct jsonline {
     uv_pipe_t pipe;
@@ -131,30 +134,12 @@ int jsonline_open(
     return 0;
 }
 
-static int unix_address(const char *path, struct err *err, struct sockaddr_un *out)
-{
-    *out = (struct sockaddr_un){.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof out->sun_path)
-        return err_set(err, ERR_INVALID, "socket path longer than %zu bytes: %s", sizeof out->sun_path - 1, path);
-    strcpy(out->sun_path, path);
-    return 0;
-}
-
 int jsonline_connect(
     uv_loop_t *loop, const char *path, const struct jsonline_options *options, struct err *err, struct jsonline **out)
 {
-    struct sockaddr_un address;
-    if (unix_address(path, err, &address) < 0)
+    int fd;
+    if (unixsock_connect(path, err, &fd) < 0)
         return -1;
-    /* Non-blocking, because connect(2) waits for room in the backlog of a server that hangs; EAGAIN counts as dead. */
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return err_errno(err, ERR_INTERNAL, errno, "cannot make a socket");
-    if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
-        int why = errno;
-        close(fd);
-        return err_errno(err, ERR_UNAVAILABLE, why, "cannot connect to %s", path);
-    }
     return jsonline_open(loop, fd, options, err, out);
 }
 
@@ -201,21 +186,10 @@ static void jsonline_acceptable(uv_poll_t *poll, int status, int events)
 int jsonline_listen(uv_loop_t *loop, const char *path, void (*on_accept)(void *user, int fd), void *user,
     struct err *err, struct jsonline_server **out)
 {
-    struct sockaddr_un address;
-    if (unix_address(path, err, &address) < 0)
+    int fd;
+    if (unixsock_listen(path, BACKLOG, err, &fd) < 0)
         return -1;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return err_errno(err, ERR_INTERNAL, errno, "cannot make a socket");
-    unlink(path);
-    mode_t old = umask(0177);
-    int bound = bind(fd, (struct sockaddr *)&address, sizeof address);
-    umask(old);
-    if (bound < 0 || listen(fd, 16) < 0) {
-        int why = errno;
-        close(fd);
-        return err_errno(err, ERR_INTERNAL, why, "cannot listen at %s", path);
-    }
+    fcntl(fd, F_SETFL, O_NONBLOCK); /* who wanted in may be gone when it is accepted */
     struct jsonline_server *server = mem_zalloc(sizeof *server);
     server->fd = fd;
     strcpy(server->path, path);

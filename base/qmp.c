@@ -135,7 +135,11 @@ static void qmp_on_reply(struct qmp *qmp, json_t *message)
         qmp_call_end(call, &err, NULL);
         return;
     }
-    qmp_call_end(call, NULL, json_object_get(message, "return"));
+    json_t *result = json_object_get(message, "return");
+    struct err err;
+    if (!result)
+        err_set(&err, ERR_PROTOCOL, "QEMU answered %s with neither a result nor an error", call->name);
+    qmp_call_end(call, result ? NULL : &err, result);
 }
 
 static void qmp_on_message(void *user, json_t *message)

@@ -43,6 +43,8 @@ struct agent {
     bool heartbeat_under_way, poked;
     bool outcome_under_way;
     char outcome_id[PATHS_ID_MAX]; /* of the one under way */
+    char untold_id[PATHS_ID_MAX];  /* of the last one that was refused, and why: said once */
+    enum err_code untold_why;
     struct loop_timer *search, *heartbeat, *lease, *outcome;
     bool closing;
 };
@@ -277,7 +279,11 @@ static void outcome_answered(void *user, const struct err *err, const uint8_t *b
     }
     agent->outcome_under_way = false;
     if (err) {
-        log_event(LOG_WARN, "outcome.untold", "migration=%s reason=%s", agent->outcome_id, LOG_QUOTE(err->message));
+        bool known = err->code == agent->untold_why && strcmp(agent->untold_id, agent->outcome_id) == 0;
+        log_event(known ? LOG_DEBUG : LOG_WARN, "outcome.untold", "migration=%s reason=%s", agent->outcome_id,
+            LOG_QUOTE(err->message));
+        agent->untold_why = err->code;
+        strcpy(agent->untold_id, agent->outcome_id);
     } else if (call->doubt) {
         partitions_doubt_told(agent->options.partitions, agent->outcome_id);
     } else {

@@ -4,15 +4,14 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include <utlist.h>
 
 #include "base/cleanup.h"
 #include "base/ensure.h"
 #include "base/loop.h"
+#include "base/unixsock.h"
 #include "hostd/partition/partition.h"
 
 #define CONSOLE_READ_MAX    (64u << 10)
@@ -210,14 +209,9 @@ static void writer_drained(uv_stream_t *pipe, ssize_t n, const uv_buf_t *unused)
 static struct writer *writer_open(struct console *console, const struct partition *p, struct err *err)
 {
     char path[PATH_MAX];
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    ENSURE(strlen(paths_file(partition_directory(p), PATH_SERIAL, path)) < sizeof address.sun_path);
-    strcpy(address.sun_path, path);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
-        err_errno(err, ERR_UNAVAILABLE, errno, "cannot reach the guest's serial port");
-        if (fd >= 0)
-            close(fd);
+    int fd;
+    if (unixsock_connect(paths_file(partition_directory(p), PATH_SERIAL, path), err, &fd) < 0) {
+        err_wrap(err, "the guest's serial port");
         return NULL;
     }
     struct writer *writer = mem_zalloc(sizeof *writer);

@@ -432,11 +432,12 @@ const char *wire_server_address(const struct wire_server *server)
     return server->address;
 }
 
-void wire_server_drop(struct wire_server *server, const char *principal)
+void wire_server_drop(struct wire_server *server, const struct principal *principal)
 {
     struct session *session = TAILQ_FIRST(&server->sessions);
     while (session && !server->closed) {
-        if (strcmp(session->peer.principal.name, principal) == 0) {
+        const struct principal *who = &session->peer.principal;
+        if (who->kind == principal->kind && strcmp(who->name, principal->name) == 0) {
             session_end(session, "it was dropped");
             session = TAILQ_FIRST(&server->sessions); /* a callback may have changed the list */
         } else {

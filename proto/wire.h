@@ -85,8 +85,8 @@ const char *wire_server_address(const struct wire_server *server);
 /* Ends all sessions (on_peer is not called); calls in flight to its peers end with ERR_CANCELLED before this returns.
  * Requests not answered yet are still to be answered, into nothing: that frees them. NULL is fine. */
 void wire_server_close(struct wire_server *server);
-/* Ends the sessions of a principal, e.g. once its key is revoked. */
-void wire_server_drop(struct wire_server *server, const char *principal);
+/* Ends the sessions of a principal, e.g. once its key is revoked; others of that name, but of another kind, stay. */
+void wire_server_drop(struct wire_server *server, const struct principal *principal);
 
 /* Connects to a server whose public key is known; returns at once, connects in the background, for ever. on_peer tells
  * when it is up. Take: wire_client_close(). */

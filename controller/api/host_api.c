@@ -54,8 +54,9 @@ static void migrate_outcome(struct api_call *call)
 {
     const Drover__MigrateOutcomeRequest *outcome = (const void *)call->message;
     struct err err;
-    log_event(LOG_INFO, "migration.outcome", "migration=%s host=%s outcome=%d error=%s", outcome->migration_id,
-        call->actor.name, (int)outcome->outcome, outcome->error ? LOG_QUOTE(outcome->error->message) : "none");
+    log_event(LOG_INFO, "migration.outcome", "migration=%s host=%s outcome=%d error=%s",
+        LOG_QUOTE(outcome->migration_id), call->actor.name, (int)outcome->outcome,
+        outcome->error ? LOG_QUOTE(outcome->error->message) : "none");
     if (runner_outcome(call->c->runner, call->actor.name, outcome)) {
         err_set(&err, ERR_BUSY, "noted, but not in the log yet; tell again");
         api_fail(call, &err);

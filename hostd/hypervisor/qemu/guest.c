@@ -10,14 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/ensure.h"
 #include "base/loop.h"
 #include "base/qmp.h"
+#include "base/unixsock.h"
 #include "hostd/child.h"
 #include "hostd/hypervisor/qemu/command.h"
 #include "hostd/hypervisor/qemu/private.h"
@@ -53,24 +52,7 @@ static void guest_connect(struct guest *guest);
 static int listen_at(const char *directory, enum path_file file, struct err *err, int *out)
 {
     char path[PATH_MAX];
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(paths_file(directory, file, path)) >= sizeof address.sun_path)
-        return err_set(err, ERR_INVALID, "socket path too long: %s", path);
-    strcpy(address.sun_path, path);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return err_errno(err, ERR_INTERNAL, errno, "cannot make a socket");
-    unlink(path);
-    mode_t old = umask(0177);
-    int bound = bind(fd, (struct sockaddr *)&address, sizeof address);
-    umask(old);
-    if (bound < 0 || listen(fd, 4) < 0) {
-        int why = errno;
-        close(fd);
-        return err_errno(err, ERR_INTERNAL, why, "cannot listen at %s", path);
-    }
-    *out = fd;
-    return 0;
+    return unixsock_listen(paths_file(directory, file, path), 4, err, out);
 }
 
 static void guest_exited(void *user, int status)

@@ -134,13 +134,16 @@ static void test_key_revoked_in_a_session(void **state)
     raw_close(&raw);
 }
 
-static void test_dropped_by_name(void **state)
+static void test_dropped_by_kind_and_name(void **state)
 {
     (void)state;
+    const struct principal other_name = {PRINCIPAL_HOST, "somebody else"}, other_kind = {PRINCIPAL_USER, "client"},
+                           meant = {PRINCIPAL_HOST, "client"};
     raw_session();
-    wire_server_drop(fx.server, "somebody else");
+    wire_server_drop(fx.server, &other_name);
+    wire_server_drop(fx.server, &other_kind);
     assert_int_equal(fx.server_side.downs, 0);
-    wire_server_drop(fx.server, "client");
+    wire_server_drop(fx.server, &meant);
     assert_int_equal(fx.server_side.downs, 1);
     raw_request(2, METHOD_ECHO);
     raw_expect(&raw, DROVER__FRAME_KIND__FRAME_RESET);
@@ -497,7 +500,7 @@ int main(void)
         T(test_no_encryption),
         T(test_no_zeromq),
         T(test_key_revoked_in_a_session),
-        T(test_dropped_by_name),
+        T(test_dropped_by_kind_and_name),
         T(test_chosen_routing_id),
         T(test_routing_id_taken_over),
         T(test_no_hello),

@@ -232,7 +232,7 @@ static void test_call_inside_failing_call(void **state)
     fixture_connect(NULL);
     wire_call(fx.server_side.peer, METHOD_PARK, &message.base, 60000, call_again, &again);
     FIXTURE_UNTIL(fx.client_side.parked_count == 1);
-    wire_server_drop(fx.server, "client");
+    wire_server_drop(fx.server, wire_peer_principal(fx.server_side.peer));
     assert_failed(&again, ERR_UNAVAILABLE);
 }
 

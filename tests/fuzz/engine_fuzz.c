@@ -1,0 +1,59 @@
+/* What the two engines of a migration send each other: batches of pages, packed device state. What is let through must
+ * stay within the limits that its reader relies on. */
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+#include "base/ensure.h"
+#include "migrate/batch.h"
+#include "migrate/pack.h"
+
+#define PAGE_LIMIT 4096u
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check_run(const struct batch *batch, const struct batch_run *run)
+{
+    ENSURE(run->kind < BATCH_KINDS && run->pages > 0 && (size_t)run->first + run->pages <= PAGE_LIMIT);
+    if (run->kind == BATCH_FULL)
+        ENSURE((size_t)run->at + (size_t)run->pages * 4096 <= batch->full_bytes);
+    if (run->kind != BATCH_DELTA)
+        return;
+    uint32_t at = run->at;
+    for (uint32_t i = 0; i < run->pages; i++) {
+        size_t len;
+        const uint8_t *delta = batch_delta(batch, &at, &len);
+        ENSURE(delta >= batch->deltas && delta + len <= batch->deltas + batch->delta_bytes);
+    }
+}
+
+static void fuzz_batch(const uint8_t *data, size_t size)
+{
+    struct err err;
+    cleanup_free struct batch *batch = mem_alloc(sizeof *batch);
+    if (batch_decode(data, size, PAGE_LIMIT, &err, batch) < 0)
+        return;
+    ENSURE(
+        batch->runs <= BATCH_RUNS && batch->full_bytes <= BATCH_FULL_BYTES && batch->delta_bytes <= BATCH_DELTA_BYTES);
+    for (uint32_t i = 0; i < batch->runs; i++)
+        check_run(batch, &batch->run[i]);
+}
+
+static void fuzz_pack(const uint8_t *data, size_t size)
+{
+    struct err err;
+    cleanup_free uint8_t *out = mem_alloc(PACK_BYTES_MAX);
+    size_t raw_len = size > 1 ? (size_t)data[0] << 8 | data[1] : 0;
+    if (size > 1)
+        (void)unpack(data + 2, size - 2, raw_len, &err, out);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size > 0 && data[0] == 'b')
+        fuzz_batch(data + 1, size - 1);
+    else if (size > 0 && data[0] == 'u')
+        fuzz_pack(data + 1, size - 1);
+    return 0;
+}

@@ -12,6 +12,8 @@ enum engine_verdict decide_engine_death(bool incoming, enum record_phase phase)
         return VERDICT_END;
     case RECORD_OWNER:
         return incoming ? VERDICT_RUN : VERDICT_DOUBT; /* no source writes it: trust nothing */
+    case RECORD_FETCHING:
+        return incoming ? VERDICT_LOST : VERDICT_DOUBT; /* likewise */
     case RECORD_UNREADABLE:
         break;
     }
@@ -52,7 +54,7 @@ enum guest_death decide_guest_death(enum partition_state state, enum record_phas
             return DEATH_REMOVE;
         return phase == RECORD_NONE || phase == RECORD_FAILED ? DEATH_REPORT : DEATH_DOUBT;
     case STATE_INCOMING:
-        return phase == RECORD_OWNER ? DEATH_REPORT : DEATH_REMOVE;
+        return phase == RECORD_OWNER || phase == RECORD_FETCHING ? DEATH_REPORT : DEATH_REMOVE;
     case STATE_IN_DOUBT:
         return DEATH_DOUBT;
     case STATE_RUNNING:

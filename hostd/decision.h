@@ -9,6 +9,7 @@
 
 enum engine_verdict {
     VERDICT_RUN,   /* the guest is this host's: see to it that it executes */
+    VERDICT_LOST,  /* it is, but pages of it are elsewhere, and nobody fetches them any more: it is lost */
     VERDICT_DOUBT, /* keep it stopped until the controllers say whose it is */
     VERDICT_END,   /* it is not, and never will be, this host's: end the partition */
 };

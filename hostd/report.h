@@ -48,6 +48,7 @@ enum record_phase {
     RECORD_HANDED_OVER,
     RECORD_TAKEN,
     RECORD_OWNER,
+    RECORD_FETCHING,   /* the owner, and pages of the guest are still elsewhere */
     RECORD_UNREADABLE, /* there is one, and it is not this migration's or makes no sense */
 };
 enum record_phase record_phase_parse(const char *text, size_t len, const char *migration_id);

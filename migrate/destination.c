@@ -219,6 +219,10 @@ static void destination_answer(struct destination *d)
 /* All of the guest is here. */
 static void destination_done(struct destination *d)
 {
+    struct err err;
+    /* Whoever finds us dead from here on has nothing left to fetch. */
+    if (d->puller && record_write(d->side.options->record_file, d->side.options->migration_id, "owner", &err) < 0)
+        log_event(LOG_WARN, "record.unwritten", "message=%s", LOG_QUOTE(err.message));
     destination_move(d, DESTINATION_DONE);
     json_t *postcopy = d->puller ? puller_report(d->puller) : NULL;
     control_event(d->side.control, "done", json_pack("{s:{s:o*}}", "record", "postcopy", postcopy), true);
@@ -278,7 +282,8 @@ static void destination_adopt(struct destination *d, struct wire_peer *peer)
 static void destination_take(struct destination *d)
 {
     struct err err;
-    if (record_write(d->side.options->record_file, d->side.options->migration_id, "owner", &err) < 0) {
+    const struct options *o = d->side.options;
+    if ((d->puller ? record_write_postcopy : record_write)(o->record_file, o->migration_id, "owner", &err) < 0) {
         destination_fail(d, &err);
         return;
     }

@@ -261,8 +261,16 @@ static void finish_end_source(struct job_ctx *ctx)
 
 static void finish_done(struct job_ctx *ctx, const char *note)
 {
-    Drover__JobUpdate *update = job_done(ctx, "runs on host %s%s", job_data(ctx)->host, note);
+    const struct job_side *destination = &ctx->job->destination;
+    bool lost = destination->heard && destination->outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN &&
+                destination->error.code != ERR_NONE;
+    Drover__JobUpdate *update =
+        job_done(ctx, lost ? "was lost on host %s%s" : "runs on host %s%s", job_data(ctx)->host, note);
     migrate_update_record(ctx, update);
+    if (lost && update->state == DROVER__JOB_STATE__JOB_SUCCEEDED) {
+        update->state = DROVER__JOB_STATE__JOB_FAILED;
+        update->error = pb_error(&destination->error);
+    }
 }
 
 /* The partition has ended there. */

@@ -70,6 +70,20 @@ static void answer_queries(struct partition *p)
     }
 }
 
+/* It cannot be written down how it ended, so nothing follows from it yet; whoever waits is to ask again, which is when
+ * it is tried again. */
+static void refuse_queries(struct partition *p, const struct err *err)
+{
+    for (struct query *q; (q = p->queries);) {
+        p->queries = q->next;
+        wire_reply_error(q->request, err);
+        free(q);
+    }
+    if (p->starting)
+        action_fail(p->starting, err);
+    p->starting = NULL;
+}
+
 /* The guest is this host's from here on, as if nobody had ever spoken of moving it. */
 static void settle(struct partition *p, const char *detail)
 {
@@ -190,8 +204,10 @@ static void verdict_run(struct partition *p, const char *why)
     }
     if (keep_outcome(p,
             incoming ? DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN : DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED,
-            incoming ? NULL : &failure, false, &err) < 0)
-        return; /* asked again when hostd starts the next time */
+            incoming ? NULL : &failure, false, &err) < 0) {
+        refuse_queries(p, &err);
+        return;
+    }
     answer_queries(p);
     if (p->guest) {
         partition_end(p, "ended at once", false);
@@ -212,8 +228,10 @@ static void verdict_end(struct partition *p, enum record_phase phase, const char
         how = phase == RECORD_UNREADABLE ? DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT
                                          : DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED;
     /* Whoever asked for the preparation hears of its failure from the answer. */
-    if (keep_outcome(p, how, incoming ? &failure : NULL, p->starting != NULL, &err) < 0)
+    if (keep_outcome(p, how, incoming ? &failure : NULL, p->starting != NULL, &err) < 0) {
+        refuse_queries(p, &err);
         return;
+    }
     answer_queries(p);
     if (p->starting)
         p->start_failure = failure;
@@ -242,6 +260,29 @@ static bool resumed(struct partition *p)
     return true;
 }
 
+/* The guest is this host's and cannot go on: told as moved, because nobody else may run it, and as failed. */
+static void lost(struct partition *p, const char *why)
+{
+    struct err err, failure;
+    err_set(&failure, ERR_INTERNAL,
+        "the guest is lost: pages of it were still at the other host when its engine here ended for good: %s", why);
+    if (keep_outcome(p, DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN, &failure, false, &err) < 0) {
+        refuse_queries(p, &err);
+        return;
+    }
+    answer_queries(p);
+    text_print(p->record.detail, sizeof p->record.detail, failure.message);
+    guest_kill(p->guest); /* its death is reported with this reason */
+}
+
+static void verdict_lost(struct partition *p, const char *why)
+{
+    if (!p->guest || p->stopping)
+        verdict_run(p, why);
+    else
+        lost(p, why);
+}
+
 static void verdict_doubt(struct partition *p)
 {
     static const char detail[] = "handed over, and the destination's answer is missing";
@@ -258,6 +299,9 @@ void migration_decide(struct partition *p, const char *why)
     switch (decide_engine_death(p->record.migration.incoming, phase)) {
     case VERDICT_RUN:
         verdict_run(p, why);
+        return;
+    case VERDICT_LOST:
+        verdict_lost(p, why);
         return;
     case VERDICT_DOUBT:
         if (!resumed(p))

@@ -337,7 +337,8 @@ static void fence_unknown(struct partitions *ps, const char *migration_id, struc
 static void fence(struct partition *p, struct wire_request *request)
 {
     crashpoint("hostd", "fence-received");
-    if (p->engine && engine_record(p->directory, p->record.migration.id) == RECORD_OWNER) {
+    enum record_phase phase = engine_record(p->directory, p->record.migration.id);
+    if (p->engine && (phase == RECORD_OWNER || phase == RECORD_FETCHING)) {
         answer_so_far(p, request);
         return;
     }

@@ -78,6 +78,17 @@ def source_engine_killed_in_postcopy(run):
 
 
 @case(deadline=120, needs=MIGRATION)
+def destination_engine_killed_in_postcopy(run):
+    """The pages that are missing cannot come any more: the VM fails, and the job says why."""
+    lab = run.lab
+    _, job_id = begun(run)
+    os.kill(lab.programs("h2", "drover-migrate")[0], signal.SIGKILL)
+    job = lab.job_wait(job_id, 60)
+    assert job["state"] == "failed" and "lost" in job["error"]["message"], job
+    until(lambda: not lab.vm("writer")["owner"] and not lab.qemus(), 20, "nobody to run it")
+
+
+@case(deadline=120, needs=MIGRATION)
 def both_hostds_killed_in_postcopy(run):
     watched, job_id = begun(run)
     for host in ("h1", "h2"):

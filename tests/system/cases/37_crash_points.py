@@ -37,10 +37,11 @@ def blows():
     # With post-copy, whatever the source does: its pages are still there. The destination until the guest runs.
     yield from (("source", f"source.{name}", "postcopy", "") for name in
                 ["precopy", "postcopy-asked", "switching", "state-sent", "postcopy", "all-here"] + HAND_OVER)
-    for phase in ("handed-over", "taken"):
-        yield from (("source", f"record.{when}.{phase}", "postcopy", "") for when in ("before", "after"))
+    for whose, phase in (("source", "handed-over"), ("source", "taken"), ("destination", "owner")):
+        yield from ((whose, f"record.{when}.{phase}", "postcopy", "") for when in ("before", "after"))
     yield from (("destination", f"destination.{name}", "postcopy", "") for name in
-                ("postcopy-armed", "stale-named", "loading", "hand-over-received", "started", "postcopy", "done", "farewell-received"))
+                ["postcopy-armed", "stale-named", "loading", "postcopy", "done", "farewell-received"] + STARTED)
+    yield from ((whose, f"hostd.{name}", "postcopy", "") for whose in ("source", "destination") for name in END[1:])
 
     yield from (("destination", f"hostd.{name}", "precopy", "") for name in
                 ["prepare-received", "prepare-recorded", "prepare-spawned", "prepare-listening", "engine-recorded"] + END[1:] + SETTLE)
@@ -62,10 +63,12 @@ def blows():
 
     yield from (("source", f"source.{name}", "precopy", "companion") for name in ROUNDS + HAND_OVER)
     yield from (("destination", f"destination.{name}", "precopy", "companion") for name in RECEIVING + STARTED + ["done"])
+    yield "destination", "destination.postcopy", "postcopy", "companion"
 
 
-# Once the guest runs on the destination and pages are missing, it cannot go on without that engine: the named risk of post-copy.
-LOST = {("destination.started", "postcopy"), ("destination.postcopy", "postcopy")}
+# Once the guest is the destination's and pages are missing, it cannot go on without that engine: the named risk of post-copy.
+LOST = {(name, "postcopy") for name in ("record.after.owner", "destination.started", "destination.guest-started",
+                                        "destination.hand-over-answered", "destination.postcopy")}
 
 USUAL = [("source", "record.before.handed-over", "precopy", ""), ("source", "record.after.handed-over", "precopy", ""),
          ("destination", "destination.hand-over-received", "precopy", ""), ("destination", "record.after.owner", "precopy", ""),
@@ -119,8 +122,7 @@ class Struck:
             job_id = ways[way](node, point, victim, way, here, there)
             begin = time.monotonic()
             job = lab.job_wait(job_id, 90)
-            self.settle(job, point, way, victim)
-            return job["state"], time.monotonic() - begin
+            return job["state"], self.settle(job, victim or (point, way) in LOST) - begin
         finally:
             for each in lab.nodes():
                 disarm(each)
@@ -173,17 +175,18 @@ class Struck:
 
     # ---- afterwards
 
-    def settle(self, job, point, way, victim):
-        """One owner and the same guest; or, where the guest itself had to go, no owner and nothing left of it."""
-        if (point, way) in LOST or victim and not self.alive():
-            self.buried(job)
-            return
+    def settle(self, job, mortal):
+        """One owner and the same guest; or, where the guest itself had to go, no owner and nothing left of it. Returns when it was so."""
+        if mortal and not self.alive():
+            return self.buried(job)
         host = settled(self.lab, "struck", 45)
-        self.watched.check()
         assert job["state"] in ("succeeded", "failed", "cancelled"), job
         assert (job["state"] == "succeeded") == (host == job["migration"]["to_host"] if job["migration"] else False), (job, host)
         directory = f"{self.lab.hosts[host].directory}/partitions/{self.id}"
         until(lambda: not [name for name in os.listdir(directory) if name.startswith("eng")], 10, "the engine's files to go", 0.2)
+        in_order = time.monotonic()
+        self.watched.check()
+        return in_order
 
     def alive(self):
         """Some QEMU of the VM, once only those are left that stay."""
@@ -201,11 +204,13 @@ class Struck:
             info = lab.vm("struck")
             return not info["owner"] and not lab.qemus(self.id) and not any(lab.residue(host) for host in lab.hosts)
         until(gone, 45, "the VM to be stopped and nothing left", 0.2)
+        in_order = time.monotonic()
         assert job["state"] == "succeeded" or job["error"]["message"], job
         lab.forget_connections()
         lab.cli("vm", "start", "struck")
         lab.guest_wait("struck").close()
         self.watched = Watched(lab, "struck")
+        return in_order
 
 
 @case(deadline=3600, needs=MIGRATION)

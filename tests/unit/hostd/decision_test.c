@@ -16,6 +16,7 @@ static void a_dead_source_engine(void **unused)
     assert_int_equal(decide_engine_death(false, RECORD_TAKEN), VERDICT_END);
     /* What no source writes is no leave to run. */
     assert_int_equal(decide_engine_death(false, RECORD_OWNER), VERDICT_DOUBT);
+    assert_int_equal(decide_engine_death(false, RECORD_FETCHING), VERDICT_DOUBT);
     assert_int_equal(decide_engine_death(false, RECORD_UNREADABLE), VERDICT_DOUBT);
 }
 
@@ -23,6 +24,7 @@ static void a_dead_destination_engine(void **unused)
 {
     (void)unused;
     assert_int_equal(decide_engine_death(true, RECORD_OWNER), VERDICT_RUN);
+    assert_int_equal(decide_engine_death(true, RECORD_FETCHING), VERDICT_LOST);
     static const enum record_phase others[] = {
         RECORD_NONE, RECORD_FAILED, RECORD_HANDED_OVER, RECORD_TAKEN, RECORD_UNREADABLE};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
@@ -44,10 +46,13 @@ static void never_two_owners(void **unused)
         {RECORD_HANDED_OVER, RECORD_FAILED},
         {RECORD_HANDED_OVER, RECORD_OWNER},
         {RECORD_TAKEN, RECORD_OWNER},
+        {RECORD_HANDED_OVER, RECORD_FETCHING},
+        {RECORD_TAKEN, RECORD_FETCHING},
     };
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         int owners = (decide_engine_death(false, pairs[i].source) == VERDICT_RUN) +
-                     (decide_engine_death(true, pairs[i].destination) == VERDICT_RUN);
+                     (decide_engine_death(true, pairs[i].destination) == VERDICT_RUN) +
+                     (decide_engine_death(true, pairs[i].destination) == VERDICT_LOST);
         assert_true(owners <= 1);
     }
 }
@@ -92,6 +97,7 @@ static void what_a_guests_death_means(void **unused)
     assert_int_equal(decide_guest_death(STATE_OUTGOING, RECORD_TAKEN), DEATH_REMOVE);
     assert_int_equal(decide_guest_death(STATE_INCOMING, RECORD_NONE), DEATH_REMOVE);
     assert_int_equal(decide_guest_death(STATE_INCOMING, RECORD_OWNER), DEATH_REPORT);
+    assert_int_equal(decide_guest_death(STATE_INCOMING, RECORD_FETCHING), DEATH_REPORT);
 }
 
 int main(void)

@@ -97,6 +97,7 @@ static void record_files(void **unused)
         {"{\"migration\":\"m-1\",\"phase\":\"handed-over\"}", RECORD_HANDED_OVER},
         {"{\"migration\":\"m-1\",\"phase\":\"taken\"}", RECORD_TAKEN},
         {"{\"migration\":\"m-1\",\"phase\":\"owner\"}", RECORD_OWNER},
+        {"{\"migration\":\"m-1\",\"phase\":\"owner\",\"postcopy\":true}", RECORD_FETCHING},
         {"{\"migration\":\"m-1\",\"phase\":\"failed\"}", RECORD_FAILED},
         {"{\"migration\":\"m-2\",\"phase\":\"failed\"}", RECORD_UNREADABLE}, /* of another migration */
         {"{\"migration\":\"m-1\",\"phase\":\"owner", RECORD_UNREADABLE},

@@ -20,6 +20,7 @@
 #include "migrate/seal.h"
 #include "migrate/side.h"
 #include "migrate/statepipe.h"
+#include "migrate/tunnel.h"
 #include "proto/engine.pb-c.h"
 
 #define LISTEN_MS   60000u  /* nobody connects: give up */
@@ -66,6 +67,8 @@ struct destination {
     struct digests digests; /* of what was received; empty: no receipt is wanted */
     char receipt[DIGEST_TEXT];
     struct statepipe *pipe;
+    struct tunnel *tunnel; /* NULL: memory and devices come by themselves */
+    bool whole;            /* both come in one stream of QEMU's */
     char pipe_path[108];
     bool naming;          /* stale pages are being named */
     struct mirror *disks; /* that come, too; NULL: none do */
@@ -371,7 +374,7 @@ static void destination_on_state(struct destination *d, const uint8_t *body, siz
     Drover__EngineState *state = drover__engine_state__unpack(NULL, len, body);
     uint8_t *room = mem_alloc(PACK_BYTES_MAX);
     const uint8_t *data = NULL;
-    if (!state || state->offset != d->state_bytes || d->phase != DESTINATION_RECEIVING || d->state_complete)
+    if (!state || state->offset != d->state_bytes || d->phase != DESTINATION_RECEIVING || d->state_complete || !d->pipe)
         err_set(&err, ERR_PROTOCOL, "device state came out of order");
     else
         data = unpack(state->data.data, state->data.len, state->unpacked_bytes, &err, room);
@@ -393,6 +396,8 @@ static void destination_on_state_end(struct destination *d, const uint8_t *body,
     Drover__EngineStateEnd *end = drover__engine_state_end__unpack(NULL, len, body);
     uint64_t total = end ? end->total_bytes : UINT64_MAX;
     drover__engine_state_end__free_unpacked(end, NULL);
+    if (d->tunnel)
+        d->state_bytes = tunnel_stream_bytes(d->tunnel);
     if (d->disks && !d->disks_closed)
         total = UINT64_MAX; /* a device must not be loaded while somebody else may write its disk */
     d->state_complete = total == d->state_bytes;
@@ -436,10 +441,20 @@ static void destination_host(const struct destination *d, char *out, size_t size
     snprintf(out, size, "%.*s", (int)(strrchr(address, ':') - address), address);
 }
 
+/* What comes through it goes to QEMU as it is. */
+static int destination_open_tunnel(struct destination *d, const char *host, const uint8_t *key, struct err *err)
+{
+    const struct tunnel_options options = {
+        .key = key, .socket = d->pipe_path, .host = host, .on_failed = destination_on_broken, .user = d};
+    return tunnel_open_destination(&d->side.loop, &options, err, &d->tunnel);
+}
+
 static int destination_open_receiver(struct destination *d, const uint8_t *key, struct err *err)
 {
     char host[64];
     destination_host(d, host, sizeof host);
+    if (d->whole)
+        return destination_open_tunnel(d, host, key, err);
     struct receiver_options options = {
         .ram = &d->side.ram,
         .filler = d->puller ? puller_filler(d->puller) : NULL,
@@ -455,6 +470,10 @@ static int destination_open_receiver(struct destination *d, const uint8_t *key, 
 
 static size_t destination_addresses(const struct destination *d, char *out[static STRIPES_MAX])
 {
+    if (d->tunnel) {
+        out[0] = (char *)tunnel_address(d->tunnel);
+        return 1;
+    }
     for (uint32_t i = 0; i < d->side.options->stripes; i++)
         out[i] = (char *)receiver_address(d->receiver, i);
     return d->side.options->stripes;
@@ -489,7 +508,7 @@ static void destination_on_postcopy(struct destination *d, struct wire_request *
         .user = d,
     };
     struct err err;
-    if (d->phase != DESTINATION_RECEIVING || d->puller || d->state_bytes)
+    if (d->phase != DESTINATION_RECEIVING || d->puller || d->state_bytes || d->tunnel)
         err_set(&err, ERR_PROTOCOL, "post-copy is not possible now");
     else if (puller_open(&options, &err, &d->puller) == 0) {
         Drover__EnginePostcopyReply reply = DROVER__ENGINE_POSTCOPY_REPLY__INIT;
@@ -641,7 +660,7 @@ static void destination_welcome(struct destination *d)
         return;
     struct err err;
     struct statepipe_options pipe = {.on_failed = destination_on_broken, .user = d};
-    if (statepipe_connect(&d->side.loop, d->pipe_path, &pipe, &err, &d->pipe) < 0) {
+    if (!d->tunnel && statepipe_connect(&d->side.loop, d->pipe_path, &pipe, &err, &d->pipe) < 0) {
         destination_fail(d, &err);
         return;
     }
@@ -679,6 +698,9 @@ static int destination_accept(struct destination *d, const Drover__EngineHello *
     if (strcmp(hello->disks, o->disks) != 0)
         return err_set(
             err, ERR_INVALID, "disks '%.64s' are to come, and '%.64s' are waited for", hello->disks, o->disks);
+    if (hello->whole != d->whole)
+        return err_set(err, ERR_INVALID, "tracker.kind must be qemu on both sides or on none; it is on the %s",
+            d->whole ? "destination" : "source");
     if (hello->receipt)
         digests_init(&d->digests, d->side.ram.pages, seal_derive(hello->bulk_key.data, "page digests"));
     destination_take_addresses(d, hello);
@@ -812,6 +834,10 @@ static int destination_open(struct destination *d, const struct options *options
     const struct wire_options wire = {.handler = destination_on_message, .on_peer = destination_on_peer, .user = d};
     if (side_open(&d->side, options, &events, destination_on_cancel, d, err) < 0)
         return -1;
+    struct options_policy policy;
+    if (options_policy(options, err, &policy) < 0)
+        return -1;
+    d->whole = policy.tracker == TRACKER_QEMU;
     d->deadline = loop_timer_new(&d->side.loop, destination_late, d);
     d->announcer = loop_timer_new(&d->side.loop, destination_announce, d);
     if (snprintf(d->pipe_path, sizeof d->pipe_path, "%s.state", options->control_socket) >= (int)sizeof d->pipe_path)
@@ -825,6 +851,7 @@ static void destination_close(struct destination *d)
     loop_timer_free(d->deadline);
     loop_timer_free(d->announcer);
     receiver_close(d->receiver, NULL);
+    tunnel_close(d->tunnel);
     statepipe_close(d->pipe);
     wire_server_close(d->server);
     puller_close(d->puller);
@@ -848,7 +875,7 @@ int destination_run(const struct options *options)
         side_phase(&d->side, phases[d->phase].name);
         crashpoint("destination", phases[d->phase].name);
         loop_timer_start(d->deadline, LISTEN_MS, 0);
-        guest_prepare_destination(d->side.guest, d->pipe_path, destination_prepared, d);
+        guest_prepare_destination(d->side.guest, d->pipe_path, d->whole, destination_prepared, d);
     }
     while (!d->finished)
         uv_run(&d->side.loop, UV_RUN_DEFAULT);

@@ -16,6 +16,7 @@ struct guest_events {
     void (*on_stopped)(void *user);                       /* the guest stands still */
     void (*on_resumed)(void *user);                       /* the guest runs; before guest_start() is answered */
     void (*on_migration)(void *user, const char *status); /* QEMU's migration status changed (lent) */
+    void (*on_pass)(void *user, uint64_t pass);           /* QEMU has begun to go through RAM for this time */
     void (*on_gone)(void *user, const struct err *err);   /* QEMU went away */
     /* A block job's event (lent); NULL: not of interest. */
     void (*on_block_job)(void *user, const char *event, json_t *data);
@@ -33,6 +34,17 @@ struct qmp *guest_qmp(struct guest *guest);
 /* Source: refuses devices whose writes nobody can see (by name), checks that the guest runs, and sets QEMU's migration
  * up so that it carries device state only and waits before the switch. */
 void guest_prepare_source(struct guest *guest, guest_fn fn, void *user);
+/* The same for a migration of QEMU's own, RAM included, within limits (`bytes_per_s` 0: none). Refuses versions of QEMU
+ * that lose writes under TCG. */
+void guest_prepare_source_whole(
+    struct guest *guest, uint64_t bytes_per_s, uint64_t max_downtime_ms, guest_fn fn, void *user);
+/* What QEMU says of its migration of RAM, since it began. */
+struct guest_ram {
+    uint64_t pages, zero_pages; /* sent; those of them that were zero */
+    uint64_t remaining_bytes, dirty_pages_per_s;
+};
+/* `ram` (lent) is NULL when QEMU does not say. */
+void guest_query_ram(struct guest *guest, void (*fn)(void *user, const struct guest_ram *ram), void *user);
 /* Files of the guest's writable disks, known after guest_prepare_source(). Lent; returns how many (at most
  * GUEST_DISKS_MAX). */
 #define GUEST_DISKS_MAX 32
@@ -55,8 +67,9 @@ void guest_switch(struct guest *guest, guest_fn fn, void *user);
 /* Source: whatever state QEMU's migration is in, ends it and has the guest run. */
 void guest_resume(struct guest *guest, guest_fn fn, void *user);
 
-/* Destination: has QEMU listen for device state at `path`; on_migration("completed") follows once it has loaded it. */
-void guest_prepare_destination(struct guest *guest, const char *path, guest_fn fn, void *user);
+/* Destination: has QEMU listen for device state at `path`, or (`whole`) for RAM and devices; on_migration("completed")
+ * follows once it has loaded it. */
+void guest_prepare_destination(struct guest *guest, const char *path, bool whole, guest_fn fn, void *user);
 /* Destination: runs the guest. */
 void guest_start(struct guest *guest, guest_fn fn, void *user);
 

@@ -40,7 +40,9 @@ const struct config_key options_keys[] = {
     KEY("bytes.delta_memory", CONFIG_UINT, delta_memory, "67108864", 0, UINT64_C(1) << 40,
         "source: bytes for copies of pages sent more than once, to send what changed in them; 0: none"),
     KEY("tracker.kind", CONFIG_STRING, tracker, "auto", 0, 0,
-        "source: who tells what the guest writes: wp-async (Linux 6.7), wp-sync (5.19), auto: the first that works"),
+        "who tells what the guest writes: wp-async (Linux 6.7), wp-sync (5.19), auto: the first of them that works; "
+        "qemu: "
+        "QEMU's own migration, to be set on both sides"),
     KEY("receipt.enabled", CONFIG_BOOL, receipt, "false", 0, 0,
         "source: hand over only if the destination holds every page as it was sent, by a hash over all of them; verify "
         "includes it"),
@@ -80,7 +82,7 @@ int options_policy(const struct options *options, struct err *err, struct option
         return err_set(err, ERR_INVALID, "policy.mode is precopy, auto, hybrid or postcopy, not %s", options->mode);
     policy.mode = (enum options_mode)mode;
     if (!tracker_kind_parse(options->tracker, &policy.tracker))
-        return err_set(err, ERR_INVALID, "tracker.kind is auto, wp-async or wp-sync, not %s", options->tracker);
+        return err_set(err, ERR_INVALID, "tracker.kind is auto, wp-async, wp-sync or qemu, not %s", options->tracker);
     static const char *const answers[] = {
         [STUCK_CANCEL] = "cancel", [STUCK_POSTCOPY] = "postcopy", [STUCK_THROTTLE] = "throttle"};
     size_t stuck = 0;
@@ -92,6 +94,13 @@ int options_policy(const struct options *options, struct err *err, struct option
         return err_set(err, ERR_INVALID, "policy.on_no_convergence is postcopy, throttle or cancel, not %s",
             options->on_no_convergence);
     policy.stuck = (enum options_stuck)stuck;
+    if (policy.tracker == TRACKER_QEMU && (policy.mode == MODE_HYBRID || policy.mode == MODE_POSTCOPY))
+        return err_set(err, ERR_UNSUPPORTED,
+            "with tracker qemu all pages travel before the switch, so policy.mode can not be %s", options->mode);
+    if (policy.tracker == TRACKER_QEMU && options->disks[0])
+        return err_set(err, ERR_UNSUPPORTED, "with tracker qemu no disks can be taken along (storage.disks)");
+    if (policy.tracker == TRACKER_QEMU)
+        policy.stuck = STUCK_CANCEL;
     *out = policy;
     return 0;
 }

@@ -110,6 +110,8 @@ void source_fail(struct source *s, const struct err *err)
     source_tell_abort(s);
     sender_close(s->sender, NULL);
     s->sender = NULL;
+    tunnel_close(s->tunnel);
+    s->tunnel = NULL;
     pusher_stop(s->pusher);
     survey_free(s->survey);
     s->survey = NULL;
@@ -189,13 +191,17 @@ static void source_welcomed(void *user, const struct err *err, const uint8_t *bo
         return;
     }
     Drover__EngineHelloReply *reply = drover__engine_hello_reply__unpack(NULL, len, body);
-    int rc = reply ? source_open_sender(s, reply, &why)
+    bool whole = s->chosen.tracker == TRACKER_QEMU;
+    int rc = reply ? (whole ? source_open_tunnel : source_open_sender)(s, reply, &why)
                    : err_set(&why, ERR_PROTOCOL, "the destination's welcome makes no sense");
     if (rc == 0)
         s->disk_address = mem_strdup(reply->disk_address);
     drover__engine_hello_reply__free_unpacked(reply, NULL);
     if (rc < 0)
         source_fail(s, &why);
+    else if (whole)
+        guest_prepare_source_whole(
+            s->side.guest, s->side.options->bandwidth, s->side.options->max_downtime_ms, source_prepared, s);
     else
         guest_prepare_source(s->side.guest, source_prepared, s);
 }
@@ -208,7 +214,9 @@ static void source_say_hello(struct source *s)
     hello.ram_bytes = s->side.ram.bytes;
     hello.page_bytes = PAGE_BYTES;
     hello.stripes = (uint32_t)s->side.options->stripes;
-    hello.receipt = s->side.options->receipt || s->side.options->verify;
+    bool whole = s->chosen.tracker == TRACKER_QEMU;
+    hello.receipt = (s->side.options->receipt || s->side.options->verify) && !whole; /* nobody here sees the pages */
+    hello.whole = whole;
     hello.disks = s->side.options->disks;
     hello.bulk_key = (ProtobufCBinaryData){sizeof s->bulk_key, s->bulk_key};
     struct addresses addresses;
@@ -274,6 +282,7 @@ static int source_open(struct source *s, const struct options *options, struct e
 {
     const struct guest_events events = {.on_stopped = source_on_stopped,
         .on_migration = source_on_migration,
+        .on_pass = source_tunnel_on_pass,
         .on_gone = source_on_gone,
         .on_block_job = source_on_block_job,
         .user = s};
@@ -297,6 +306,7 @@ static void source_close(struct source *s)
     loop_timer_free(s->deadline);
     brake_release(s->brake);
     sender_close(s->sender, NULL);
+    tunnel_close(s->tunnel);
     statepipe_close(s->pipe);
     pusher_stop(s->pusher);
     buf_free(&s->sw.held);

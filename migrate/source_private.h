@@ -5,6 +5,7 @@
  *   source_rounds.c       while the guest runs: rounds, and the way into post-copy
  *   source_collect.c      what must be sent again
  *   source_switch.c       the switch: last pages, device state, verification
+ *   source_tunnel.c       a move by QEMU's own migration, instead of rounds and the switch's last pages
  *   source_hand_over.c    the hand-over and what follows it */
 #ifndef MIGRATE_SOURCE_PRIVATE_H
 #define MIGRATE_SOURCE_PRIVATE_H
@@ -22,6 +23,7 @@
 #include "migrate/statepipe.h"
 #include "migrate/survey.h"
 #include "migrate/tracker.h"
+#include "migrate/tunnel.h"
 #include "proto/engine.pb-c.h"
 
 enum source_phase {
@@ -69,6 +71,12 @@ struct collecting {
     struct err err;
 };
 
+/* What a move by QEMU's own migration has told of so far; see source_tunnel.c. */
+struct tunnelled {
+    struct guest_ram seen;
+    uint64_t raw_bytes, wire_bytes, round_ns;
+};
+
 struct source {
     struct side side;
     enum source_phase phase;
@@ -76,10 +84,12 @@ struct source {
     struct loop_timer *deadline; /* of the phase, where it has one */
     struct sender *sender;       /* NULL from POSTCOPY on: the pusher's */
     struct tracker *tracker;     /* NULL: nothing travels before the switch */
-    struct pusher *pusher;       /* NULL: nothing travels after the switch */
-    struct brake *brake;         /* NULL: the guest runs at full speed */
-    uint64_t braked_ns;          /* since when it does not */
-    struct survey *survey;       /* NULL: not under way */
+    struct tunnel *tunnel;       /* NULL: we track and send memory ourselves */
+    struct tunnelled tunnelled;
+    struct pusher *pusher; /* NULL: nothing travels after the switch */
+    struct brake *brake;   /* NULL: the guest runs at full speed */
+    uint64_t braked_ns;    /* since when it does not */
+    struct survey *survey; /* NULL: not under way */
     struct statepipe *pipe;
     char pipe_path[108];
     struct mirror *mirror; /* NULL: the disks are where the destination reaches them */
@@ -155,6 +165,12 @@ void source_on_block_job(void *user, const char *event, json_t *data);
 void source_finish_disks(struct source *s);
 /* The guest goes on here, with its own disks. */
 void source_abandon_disks(struct source *s);
+
+/* source_tunnel.c */
+MUST_CHECK int source_open_tunnel(struct source *s, const Drover__EngineHelloReply *reply, struct err *err);
+void source_tunnel_prepared(struct source *s);
+void source_tunnel_on_pass(void *user, uint64_t pass);
+void source_tunnel_on_migration(struct source *s, const char *status);
 
 /* source_rounds.c */
 void source_send_memory(struct source *s);

@@ -286,6 +286,8 @@ void source_prepared(void *user, const struct err *err)
         return;
     if (err)
         source_fail(s, err);
+    else if (s->tunnel)
+        source_tunnel_prepared(s);
     else if (s->chosen.stuck == STUCK_THROTTLE && guest_vcpus(s->side.guest, &threads) == 0)
         guest_find_vcpus(s->side.guest, source_vcpus_found, s);
     else if (s->side.options->disks[0])

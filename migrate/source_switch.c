@@ -196,6 +196,10 @@ void source_on_migration(void *user, const char *status)
 {
     struct source *s = user;
     struct err err;
+    if (s->tunnel) {
+        source_tunnel_on_migration(s, status);
+        return;
+    }
     if (s->phase != SOURCE_SWITCHING)
         return;
     source_trace(s, status);
@@ -233,7 +237,7 @@ static void source_send_early(struct source *s)
 void source_on_stopped(void *user)
 {
     struct source *s = user;
-    if (s->phase != SOURCE_SWITCHING || s->sw.stopped_ns)
+    if ((s->phase != SOURCE_SWITCHING && !s->tunnel) || s->sw.stopped_ns)
         return;
     s->sw.stopped_ns = clock_now_ns();
     source_release_brake(s); /* not before: until it stands still it would write as fast as ever */

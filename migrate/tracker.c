@@ -27,6 +27,10 @@ bool tracker_kind_parse(const char *name, enum tracker_kind *out)
         *out = TRACKER_AUTO;
         return true;
     }
+    if (strcmp(name, "qemu") == 0) {
+        *out = TRACKER_QEMU;
+        return true;
+    }
     for (size_t i = 0; i < BACKENDS; i++)
         if (strcmp(name, backends[i].backend->name) == 0) {
             *out = backends[i].kind;

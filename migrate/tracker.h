@@ -30,6 +30,7 @@ enum tracker_kind {
     TRACKER_AUTO, /* the first of the next two that works */
     TRACKER_WP_ASYNC,
     TRACKER_WP_SYNC,
+    TRACKER_QEMU, /* nobody here: QEMU migrates by itself (tunnel.h); not to be opened */
 };
 
 /* The kind of a name as in configurations; false: there is none. */

@@ -7,7 +7,7 @@ from harness import MIGRATION, case
 from lab.program import until
 
 RUN, MEMORY_MIB = "mem:2000:32M", 192
-TRACKERS = ("wp-async", "wp-sync")
+TRACKERS = ("wp-async", "wp-sync", "qemu")
 SLOW = [("limits", "bandwidth = 2M")]
 
 

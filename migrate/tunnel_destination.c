@@ -1,0 +1,142 @@
+/* The destination end of a tunnel: opens, unpacks and writes to QEMU what the source end sends. */
+#include <endian.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <zmq.h>
+
+#include "migrate/ack.h"
+#include "migrate/tunnel_private.h"
+
+#define HANDSHAKE_MS 2000
+
+static int connect_qemu(struct tunnel *t, struct err *err)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    memcpy(address.sun_path, t->path, sizeof t->path);
+    t->stream = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (t->stream < 0 || connect(t->stream, (struct sockaddr *)&address, sizeof address) < 0)
+        return err_errno(err, ERR_UNAVAILABLE, errno, "cannot connect to QEMU at %s", t->path);
+    return 0;
+}
+
+/* As fast as QEMU takes it. */
+static int write_stream(struct tunnel *t, const uint8_t *data, size_t len, struct err *err)
+{
+    if (t->stream < 0 && connect_qemu(t, err) < 0)
+        return -1;
+    while (len > 0) {
+        struct pollfd polled = {.fd = t->stream, .events = POLLOUT};
+        if (atomic_load(&t->stop))
+            return err_set(err, ERR_CANCELLED, "stopped");
+        if (poll(&polled, 1, TUNNEL_POLL_MS) <= 0)
+            continue;
+        ssize_t n = send(t->stream, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n < 0 && errno != EAGAIN && errno != EINTR)
+            return err_errno(err, ERR_UNAVAILABLE, errno, "QEMU does not take its migration; its log says why");
+        if (n > 0) {
+            data += n;
+            len -= (size_t)n;
+        }
+    }
+    return 0;
+}
+
+static int apply(struct tunnel *t, const uint8_t *plain, size_t len, struct err *err)
+{
+    uint32_t unpacked;
+    if (len <= TUNNEL_HEAD)
+        return err_set(err, ERR_PROTOCOL, "a piece of QEMU's migration is empty");
+    memcpy(&unpacked, plain, sizeof unpacked);
+    unpacked = le32toh(unpacked);
+    const uint8_t *data = unpack(plain + TUNNEL_HEAD, len - TUNNEL_HEAD, unpacked, err, t->piece);
+    size_t bytes = unpacked ? unpacked : len - TUNNEL_HEAD;
+    if (!data || write_stream(t, data, bytes, err) < 0)
+        return -1;
+    atomic_fetch_add(&t->stream_bytes, bytes);
+    return 0;
+}
+
+/* Messages that are not genuine cost nothing and are dropped. */
+static int take(struct tunnel *t, zmq_msg_t *identity, zmq_msg_t *message, struct err *err)
+{
+    struct err forged;
+    size_t len = zmq_msg_size(message);
+    if (len > TUNNEL_FRAME_MAX || seal_open(t->in, zmq_msg_data(message), len, &forged, t->plain) < 0)
+        return 0;
+    if (apply(t, t->plain, len - SEAL_OVERHEAD, err) < 0)
+        return -1;
+    t->acked_bytes += len;
+    atomic_fetch_add(&t->wire_bytes, len);
+    uint8_t body[ACK_BODY_BYTES], ack[ACK_FRAME_BYTES];
+    ack_encode(t->acked_bytes, body);
+    seal_close(t->out, body, sizeof body, ack);
+    if (zmq_send(t->socket, zmq_msg_data(identity), zmq_msg_size(identity), ZMQ_SNDMORE) < 0 ||
+        zmq_send(t->socket, ack, sizeof ack, 0) < 0)
+        return err_set(err, ERR_UNAVAILABLE, "connection to the source lost");
+    return 0;
+}
+
+static void *destination_main(void *arg)
+{
+    struct tunnel *t = arg;
+    struct err err;
+    zmq_msg_t identity, message;
+    int rc = 0;
+    zmq_msg_init(&identity);
+    zmq_msg_init(&message);
+    while (rc == 0 && !atomic_load(&t->stop)) {
+        zmq_pollitem_t item = {.socket = t->socket, .events = ZMQ_POLLIN};
+        if (zmq_poll(&item, 1, TUNNEL_POLL_MS) <= 0 || zmq_msg_recv(&identity, t->socket, ZMQ_DONTWAIT) < 0)
+            continue;
+        bool more = zmq_msg_more(&identity), ours = false;
+        while (more) { /* ours have one part after the identity; the rest of a stranger's is taken off the socket */
+            if (zmq_msg_recv(&message, t->socket, ZMQ_DONTWAIT) < 0)
+                break;
+            more = zmq_msg_more(&message);
+            ours = !ours && !more;
+        }
+        if (ours)
+            rc = take(t, &identity, &message, &err);
+    }
+    zmq_msg_close(&identity);
+    zmq_msg_close(&message);
+    if (rc < 0)
+        tunnel_fail(t, &err);
+    return NULL;
+}
+
+static int bind_socket(struct tunnel *t, struct err *err)
+{
+    int linger = 0, hwm = 8, mandatory = 1, handshake = HANDSHAKE_MS;
+    int64_t max = TUNNEL_FRAME_MAX;
+    char bind[sizeof t->address];
+    snprintf(bind, sizeof bind, "tcp://%s:*", t->options.host);
+    size_t size = sizeof t->address;
+    t->socket = zmq_socket(t->zmq, ZMQ_ROUTER);
+    if (!t->socket || zmq_setsockopt(t->socket, ZMQ_LINGER, &linger, sizeof linger) < 0 ||
+        zmq_setsockopt(t->socket, ZMQ_RCVHWM, &hwm, sizeof hwm) < 0 ||
+        zmq_setsockopt(t->socket, ZMQ_ROUTER_MANDATORY, &mandatory, sizeof mandatory) < 0 ||
+        zmq_setsockopt(t->socket, ZMQ_HANDSHAKE_IVL, &handshake, sizeof handshake) < 0 ||
+        zmq_setsockopt(t->socket, ZMQ_MAXMSGSIZE, &max, sizeof max) < 0 || zmq_bind(t->socket, bind) < 0 ||
+        zmq_getsockopt(t->socket, ZMQ_LAST_ENDPOINT, t->address, &size) < 0)
+        return err_set(err, ERR_INTERNAL, "cannot listen at %s: %s", bind, zmq_strerror(errno));
+    return 0;
+}
+
+int tunnel_open_destination(uv_loop_t *loop, const struct tunnel_options *options, struct err *err, struct tunnel **out)
+{
+    struct tunnel *t;
+    if (tunnel_new(loop, options, SEAL_TO_SOURCE, err, &t) < 0)
+        return -1;
+    if (bind_socket(t, err) < 0 || tunnel_start(t, destination_main, err) < 0) {
+        tunnel_close(t);
+        return -1;
+    }
+    t->options.host = NULL; /* only lent */
+    *out = t;
+    return 0;
+}

@@ -68,6 +68,8 @@ static int migrate_run(struct cli *cli, const struct args *args, struct err *err
         options.mode = mode_of(args_text(args, "mode"));
     if (args_on(args, "on-no-convergence"))
         options.on_no_convergence = stuck_of(args_text(args, "on-no-convergence"));
+    if (args_on(args, "tracker"))
+        options.tracker = (char *)args_text(args, "tracker");
     request.dry_run = args_on(args, "dry-run");
     if (!request.dry_run)
         warn_of_postcopy(&options);
@@ -92,6 +94,8 @@ static const struct flag migrate_flags[] = {
     {"storage-to", 0, FLAG_TEXT, .value = "DIRECTORY",
         .help = "where they go on the destination; else under the paths they have"},
     {"keep-source", 0, FLAG_SWITCH, .help = "keep their old files on the source"},
+    {"tracker", 0, FLAG_CHOICE, .value = "auto|wp-async|wp-sync|qemu",
+        .help = "who tells what the guest writes; else the best that the source host can"},
     {"verify", 0, FLAG_SWITCH, .help = "compare all of memory on both sides at the switch; makes the blackout longer"},
     {"reason", 0, FLAG_TEXT, .value = "TEXT", .help = "why, for the record of the job"},
     {NULL},

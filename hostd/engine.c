@@ -88,6 +88,7 @@ char *engine_config_format(const struct engine_config *c)
     buf_printf(&text, "[policy]\nmode = %s\non_no_convergence = %s\n", mode_of(o), stuck_of(o));
     if (c->log_level)
         buf_printf(&text, "[log]\nlevel = %s\n", c->log_level);
+    buf_printf(&text, "[tracker]\nkind = %s\n", o->tracker[0] ? o->tracker : "auto");
     if (c->way)
         buf_printf(&text, "[forecast]\nlast_wire = %" PRIu64 "\nlast_raw = %" PRIu64 "\n", c->way->wire_bytes_per_s,
             c->way->raw_bytes_per_s);

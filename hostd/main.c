@@ -86,7 +86,7 @@ static void changed(void *user)
 static int open_machine(struct hostd *h, struct err *err)
 {
     const struct options *o = &h->options;
-    struct hypervisor_options hypervisor = {o->qemu, o->accelerator, o->shim, o->tcg_cache_mb};
+    struct hypervisor_options hypervisor = {o->qemu, o->accelerator, o->tracker, o->shim, o->tcg_cache_mb};
     /* Before ZeroMQ makes threads: this forks. */
     if (lock_directory(o->directory, err, &h->locks[0]) < 0 ||
         lock_directory(o->memory_directory, err, &h->locks[1]) < 0 ||

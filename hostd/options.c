@@ -43,6 +43,10 @@ const struct config_key options_keys[] = {
     KEY("storage.directory", CONFIG_LIST, storage_directories, "", 0, 0,
         "a directory for the files of disks; once for each. Disks are moved only into these, and old ones removed only "
         "there"),
+    KEY("hypervisor.tracker", CONFIG_STRING, tracker, "auto", 0, 0,
+        "how a guest's writes are tracked while it is moved away: auto (the best there is), wp-async (Linux 6.7), "
+        "wp-sync "
+        "(Linux 5.19) or qemu"),
     KEY("hypervisor.engine", CONFIG_STRING, engine, "", 0, 0, "path of drover-migrate; empty: beside this program"),
     KEY("hypervisor.shim", CONFIG_STRING, shim, "", 0, 0,
         "path of libdrover-shim.so; empty: ../lib beside this program, else where it is installed"),
@@ -128,6 +132,10 @@ static int options_check(const struct options *o, struct err *err)
             err, ERR_INVALID, "network.bridge and network.uplink are names of 1 to %d bytes", IF_NAMESIZE - 1);
     if (strcmp(o->accelerator, "auto") != 0 && strcmp(o->accelerator, "kvm") != 0 && strcmp(o->accelerator, "tcg") != 0)
         return err_set(err, ERR_INVALID, "hypervisor.accelerator '%.32s' is not auto, kvm or tcg", o->accelerator);
+    if (strcmp(o->tracker, "auto") != 0 && strcmp(o->tracker, "wp-async") != 0 && strcmp(o->tracker, "wp-sync") != 0 &&
+        strcmp(o->tracker, "qemu") != 0)
+        return err_set(
+            err, ERR_INVALID, "hypervisor.tracker '%.32s' is not auto, wp-async, wp-sync or qemu", o->tracker);
     if (log_level_parse(o->log_level) < 0)
         return err_set(err, ERR_INVALID, "log.level '%.32s' is not error, warn, info or debug", o->log_level);
     if (o->cpu_cores < 0 || o->disk_iops < 0)

@@ -23,6 +23,7 @@ struct options {
     char *metrics_listen;
     char *qemu;
     char *accelerator;
+    char *tracker;
     char *engine;
     char *qemu_img;
     char *storage_directories; /* one a line */

@@ -236,10 +236,31 @@ int validate_storage_move(const Drover__StorageMove *move, struct err *err)
     return 0;
 }
 
+static int validate_tracker(const Drover__MigrationOptions *o, struct err *err)
+{
+    static const char *const known[] = {"", "auto", "wp-async", "wp-sync", "qemu"};
+    size_t i = 0;
+    while (i < sizeof known / sizeof *known && strcmp(o->tracker, known[i]) != 0)
+        i++;
+    if (i == sizeof known / sizeof *known)
+        return err_set(
+            err, ERR_INVALID, "migration: tracker '%.32s' is not auto, wp-async, wp-sync or qemu", o->tracker);
+    if (strcmp(o->tracker, "qemu") == 0 && o->with_storage)
+        return err_set(err, ERR_INVALID, "migration: with tracker qemu no disks can be taken along");
+    if (strcmp(o->tracker, "qemu") == 0 && (o->mode == DROVER__MIGRATION_MODE__MIGRATION_MODE_HYBRID ||
+                                               o->mode == DROVER__MIGRATION_MODE__MIGRATION_MODE_POSTCOPY))
+        return err_set(err, ERR_INVALID,
+            "migration: with tracker qemu all of memory is sent before the switch; use "
+            "mode precopy");
+    return 0;
+}
+
 int validate_migration_options(const Drover__MigrationOptions *o, struct err *err)
 {
     if (!o)
         return 0;
+    if (validate_tracker(o, err) < 0)
+        return -1;
     if (o->max_downtime_ms > LIMITS_DOWNTIME_MS)
         return err_set(err, ERR_INVALID, "migration: a downtime of %u ms; up to %d are allowed", o->max_downtime_ms,
             LIMITS_DOWNTIME_MS);

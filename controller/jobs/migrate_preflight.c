@@ -136,8 +136,10 @@ static void done(struct job_ctx *ctx, const struct preflight_facts *facts, const
     }
     if (warnings)
         snprintf(more, sizeof more, "; %zu warning%s", warnings, warnings == 1 ? "" : "s");
+    const Drover__MigrationOptions *asked = job_data(ctx)->options;
+    const char *tracker = preflight_tracker(facts->from.facts, asked ? asked->tracker : NULL);
     Drover__JobUpdate *update = job_done(ctx, "from host %s to host %s: %s; pages tracked by %.32s%s", facts->vm.owner,
-        job->target, job->target_reason, facts->from.facts->tracker, more);
+        job->target, job->target_reason, tracker, more);
     Drover__JobData *data = job_update_data(ctx, update);
     pb_string(&data->from_host, facts->vm.owner);
     pb_string(&data->host, job->target);
@@ -148,6 +150,7 @@ static void done(struct job_ctx *ctx, const struct preflight_facts *facts, const
         data->options = pb_new(&drover__migration_options__descriptor);
     if (job->disks)
         data->disks = pb_copy(job->disks);
+    pb_string(&data->options->tracker, tracker); /* both hosts must know, and go by the same */
     if (data->options->max_downtime_ms == 0)
         data->options->max_downtime_ms = spec->max_downtime_ms ? spec->max_downtime_ms : DOWNTIME_MS;
 }
@@ -174,6 +177,7 @@ static void decide(struct job_ctx *ctx, const struct preflight_facts *facts)
         .spec = spec,
         .from = {facts->vm.owner, facts->from.facts, job->check_source, false},
         .to = {job->target, facts->to.facts, job->check_destination, known && target.maintenance},
+        .tracker = job_data(ctx)->options ? job_data(ctx)->options->tracker : NULL,
         .room_known = room != 0,
         .room_bytes = room > promised ? room - promised : 0,
     };

@@ -81,16 +81,37 @@ static void check_accelerator(struct run *run)
     say(&f->next_step, "choose a host with the same accelerator");
 }
 
+const char *preflight_tracker(const Drover__HostFacts *from, const char *asked)
+{
+    return asked && asked[0] && strcmp(asked, "auto") != 0 ? asked : from->tracker;
+}
+
+/* A host that can do one of these can do those after it. */
+static size_t tracker_rank(const char *name)
+{
+    static const char *const ranks[] = {"wp-async", "wp-sync", "qemu"};
+    size_t rank = 0;
+    while (rank < sizeof ranks / sizeof *ranks && strcmp(name, ranks[rank]) != 0)
+        rank++;
+    return rank;
+}
+
 static void check_tracker(struct run *run)
 {
     const struct preflight_input *in = run->in;
-    const char *tracker = in->from.facts->tracker;
-    if (tracker[0] && strcmp(tracker, "none") != 0)
+    const char *has = in->from.facts->tracker, *asked = preflight_tracker(in->from.facts, in->tracker);
+    bool any = has[0] && strcmp(has, "none") != 0;
+    if (any && tracker_rank(has) <= tracker_rank(asked))
         return;
     Drover__Finding *f = refuse(run);
     say(&f->thing, "host %s", in->from.name);
-    say(&f->cause, "cannot track which pages a guest writes");
-    say(&f->next_step, "its drover-hostd says at its start what is missing");
+    if (any) {
+        say(&f->cause, "tracks which pages a guest writes by %s, not by %s", has, asked);
+        say(&f->next_step, "leave the choice of a tracker to the hosts (--tracker auto)");
+    } else {
+        say(&f->cause, "cannot track which pages a guest writes");
+        say(&f->next_step, "its drover-hostd says at its start what is missing");
+    }
 }
 
 static bool has_machine(const Drover__HostFacts *facts, const char *type)

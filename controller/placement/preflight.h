@@ -25,6 +25,7 @@ struct preflight_input {
     struct preflight_host from, to;
     bool room_known;
     uint64_t room_bytes; /* memory for guests that the log has not promised on the target */
+    const char *tracker; /* asked for; empty, "auto" or NULL: the source's best */
 };
 
 #define PREFLIGHT_FINDINGS_MAX 128 /* three for each of 16 disks, one for each of 8 cards, and the rest */
@@ -40,6 +41,8 @@ void preflight_run(const struct preflight_input *input, struct preflight *out);
 void preflight_clear(struct preflight *preflight);
 /* The refusals in words, as many as fit, with the number of those that do not. There must be one. Returns -1. */
 int preflight_error(const struct preflight *preflight, struct err *err);
+/* The tracker that a move from a host with these facts will use. Lent. */
+const char *preflight_tracker(const Drover__HostFacts *from, const char *asked);
 /* No refusal by what the hosts have said of themselves. */
 bool preflight_possible(const struct preflight_input *input);
 

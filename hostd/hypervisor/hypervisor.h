@@ -22,6 +22,7 @@ struct guest;
 struct hypervisor_options {
     const char *program;
     const char *accelerator; /* auto, kvm or tcg */
+    const char *tracker;     /* auto, wp-async, wp-sync or qemu */
     const char *shim;        /* preloaded library that makes a guest migratable */
     uint64_t tcg_cache_mb;
 };
@@ -37,8 +38,8 @@ struct hypervisor_facts {
     char accelerator_reason[256]; /* how that came about */
     char *machines[HYPERVISOR_MACHINES_MAX];
     size_t machine_count;
-    const char *tracker; /* wp-async, or none: guests cannot be migrated away */
-    char tracker_reason[256];
+    const char *tracker;      /* wp-async, wp-sync, qemu, or none: guests cannot be migrated away */
+    char tracker_reason[256]; /* why it is none, or no better */
     Drover__CpuModel *cpu_models[HYPERVISOR_CPU_MODELS_MAX]; /* under the accelerator */
     size_t cpu_model_count;
     char *cpu_features[HYPERVISOR_CPU_FEATURES_MAX]; /* of the richest model, sorted */

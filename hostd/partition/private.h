@@ -37,15 +37,16 @@ struct partition {
     struct action *starting; /* PARTITION_START or MIGRATE_PREPARE under way */
     struct action *moving;   /* MIGRATE_START that waits for `lingering` to end, and its message */
     Drover__MigrateStartRequest *move;
-    struct action *stopping;        /* PARTITION_STOP, a list over `also` */
-    struct query *queries;          /* MIGRATE_QUERY with fence, waiting for the decision */
-    struct wire_request *resolving; /* MIGRATE_RESOLVE under way */
-    struct loop_timer *timer;       /* of the state's deadline */
-    struct loop_timer *farewell;    /* until `lingering` is ended; NULL: there was none yet */
-    uint32_t engine_resumes;        /* of a source engine that died in post-copy */
-    uint64_t migrating_from_ms;     /* for progress */
-    char peer_key[KEY_TEXT];        /* INCOMING, until its engine is started */
-    Drover__MigrationOptions options;
+    struct action *stopping;          /* PARTITION_STOP, a list over `also` */
+    struct query *queries;            /* MIGRATE_QUERY with fence, waiting for the decision */
+    struct wire_request *resolving;   /* MIGRATE_RESOLVE under way */
+    struct loop_timer *timer;         /* of the state's deadline */
+    struct loop_timer *farewell;      /* until `lingering` is ended; NULL: there was none yet */
+    uint32_t engine_resumes;          /* of a source engine that died in post-copy */
+    uint64_t migrating_from_ms;       /* for progress */
+    char peer_key[KEY_TEXT];          /* INCOMING, until its engine is started */
+    Drover__MigrationOptions options; /* its texts are not kept, but for the next */
+    char tracker[16];
     char end_detail[RECORD_TEXT_MAX]; /* for those who asked for the end */
     struct err start_failure;         /* for `starting`, told when nothing is left */
     bool forced;                      /* its end is not waited for */

@@ -41,6 +41,9 @@ int migration_check_options(const Drover__MigrationOptions *o, struct err *err)
     if (o && (o->mode > DROVER__MIGRATION_MODE__MIGRATION_MODE_POSTCOPY ||
                  o->on_no_convergence > DROVER__MIGRATION_STUCK__MIGRATION_STUCK_THROTTLE))
         return err_set(err, ERR_UNSUPPORTED, "this host knows no such way of migrating");
+    if (o && o->tracker[0] && strcmp(o->tracker, "auto") != 0 && strcmp(o->tracker, "wp-async") != 0 &&
+        strcmp(o->tracker, "wp-sync") != 0 && strcmp(o->tracker, "qemu") != 0)
+        return err_set(err, ERR_UNSUPPORTED, "this host knows no tracker '%.32s'", o->tracker);
     return 0;
 }
 
@@ -154,6 +157,8 @@ void migrate_prepare(struct partitions *ps, const Drover__MigratePrepareRequest 
     p->record.uptime_base_ms = m->uptime_ms;
     snprintf(p->peer_key, sizeof p->peer_key, "%s", m->source_key);
     p->options = m->options ? *m->options : (Drover__MigrationOptions)DROVER__MIGRATION_OPTIONS__INIT;
+    snprintf(p->tracker, sizeof p->tracker, "%s", p->options.tracker);
+    p->options.tracker = p->tracker;
     if (m->disks)
         arrivals_make(p, m->disks);
     else if (partition_spawn(p, true, &err) < 0)

@@ -80,11 +80,16 @@ def missing_namespaces():
     return None if os.path.exists("/dev/net/tun") else "no /dev/net/tun"
 
 
+def kernel():
+    return tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
+
+
+# What this machine's kernel can track writes by, the best first.
+TRACKERS = [name for name, since in (("wp-async", (6, 7)), ("wp-sync", (5, 19)), ("qemu", (0, 0))) if kernel() >= since]
+
+
 def missing_tracker():
-    release = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
-    if release < (6, 7):
-        return f"dirty page tracking needs Linux 6.7, this is {platform.release()}"
-    return None
+    return None if kernel() >= (5, 19) else f"dirty page tracking needs Linux 5.19, this is {platform.release()}"
 
 
 CAPABILITIES = {"root": missing_root, "namespaces": missing_namespaces, "tracker": missing_tracker,

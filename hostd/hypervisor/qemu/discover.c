@@ -19,6 +19,9 @@
 #define DISCOVER_BYTES_MAX  (1u << 20)
 
 /* Newer than the headers of Debian 12. */
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY 1
+#endif
 #ifndef UFFD_FEATURE_WP_UNPOPULATED
 #define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
 #endif
@@ -113,21 +116,51 @@ int discover_program(const char *program, struct err *err, struct hypervisor_fac
     return 0;
 }
 
-void discover_tracker(const char *shim, struct hypervisor_facts *out)
+/* What the kernel and the shim give; the rest is QEMU's own. */
+static const char *discover_protection(const char *shim, char *why, size_t size)
 {
-    out->tracker = "none";
+    const uint64_t sync = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+    const uint64_t async = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
     if (access(shim, R_OK) < 0) {
-        snprintf(out->tracker_reason, sizeof out->tracker_reason, "%s cannot be read: %s", shim, strerror(errno));
-        return;
+        snprintf(why, size, "%s cannot be read: %s", shim, strerror(errno));
+        return "qemu";
     }
-    cleanup_fd int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+    /* For faults of user mode only it may be allowed to everybody: enough where the kernel itself resolves writes. */
+    cleanup_fd int all = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+    cleanup_fd int user = all >= 0 ? -1 : (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
     struct uffdio_api api = {.api = UFFD_API};
-    uint64_t needed = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
-    if (fd < 0 || ioctl(fd, UFFDIO_API, &api) < 0)
-        snprintf(out->tracker_reason, sizeof out->tracker_reason, "userfaultfd is not allowed: %s", strerror(errno));
-    else if ((api.features & needed) != needed)
+    if ((all < 0 && user < 0) || ioctl(all >= 0 ? all : user, UFFDIO_API, &api) < 0) {
+        snprintf(why, size, "userfaultfd is not allowed: %s", strerror(errno));
+        return "qemu";
+    }
+    if ((api.features & async) == async)
+        return "wp-async";
+    snprintf(why, size, "the kernel has no asynchronous write protection (Linux 6.7)");
+    if (all >= 0 && (api.features & sync) == sync)
+        return "wp-sync";
+    snprintf(why, size, "%s",
+        all >= 0 ? "the kernel cannot write-protect shared memory (Linux 5.19)"
+                 : "userfaultfd is allowed for faults of user mode only");
+    return "qemu";
+}
+
+static size_t tracker_rank(const char *tracker)
+{
+    return strcmp(tracker, "wp-async") == 0 ? 0 : strcmp(tracker, "wp-sync") == 0 ? 1 : 2;
+}
+
+void discover_tracker(const char *shim, const char *wanted, struct hypervisor_facts *out)
+{
+    bool any = strcmp(wanted, "auto") == 0;
+    const char *best = discover_protection(shim, out->tracker_reason, sizeof out->tracker_reason);
+    out->tracker = any ? best : wanted;
+    if (!any && tracker_rank(wanted) < tracker_rank(best))
+        out->tracker = "none"; /* the reason is there */
+    int major = atoi(out->version + strcspn(out->version, "0123456789"));
+    if (strcmp(out->tracker, "qemu") == 0 && major < 8 && strcmp(out->accelerator, "kvm") != 0) {
         snprintf(out->tracker_reason, sizeof out->tracker_reason,
-            "the kernel has no asynchronous write protection; Linux 6.7 or later is needed");
-    else
-        out->tracker = "wp-async";
+            "%s loses writes of guests that run without KVM when it migrates by itself, and nothing else can be used",
+            out->version);
+        out->tracker = "none";
+    }
 }

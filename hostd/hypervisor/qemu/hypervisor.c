@@ -1,5 +1,6 @@
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/log.h"
@@ -19,15 +20,16 @@ int hypervisor_open(uv_loop_t *loop, const struct hypervisor_options *options, s
         probe = probe_run();
     facts->accelerator =
         probe_verdict(options->accelerator, &probe, sizeof facts->accelerator_reason, facts->accelerator_reason);
-    discover_tracker(options->shim, facts);
+    discover_tracker(options->shim, options->tracker, facts);
     discover_cpus(options->program, facts);
     hv->loop = loop;
     hv->program = mem_strdup(options->program);
-    hv->shim = strcmp(facts->tracker, "none") == 0 ? NULL : mem_strdup(options->shim);
+    hv->shim = access(options->shim, R_OK) < 0 ? NULL : mem_strdup(options->shim);
     hv->tcg_cache_mb = options->tcg_cache_mb;
-    log_event(LOG_INFO, "hypervisor.probed", "version=%s accelerator=%s reason=%s", LOG_QUOTE(facts->version),
-        facts->accelerator, LOG_QUOTE(facts->accelerator_reason));
-    if (!hv->shim)
+    log_event(LOG_INFO, "hypervisor.probed", "version=%s accelerator=%s reason=%s tracker=%s tracker_reason=%s",
+        LOG_QUOTE(facts->version), facts->accelerator, LOG_QUOTE(facts->accelerator_reason), facts->tracker,
+        LOG_QUOTE(facts->tracker_reason));
+    if (strcmp(facts->tracker, "none") == 0)
         log_event(LOG_WARN, "tracker.missing", "reason=%s consequence=%s", LOG_QUOTE(facts->tracker_reason),
             LOG_QUOTE("partitions cannot be migrated away from this host"));
     *out = hv;

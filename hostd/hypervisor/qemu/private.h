@@ -23,8 +23,9 @@ void discover_cpus_free(struct hypervisor_facts *facts);
 /* Runs a program with `input` on its standard input and gathers what it prints. Only at start, before the loop and any
  * thread runs. */
 MUST_CHECK int discover_run(char *const argv[], const char *input, struct err *err, struct buf *out);
-/* Whether guests started with `shim` can have their writes tracked. */
-void discover_tracker(const char *shim, struct hypervisor_facts *out);
+/* How the writes of guests started with `shim` can be tracked: the best way, or `wanted` (not "auto") if it is
+ * possible. Version and accelerator must be known. */
+void discover_tracker(const char *shim, const char *wanted, struct hypervisor_facts *out);
 
 /* guest.c: asks QEMU; takes the arguments. False: it cannot be asked now, and `fn` is not called. `fn` is told
  * ERR_CANCELLED from inside guest_free(), ERR_STATE when QEMU refused, and another code when nobody knows. */

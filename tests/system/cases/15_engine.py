@@ -3,11 +3,10 @@ the other; each time the move is first called off, then its source engine is kil
 import os
 
 from bare import Side, move
-from harness import MIGRATION, case
+from harness import MIGRATION, TRACKERS, case
 from lab.program import until
 
 RUN, MEMORY_MIB = "mem:2000:32M", 192
-TRACKERS = ("wp-async", "wp-sync", "qemu")
 SLOW = [("limits", "bandwidth = 2M")]
 
 

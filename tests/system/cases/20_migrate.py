@@ -1,7 +1,7 @@
 """Moving running guests: every load, many times, and the promise of the time they are dark."""
 import statistics
 
-from harness import MIGRATION, case
+from harness import MIGRATION, TRACKERS, case
 from watched import Watched, other_host, owner, settled
 
 LOADS = {"idle": "idle", "cpu": "cpu:50", "memory": "mem:5000:64M", "disk": "disk:50"}
@@ -12,19 +12,20 @@ def move_under(run, load):
     lab.vm_create("mover", run=LOADS[load], host="h1", disk=True)
     watched, pinger = Watched(lab, "mover"), lab.pinger("mover")
     pinger.report()
-    for _ in range(2):
+    for tracker in TRACKERS:
         target = other_host(lab, owner(lab, "mover"))
-        job = lab.migrate("mover", target, "--verify")
+        job = lab.migrate("mover", target, "--verify", "--tracker", tracker)
         seen = pinger.report()
         record = job["migration"]
         assert job["state"] == "succeeded" and owner(lab, "mover") == target
         assert record["source_hash"] and record["source_hash"] == record["destination_hash"], record
         assert record["rounds"], "no rounds recorded"
+        assert record["tracker"] == tracker, record
         pages = watched.check()
         assert load != "memory" or pages >= 64 * 256, f"only {pages} pages checked"
         if load == "disk":
             assert watched.guest.verify("disk") > 0
-        run.note(f"dark {seen['blackout_ms']:.0f} ms, engine says {record['blackout_us'] / 1000:.0f}")
+        run.note(f"{tracker}: dark {seen['blackout_ms']:.0f} ms, engine says {record['blackout_us'] / 1000:.0f}")
         settled(lab, "mover", 10)
     pinger.stop()
 

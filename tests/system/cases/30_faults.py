@@ -7,12 +7,13 @@ from lab.program import until
 from watched import Watched, begin_slow_move, owner, settled
 
 
-def interrupted(run, harm, expect):
-    """A migration from h1 to h2 with `harm(lab, job_id)` done to it; `expect` are the states the job may end in."""
+def interrupted(run, harm, expect, *flags):
+    """A migration from h1 to h2 with `harm(lab, job_id)` done to it; `expect` are the states the job may end in, `flags` those of
+    the migration."""
     lab = run.lab
     lab.vm_create("victim", run="mem:500:16M", host="h1", disk=True)
     watched = Watched(lab, "victim")
-    job_id = begin_slow_move(lab, "victim", "h2")
+    job_id = begin_slow_move(lab, "victim", "h2", *flags)
     harm(lab, job_id)
     job = lab.job_wait(job_id, 60)
     host = settled(lab, "victim")
@@ -43,6 +44,17 @@ def cancel_midway(run):
 @case(deadline=180, needs=MIGRATION)
 def source_engine_killed(run):
     interrupted(run, lambda lab, _: kill_program(lab, "h1", "drover-migrate"), ("failed",))
+
+
+@case(deadline=180, needs=MIGRATION)
+def source_engine_killed_tracking_synchronously(run):
+    """The guest's writes wait for the engine; its guardian lets them through."""
+    interrupted(run, lambda lab, _: kill_program(lab, "h1", "drover-migrate"), ("failed",), "--tracker", "wp-sync")
+
+
+@case(deadline=180, needs=MIGRATION)
+def source_engine_killed_beside_qemus_own_migration(run):
+    interrupted(run, lambda lab, _: kill_program(lab, "h1", "drover-migrate"), ("failed",), "--tracker", "qemu")
 
 
 @case(deadline=180, needs=MIGRATION)

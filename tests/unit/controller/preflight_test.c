@@ -121,6 +121,15 @@ static void tracker(struct world *w)
 {
     pb_string(&w->from->tracker, "none");
 }
+static void tracker_asked_for(struct world *w)
+{
+    w->in.tracker = "wp-sync"; /* a host that has the best has the others, too */
+}
+static void tracker_beyond_the_host(struct world *w)
+{
+    pb_string(&w->from->tracker, "wp-sync");
+    w->in.tracker = "wp-async";
+}
 static void tracker_of_the_target(struct world *w)
 {
     pb_string(&w->to->tracker, "none"); /* it is the source's that is needed */
@@ -299,6 +308,8 @@ static const struct {
     {maintenance, 2, "maintenance", ERR_STATE, "drover host set h2 --maintenance off"},
     {accelerator, 2, "accelerator", ERR_UNSUPPORTED, "uses tcg, and host h1 uses kvm"},
     {tracker, 2, "tracker", ERR_UNSUPPORTED, "host h1"},
+    {tracker_asked_for, NOTHING, NULL},
+    {tracker_beyond_the_host, 2, "tracker", ERR_UNSUPPORTED, "host h1"},
     {tracker_of_the_target, NOTHING, NULL},
     {machine_gone, 2, "machine-type", ERR_UNSUPPORTED, "no machine type pc-q35-10.0"},
     {machine_unpinned, 2, "machine-type", ERR_UNSUPPORTED, "no machine type pc-q35-10.0"},

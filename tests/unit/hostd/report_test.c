@@ -162,6 +162,7 @@ static void the_engines_configuration(void **unused)
     assert_non_null(strstr(text, "mac = 52:54:00:12:34:56\n"));
     assert_non_null(strstr(text, "enabled = false\n"));
     assert_null(strstr(text, "max_rounds"));
+    assert_non_null(strstr(text, "[tracker]\nkind = auto\n"));
     config.role = ENGINE_SOURCE;
     Drover__LinkHistory way = DROVER__LINK_HISTORY__INIT;
     way.wire_bytes_per_s = 1000;
@@ -170,6 +171,7 @@ static void the_engines_configuration(void **unused)
     options.max_downtime_ms = 10;
     options.max_rounds = 5;
     options.verify = true;
+    options.tracker = (char[]){"wp-sync"};
     cleanup_free char *source = engine_config_format(&config);
     assert_non_null(strstr(source, "connect = tcp://10.0.0.2:0\n"));
     assert_non_null(strstr(source, "max_downtime_ms = 10\n"));
@@ -179,6 +181,7 @@ static void the_engines_configuration(void **unused)
     assert_null(strstr(source, "interface = "));
     assert_non_null(strstr(source, "on_no_convergence = throttle\n"));
     assert_non_null(strstr(source, "last_wire = 1000\n"));
+    assert_non_null(strstr(source, "[tracker]\nkind = wp-sync\n"));
 }
 
 int main(void)

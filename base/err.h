@@ -20,7 +20,7 @@
     X(ERR_NOT_FOUND, "not-found", 3, false)                                                                            \
     X(ERR_EXISTS, "exists", 4, false)                                                                                  \
     X(ERR_BUSY, "busy", 5, true)                /* another job holds the thing */                                      \
-    X(ERR_STATE, "wrong-state", 6, false)       /* not possible in the state the thing is in */                        \
+    X(ERR_WRONG_STATE, "wrong-state", 6, false) /* not possible in the state the thing is in */                        \
     X(ERR_CAPACITY, "no-capacity", 7, false)    /* no host has room */                                                 \
     X(ERR_UNSUPPORTED, "unsupported", 8, false) /* kernel, QEMU or machine cannot do it */                             \
     X(ERR_DENIED, "denied", 9, false)                                                                                  \

@@ -131,7 +131,7 @@ static void qmp_on_reply(struct qmp *qmp, json_t *message)
     if (failure) {
         struct err err;
         const char *text = json_string_value(json_object_get(failure, "desc"));
-        err_set(&err, ERR_STATE, "QEMU refused %s: %s", call->name, text ? text : "no reason given");
+        err_set(&err, ERR_WRONG_STATE, "QEMU refused %s: %s", call->name, text ? text : "no reason given");
         qmp_call_end(call, &err, NULL);
         return;
     }

@@ -139,7 +139,7 @@ static int cancel_run(struct cli *cli, const struct args *args, struct err *err)
         return 0;
     }
     if (status == 0 && !args_on(args, "async"))
-        return err_set(err, ERR_STATE, "job %s: it had succeeded before it could be cancelled", args->words[0]);
+        return err_set(err, ERR_WRONG_STATE, "job %s: it had succeeded before it could be cancelled", args->words[0]);
     return status;
 }
 

@@ -113,7 +113,7 @@ static void help_exit_codes(FILE *out)
         {ERR_NOT_FOUND, "there is no such VM, host, job, member or file"},
         {ERR_EXISTS, "there is one of that name already"},
         {ERR_BUSY, "another job holds it; try again when that is over"},
-        {ERR_STATE, "not possible in the state it is in, e.g. migrating a stopped VM"},
+        {ERR_WRONG_STATE, "not possible in the state it is in, e.g. migrating a stopped VM"},
         {ERR_CAPACITY, "no host has room"},
         {ERR_UNSUPPORTED, "the kernel, QEMU or the machine cannot do it"},
         {ERR_DENIED, "you may not"},

@@ -236,7 +236,7 @@ int engine_resume(uv_loop_t *loop, const struct engine_config *config, const str
     cleanup_buf struct buf text = {0};
     if (config->role != ENGINE_SOURCE || engine_record(config->directory, config->migration_id) != RECORD_HANDED_OVER ||
         !engine_postcopy(config->directory))
-        return err_set(err, ERR_STATE, "no pages of the guest are to be sent");
+        return err_set(err, ERR_WRONG_STATE, "no pages of the guest are to be sent");
     paths_file(config->directory, PATH_ENGINE_CONFIG, path);
     if (file_read(path, CONFIG_BYTES_MAX, err, &text) < 0)
         return -1;

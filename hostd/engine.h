@@ -59,7 +59,7 @@ char *engine_config_format(const struct engine_config *config);
 MUST_CHECK int engine_start(uv_loop_t *loop, const struct engine_config *config, const struct engine_events *events,
     struct err *err, struct engine **out);
 /* Starts a source engine again that died after the hand-over with pages of the guest still here; its files are there.
- * ERR_STATE: its record does not say so. Take: engine_free(). */
+ * ERR_WRONG_STATE: its record does not say so. Take: engine_free(). */
 MUST_CHECK int engine_resume(uv_loop_t *loop, const struct engine_config *config, const struct engine_events *events,
     struct err *err, struct engine **out);
 /* ERR_NOT_FOUND: that process is gone. Take: engine_free(). */

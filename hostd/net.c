@@ -105,7 +105,7 @@ static int uplink_attach(struct net *net, const char *uplink, const struct net_l
         return err_wrap(err, "network.uplink");
     if (link.master != 0 && link.master != bridge->index)
         return err_set(
-            err, ERR_STATE, "network.uplink %s is in another bridge already; take it out of it first", uplink);
+            err, ERR_WRONG_STATE, "network.uplink %s is in another bridge already; take it out of it first", uplink);
     return link_up(net, uplink, &link, link.master ? 0 : bridge->index, 0, err);
 }
 
@@ -119,7 +119,7 @@ static int bridge_prepare(struct net *net, const char *uplink, struct err *err)
         log_event(LOG_INFO, "bridge.made", "name=%s", net->bridge);
     }
     if (!bridge.bridge)
-        return err_set(err, ERR_STATE, "network.bridge %s is not a bridge", net->bridge);
+        return err_set(err, ERR_WRONG_STATE, "network.bridge %s is not a bridge", net->bridge);
     if (link_up(net, net->bridge, &bridge, 0, 0, err) < 0)
         return -1;
     return uplink[0] ? uplink_attach(net, uplink, &bridge, err) : 0;

@@ -173,7 +173,8 @@ static int check_running(struct guest *guest, json_t *result, struct err *err)
     (void)guest;
     const char *status = json_string_value(json_object_get(result, "status"));
     if (!status || strcmp(status, "running") != 0)
-        return err_set(err, ERR_STATE, "the guest is not running but %s", status ? status : "in an unknown state");
+        return err_set(
+            err, ERR_WRONG_STATE, "the guest is not running but %s", status ? status : "in an unknown state");
     return 0;
 }
 

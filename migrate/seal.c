@@ -1,9 +1,7 @@
 #include <endian.h>
-#define ERR_STATE OPENSSL_ERR_STATE /* its name for its own error queue, which is not ours */
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/rand.h>
-#undef ERR_STATE
 #include <string.h>
 
 #include "migrate/seal.h"

@@ -291,8 +291,8 @@ static int source_open(struct source *s, const struct options *options, struct e
         options_policy(options, err, &s->chosen) < 0)
         return -1;
     if (options->resume && !record_says(options->record_file, options->migration_id, "handed-over"))
-        return err_set(err, ERR_STATE, "there is nothing to resume: %s does not say that the guest was handed over",
-            options->record_file);
+        return err_set(err, ERR_WRONG_STATE,
+            "there is nothing to resume: %s does not say that the guest was handed over", options->record_file);
     s->deadline = loop_timer_new(&s->side.loop, source_late, s);
     s->sending = bitmap_new(s->side.ram.pages);
     s->dirty = bitmap_new(s->side.ram.pages);

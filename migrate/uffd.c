@@ -170,7 +170,7 @@ static int uffd_find_ram(pid_t pid, const struct ram *ram, struct err *err, uint
                 *address = start;
         } else if (found && strncmp(line, "VmFlags:", 8) == 0) {
             if (strstr(line, " um"))
-                return err_set(err, ERR_STATE,
+                return err_set(err, ERR_WRONG_STATE,
                     "pages of this guest are missing: the engine that fetched them by post-copy died before its end");
             return 0;
         }

@@ -30,7 +30,7 @@ struct uffd {
 #define UFFD_CLOSED ((struct uffd){.fd = -1})
 
 /* Takes one and finds RAM in the address space of QEMU `pid`. ERR_UNSUPPORTED says what is missing and what to do;
- * ERR_STATE: pages of this guest are still missing, because the engine of an earlier post-copy died. Take:
+ * ERR_WRONG_STATE: pages of this guest are still missing, because the engine of an earlier post-copy died. Take:
  * uffd_close(). */
 MUST_CHECK int uffd_open(pid_t pid, const struct ram *ram, enum uffd_use use, struct err *err, struct uffd *out);
 /* Watches all of RAM in `mode` (UFFDIO_REGISTER_MODE_*). */

@@ -154,7 +154,7 @@ static void begin_remove(struct replica *replica)
         err_set(&err, ERR_NOT_FOUND, "there is no member %s", replica->change.member.name);
         change_end(replica, &err);
     } else if (server->role == RAFT_VOTER && voters == 1) {
-        err_set(&err, ERR_STATE, "the member %s is the only voter", replica->change.member.name);
+        err_set(&err, ERR_WRONG_STATE, "the member %s is the only voter", replica->change.member.name);
         change_end(replica, &err);
     } else {
         enter(replica, CHANGE_REMOVE);

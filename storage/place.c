@@ -191,7 +191,7 @@ int place_remove(const char *directories, const char *old, const char *target, s
     if (!S_ISREG(st.st_mode))
         return err_set(err, ERR_UNSUPPORTED, "%.400s is not a regular file", path);
     if (same_file(path, target))
-        return err_set(err, ERR_STATE, "%.400s is the disk itself", path);
+        return err_set(err, ERR_WRONG_STATE, "%.400s is the disk itself", path);
     if (unlink(path) < 0)
         return err_errno(err, ERR_INVALID, errno, "cannot remove %.400s", path);
     return 0;

@@ -166,7 +166,7 @@ static void host_remove(struct api_call *call)
     if (rc == 0 && !state_host(call->c->state, request->name, &host))
         rc = err_set(&err, ERR_NOT_FOUND, "host %s does not exist; `drover host list` shows all", request->name);
     if (rc == 0 && host.vms)
-        rc = err_set(&err, ERR_STATE, "host %s has %u VM%s; migrate or stop %s first", host.name, host.vms,
+        rc = err_set(&err, ERR_WRONG_STATE, "host %s has %u VM%s; migrate or stop %s first", host.name, host.vms,
             host.vms == 1 ? "" : "s", host.vms == 1 ? "it" : "them");
     if (rc < 0)
         api_fail(call, &err);
@@ -385,7 +385,7 @@ static void member_remove(struct api_call *call)
     if (rc == 0 && !state_member(call->c->state, request->name, &member))
         rc = err_set(&err, ERR_NOT_FOUND, "member %s does not exist; `drover cluster status` shows all", request->name);
     if (rc == 0 && counts.members < 2)
-        rc = err_set(&err, ERR_STATE, "member %s is the only one left", request->name);
+        rc = err_set(&err, ERR_WRONG_STATE, "member %s is the only one left", request->name);
     if (rc < 0) {
         api_fail(call, &err);
         return;

@@ -39,7 +39,7 @@ static int move_check(
         validate_text("reason", request->reason, VALIDATE_TEXT_MAX, err) < 0)
         return -1;
     if (!vm->owner[0] && !vm->job_id)
-        return err_set(err, ERR_STATE,
+        return err_set(err, ERR_WRONG_STATE,
             "VM %s does not run; only the disks of a running VM are moved; start it first: `drover vm start %s`",
             vm->name, vm->name);
     cleanup_pb Drover__VmSpec *spec = state_vm_spec(call->c->state, vm->id);

@@ -78,7 +78,7 @@ static void vm_start(struct api_call *call)
         return;
     }
     if (vm.owner[0] && !vm.job_id) {
-        err_set(&err, ERR_STATE, "VM %s runs on host %s already", vm.name, vm.owner);
+        err_set(&err, ERR_WRONG_STATE, "VM %s runs on host %s already", vm.name, vm.owner);
         api_fail(call, &err);
         return;
     }
@@ -101,7 +101,7 @@ static void vm_stop(struct api_call *call)
         err_set(&err, ERR_INVALID, "VM %s: a grace of %u ms; up to %u are allowed", vm.name, request->grace_ms,
             GRACE_MAX_MS);
     else if (!vm.owner[0] && !vm.job_id)
-        err_set(&err, ERR_STATE, "VM %s is stopped already", vm.name);
+        err_set(&err, ERR_WRONG_STATE, "VM %s is stopped already", vm.name);
     else
         err.code = ERR_NONE;
     if (err.code != ERR_NONE) {
@@ -125,8 +125,8 @@ static void vm_delete(struct api_call *call)
         return;
     }
     if (vm.owner[0] && !vm.job_id) {
-        err_set(
-            &err, ERR_STATE, "VM %s runs on host %s; stop it first: `drover vm stop %s`", vm.name, vm.owner, vm.name);
+        err_set(&err, ERR_WRONG_STATE, "VM %s runs on host %s; stop it first: `drover vm stop %s`", vm.name, vm.owner,
+            vm.name);
         api_fail(call, &err);
         return;
     }
@@ -145,7 +145,8 @@ static int migrate_check(
     if (vm->job_id)
         return 0; /* the state's refusal names the job */
     if (!vm->owner[0])
-        return err_set(err, ERR_STATE, "VM %s does not run; start it first: `drover vm start %s`", vm->name, vm->name);
+        return err_set(
+            err, ERR_WRONG_STATE, "VM %s does not run; start it first: `drover vm start %s`", vm->name, vm->name);
     if (strcmp(vm->owner, request->to_host) == 0)
         return err_set(err, ERR_INVALID, "VM %s is on host %s already; choose another host", vm->name, vm->owner);
     return 0;
@@ -257,8 +258,8 @@ static void console_forward(struct api_call *call, char **vm_name, uint32_t meth
     struct state_vm vm;
     int rc = api_vm(call, *vm_name, &err, &vm);
     if (rc == 0 && !vm.owner[0])
-        rc = err_set(&err, ERR_STATE, "VM %s does not run, so it has no console; start it first: `drover vm start %s`",
-            vm.name, vm.name);
+        rc = err_set(&err, ERR_WRONG_STATE,
+            "VM %s does not run, so it has no console; start it first: `drover vm start %s`", vm.name, vm.name);
     if (rc < 0) {
         api_fail(call, &err);
         return;

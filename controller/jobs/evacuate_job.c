@@ -134,8 +134,9 @@ static void fail_left(struct job_ctx *ctx, const struct progress *p, const struc
             "` says why",
             host, p->left_count, last->target, last->id);
     else
-        err_set(&err, ERR_STATE, "host %s still has %zu VMs and stays in maintenance: VM %s is not reported as running",
-            host, p->left_count, p->left[0].name);
+        err_set(&err, ERR_WRONG_STATE,
+            "host %s still has %zu VMs and stays in maintenance: VM %s is not reported as running", host, p->left_count,
+            p->left[0].name);
     job_fail(ctx, &err);
 }
 

@@ -54,7 +54,7 @@ static bool facts_gather(struct job_ctx *ctx, struct preflight_facts *out)
     struct job_partition partition;
     const char *name = ctx->job->log.job->target;
     if (!job_vm(ctx, &out->vm) || !out->vm.owner[0]) {
-        err_set(&err, ERR_STATE, "VM %s does not run; start it first: `drover vm start %s`", name, name);
+        err_set(&err, ERR_WRONG_STATE, "VM %s does not run; start it first: `drover vm start %s`", name, name);
         job_fail(ctx, &err);
         return false;
     }
@@ -70,7 +70,7 @@ static bool facts_gather(struct job_ctx *ctx, struct preflight_facts *out)
     }
     err.code = ERR_NONE;
     if (!runs)
-        err_set(&err, ERR_STATE, "VM %s is not reported as running by host %s; see `drover vm show %s`", name,
+        err_set(&err, ERR_WRONG_STATE, "VM %s is not reported as running by host %s; see `drover vm show %s`", name,
             out->vm.owner, name);
     else if (strcmp(out->vm.owner, ctx->job->target) == 0)
         err_set(&err, ERR_INVALID, "VM %s is on host %s already; choose another host", name, ctx->job->target);

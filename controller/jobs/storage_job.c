@@ -29,8 +29,8 @@ static void run_check(struct job_ctx *ctx)
     if (event->type == JOB_OUTCOME)
         return;
     if (!job_vm(ctx, &vm) || strcmp(vm.owner, storage_host(ctx)) != 0) {
-        err_set(
-            &err, ERR_STATE, "VM %s does not run on host %s any more", ctx->job->log.job->target, storage_host(ctx));
+        err_set(&err, ERR_WRONG_STATE, "VM %s does not run on host %s any more", ctx->job->log.job->target,
+            storage_host(ctx));
         job_fail(ctx, &err);
     } else if (event->type != JOB_REPLY) {
         Drover__StorageCheckRequest *request = pb_new(&drover__storage_check_request__descriptor);

@@ -68,7 +68,7 @@ static void run_place(struct job_ctx *ctx)
         return;
     }
     if (vm.owner[0]) {
-        err_set(&err, ERR_STATE, "VM %s runs on host %s already", vm.name, vm.owner);
+        err_set(&err, ERR_WRONG_STATE, "VM %s runs on host %s already", vm.name, vm.owner);
         job_fail(ctx, &err);
         return;
     }

@@ -411,7 +411,7 @@ static const struct {
     enum err_code refusal;
     bool looks; /* goes by what a host saw when it looked; else by facts alone */
 } checks[] = {
-    {"maintenance", check_maintenance, ERR_STATE, false},
+    {"maintenance", check_maintenance, ERR_WRONG_STATE, false},
     {"accelerator", check_accelerator, ERR_UNSUPPORTED, false},
     {"tracker", check_tracker, ERR_UNSUPPORTED, false},
     {"machine-type", check_machine, ERR_UNSUPPORTED, false},

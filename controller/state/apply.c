@@ -114,7 +114,7 @@ static int job_for_update(struct state *state, uint64_t id, uint64_t revision, s
     uint64_t present = sql_u64(row, 1);
     sql_end(row);
     if (revision && revision != present)
-        return err_set(err, ERR_STATE, "job %" PRIu64 " has changed meanwhile", id);
+        return err_set(err, ERR_WRONG_STATE, "job %" PRIu64 " has changed meanwhile", id);
     *out = job_state;
     return 0;
 }
@@ -125,7 +125,7 @@ static int job_update(struct state *state, const Drover__JobUpdate *c, int64_t n
     if (job_for_update(state, c->job_id, c->revision, err, &present) < 0)
         return -1;
     if (!job_state_may_become(present, c->state))
-        return err_set(err, ERR_STATE, "job %" PRIu64 " has ended", c->job_id);
+        return err_set(err, ERR_WRONG_STATE, "job %" PRIu64 " has ended", c->job_id);
     if (effects_apply(state, c->effects, c->n_effects, c->job_id, now_ms, err) < 0)
         return -1;
     for (size_t i = 0; i < c->n_steps; i++)
@@ -152,7 +152,7 @@ int job_cancel(struct state *state, const Drover__JobCancel *c, struct err *err)
     if (job_for_update(state, c->job_id, 0, err, &present) < 0)
         return -1;
     if (job_state_ended(present))
-        return err_set(err, ERR_STATE, "job %" PRIu64 " has ended already (%s); nothing to cancel", c->job_id,
+        return err_set(err, ERR_WRONG_STATE, "job %" PRIu64 " has ended already (%s); nothing to cancel", c->job_id,
             pbjson_enum(&drover__job_state__descriptor, (int)present, (char[64]){0}));
     if (present == DROVER__JOB_STATE__JOB_CANCELLING)
         return 0;

@@ -23,7 +23,7 @@ static int vm_for_change(struct state *state, const char *id, uint64_t job_id, s
 static int vm_owned_by(const struct state_vm *vm, const char *host, struct err *err)
 {
     if (strcmp(vm->owner, host) != 0)
-        return err_set(err, ERR_STATE, "VM %s is owned by %s, not by host %.63s", vm->name,
+        return err_set(err, ERR_WRONG_STATE, "VM %s is owned by %s, not by host %.63s", vm->name,
             vm->owner[0] ? vm->owner : "nobody", host);
     return 0;
 }
@@ -34,8 +34,8 @@ static int vm_hand_over_is(const struct state_vm *vm, const char *migration_id, 
     if (strcmp(vm->hand_over_id, migration_id) == 0)
         return 0;
     if (vm->hand_over_id[0])
-        return err_set(err, ERR_STATE, "VM %s may be handed over by migration %s", vm->name, vm->hand_over_id);
-    return err_set(err, ERR_STATE, "VM %s: migration %.63s has no leave to hand it over", vm->name, migration_id);
+        return err_set(err, ERR_WRONG_STATE, "VM %s may be handed over by migration %s", vm->name, vm->hand_over_id);
+    return err_set(err, ERR_WRONG_STATE, "VM %s: migration %.63s has no leave to hand it over", vm->name, migration_id);
 }
 
 /* A host that may get a VM. */
@@ -45,7 +45,7 @@ static int host_takes(struct state *state, const char *name, struct err *err)
     if (!state_host(state, name, &host))
         return err_set(err, ERR_NOT_FOUND, "host %.63s does not exist; `drover host list` shows all", name);
     if (host.maintenance)
-        return err_set(err, ERR_STATE,
+        return err_set(err, ERR_WRONG_STATE,
             "host %s is in maintenance and gets no VMs; choose another, or `drover host set %s --maintenance off`",
             host.name, host.name);
     return 0;
@@ -87,8 +87,8 @@ static int vm_delete(struct state *state, const Drover__VmDelete *c, uint64_t jo
     if (vm_for_change(state, c->vm_id, job_id, err, &vm) < 0)
         return -1;
     if (vm.owner[0])
-        return err_set(
-            err, ERR_STATE, "VM %s runs on host %s; stop it first: `drover vm stop %s`", vm.name, vm.owner, vm.name);
+        return err_set(err, ERR_WRONG_STATE, "VM %s runs on host %s; stop it first: `drover vm stop %s`", vm.name,
+            vm.owner, vm.name);
     sql_run(state, "DELETE FROM vms WHERE id = ?", "t", c->vm_id);
     return 0;
 }
@@ -99,10 +99,10 @@ static int vm_grant(struct state *state, const Drover__VmGrant *c, uint64_t job_
     if (vm_for_change(state, c->vm_id, job_id, err, &vm) < 0 || host_takes(state, c->host, err) < 0)
         return -1;
     if (vm.owner[0])
-        return err_set(err, ERR_STATE, "VM %s is owned by host %s already", vm.name, vm.owner);
+        return err_set(err, ERR_WRONG_STATE, "VM %s is owned by host %s already", vm.name, vm.owner);
     if (c->generation != vm.generation + 1)
-        return err_set(err, ERR_STATE, "VM %s has generation %" PRIu64 ", so %" PRIu64 " cannot be granted", vm.name,
-            vm.generation, c->generation);
+        return err_set(err, ERR_WRONG_STATE, "VM %s has generation %" PRIu64 ", so %" PRIu64 " cannot be granted",
+            vm.name, vm.generation, c->generation);
     sql_run(state, "UPDATE vms SET owner = ?, generation = ?, desired = 1 WHERE id = ?", "tit", c->host,
         (int64_t)c->generation, c->vm_id);
     return 0;
@@ -132,8 +132,8 @@ static int vm_release(struct state *state, const Drover__VmRelease *c, uint64_t 
         vm_hand_over_is(&vm, c->migration_id, err) < 0)
         return -1;
     if (vm.generation != c->generation)
-        return err_set(
-            err, ERR_STATE, "VM %s has generation %" PRIu64 ", not %" PRIu64, vm.name, vm.generation, c->generation);
+        return err_set(err, ERR_WRONG_STATE, "VM %s has generation %" PRIu64 ", not %" PRIu64, vm.name, vm.generation,
+            c->generation);
     sql_run(state,
         "UPDATE vms SET owner = NULL, hand_over_id = NULL, hand_over_to = NULL, hand_over_generation = 0,"
         " generation = generation + CASE WHEN hand_over_id IS NULL THEN 1 ELSE 2 END, desired = 0 WHERE id = ?",
@@ -148,7 +148,8 @@ static int vm_renew(struct state *state, const Drover__VmRenew *c, uint64_t job_
         vm_hand_over_is(&vm, c->migration_id, err) < 0)
         return -1;
     if (c->generation <= vm.generation || c->generation <= vm.hand_over_generation)
-        return err_set(err, ERR_STATE, "VM %s: generation %" PRIu64 " is not a later one", vm.name, c->generation);
+        return err_set(
+            err, ERR_WRONG_STATE, "VM %s: generation %" PRIu64 " is not a later one", vm.name, c->generation);
     sql_run(state,
         "UPDATE vms SET generation = ?, hand_over_id = NULL, hand_over_to = NULL, hand_over_generation = 0 WHERE id = "
         "?",
@@ -166,7 +167,7 @@ static int vm_disk_put(struct state *state, const Drover__VmDiskPut *c, uint64_t
     while (spec && i < spec->n_disks && strcmp(spec->disks[i]->path, c->path) != 0)
         i++;
     if (!spec || i == spec->n_disks)
-        return err_set(err, ERR_STATE, "VM %s has no disk %.512s (any more)", vm.name, c->path);
+        return err_set(err, ERR_WRONG_STATE, "VM %s has no disk %.512s (any more)", vm.name, c->path);
     pb_string(&spec->disks[i]->path, c->new_path);
     pb_string(&spec->disks[i]->format, c->new_format);
     cleanup_buf struct buf packed = {0};
@@ -185,7 +186,7 @@ static int hand_over_allow(struct state *state, const Drover__HandOverAllow *c, 
     if (strcmp(h->to_host, vm.owner) == 0)
         return err_set(err, ERR_INVALID, "VM %s is on host %s already", vm.name, vm.owner);
     if (vm.generation != c->generation || h->generation != vm.generation + 1)
-        return err_set(err, ERR_STATE, "VM %s has generation %" PRIu64 " by now", vm.name, vm.generation);
+        return err_set(err, ERR_WRONG_STATE, "VM %s has generation %" PRIu64 " by now", vm.name, vm.generation);
     int rc = sql_run(state, "UPDATE vms SET hand_over_id = ?, hand_over_to = ?, hand_over_generation = ? WHERE id = ?",
         "ttit", h->migration_id, h->to_host, (int64_t)h->generation, c->vm_id);
     return rc == 1 ? 0 : err_set(err, ERR_EXISTS, "migration id %.63s is in use", h->migration_id);
@@ -250,8 +251,8 @@ static int host_delete(struct state *state, const Drover__HostDelete *c, struct 
         return -1;
     int64_t owned = sql_number(state, "SELECT count(*) FROM vms WHERE owner = ?1 OR hand_over_to = ?1", "t", c->name);
     if (owned)
-        return err_set(err, ERR_STATE, "host %.63s has %" PRId64 " VM%s; migrate or stop %s first", c->name, owned,
-            owned == 1 ? "" : "s", owned == 1 ? "it" : "them");
+        return err_set(err, ERR_WRONG_STATE, "host %.63s has %" PRId64 " VM%s; migrate or stop %s first", c->name,
+            owned, owned == 1 ? "" : "s", owned == 1 ? "it" : "them");
     sql_run(state, "DELETE FROM hosts WHERE name = ?", "t", c->name);
     sql_run(state, "DELETE FROM settings WHERE name = 'host.maintenance.' || ?", "t", c->name);
     sql_run(state, "DELETE FROM principals WHERE kind = ? AND name = ?", "it", (int64_t)PRINCIPAL_HOST, c->name);

@@ -45,7 +45,7 @@ void forecast_drop(struct partition *p)
     if (!p->forecaster)
         return;
     struct err err;
-    err_set(&err, ERR_STATE, "the partition is ending, or hostd is");
+    err_set(&err, ERR_WRONG_STATE, "the partition is ending, or hostd is");
     wire_reply_error(p->forecasting, &err);
     p->forecasting = NULL;
     engine_abandon(p->forecaster);
@@ -57,7 +57,7 @@ static int forecast_check(struct partition *p, const Drover__MigrateForecastRequ
     if (!p)
         return err_set(err, ERR_NOT_FOUND, "no partition of VM %.64s is on this host", m->vm_id);
     if (p->record.generation != m->generation || p->record.state != STATE_RUNNING || !p->guest)
-        return err_set(err, ERR_STATE, "generation %" PRIu64 " is %s here; a forecast needs %" PRIu64 " running",
+        return err_set(err, ERR_WRONG_STATE, "generation %" PRIu64 " is %s here; a forecast needs %" PRIu64 " running",
             p->record.generation, state_name(p->record.state), m->generation);
     if (p->engine || p->lingering || p->forecaster || p->moving)
         return err_set(err, ERR_BUSY, "an engine is at work on it; try again in some seconds");

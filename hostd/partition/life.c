@@ -219,8 +219,8 @@ static int grant_check(
 {
     uint64_t ended = ledger_ended(ps->env.ledger, vm_id);
     if (generation <= ended)
-        return err_set(err, ERR_STATE, "generation %" PRIu64 " is over on this host (up to %" PRIu64 " ended here)",
-            generation, ended);
+        return err_set(err, ERR_WRONG_STATE,
+            "generation %" PRIu64 " is over on this host (up to %" PRIu64 " ended here)", generation, ended);
     struct partition *p = partition_find(ps, vm_id);
     if (!p)
         return 1;
@@ -235,7 +235,7 @@ static int grant_check(
         p->starting = action; /* hostd was restarted while it started: this asks for the same again */
         return 2;
     }
-    return err_set(err, p->record.generation == generation ? ERR_BUSY : ERR_STATE,
+    return err_set(err, p->record.generation == generation ? ERR_BUSY : ERR_WRONG_STATE,
         "a partition of this VM is here already: generation %" PRIu64 ", %s", p->record.generation, state_name(state));
 }
 

@@ -45,7 +45,7 @@ int partition_make(struct partitions *ps, const char *vm_id, uint64_t generation
     ENSURE(state_may_follow(STATE_NONE, state) && paths_vm_id_ok(vm_id));
     paths_directory(ps->env.options->directory, vm_id, directory);
     if (mkdir(directory, 0700) < 0)
-        return err_errno(err, ERR_STATE, errno, "cannot make the partition's directory %s", directory);
+        return err_errno(err, ERR_WRONG_STATE, errno, "cannot make the partition's directory %s", directory);
     struct partition *p = partition_new(ps, directory);
     struct record *r = &p->record;
     strcpy(r->vm_id, vm_id);
@@ -141,7 +141,7 @@ void partition_release(struct partition *p)
     p->lingering = NULL;
     if (p->moving) {
         struct err err;
-        err_set(&err, ERR_STATE, "the partition has ended");
+        err_set(&err, ERR_WRONG_STATE, "the partition has ended");
         action_fail(p->moving, &err);
         p->moving = NULL;
     }

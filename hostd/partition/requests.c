@@ -110,8 +110,8 @@ static int prepare_check(
         return err_set(err, ERR_CANCELLED, "migration %s is over on this host, or was fenced", m->migration_id);
     uint64_t ended = ledger_ended(ps->env.ledger, m->vm_id);
     if (m->generation <= ended)
-        return err_set(err, ERR_STATE, "generation %" PRIu64 " is over on this host (up to %" PRIu64 " ended here)",
-            m->generation, ended);
+        return err_set(err, ERR_WRONG_STATE,
+            "generation %" PRIu64 " is over on this host (up to %" PRIu64 " ended here)", m->generation, ended);
     struct partition *p = partition_find(ps, m->vm_id);
     if (!p)
         return 1;
@@ -120,7 +120,7 @@ static int prepare_check(
         return 1;
     }
     if (p->record.state != STATE_INCOMING || strcmp(p->record.migration.id, m->migration_id) != 0)
-        return err_set(err, ERR_STATE, "a partition of this VM is here already: generation %" PRIu64 ", %s",
+        return err_set(err, ERR_WRONG_STATE, "a partition of this VM is here already: generation %" PRIu64 ", %s",
             p->record.generation, state_name(p->record.state));
     if (p->record.migration.address[0])
         action_done(action, p->record.migration.address);
@@ -195,12 +195,12 @@ static int start_state(struct partitions *ps, const Drover__MigrateStartRequest 
     if (strcmp(p->record.migration.id, m->migration_id) == 0)
         return 0;
     if (p->record.generation != m->generation)
-        return err_set(
-            err, ERR_STATE, "generation %" PRIu64 " runs here, not %" PRIu64, p->record.generation, m->generation);
+        return err_set(err, ERR_WRONG_STATE, "generation %" PRIu64 " runs here, not %" PRIu64, p->record.generation,
+            m->generation);
     if (p->record.storage.id[0])
         return err_set(err, ERR_BUSY, "a disk of it is being moved");
     if (p->record.state != STATE_RUNNING || !p->guest)
-        return err_set(err, ERR_STATE, "the partition is %s, not running", state_name(p->record.state));
+        return err_set(err, ERR_WRONG_STATE, "the partition is %s, not running", state_name(p->record.state));
     if (p->forecaster)
         return err_set(err, ERR_BUSY, "a forecast for it is being made; try again in some seconds");
     return 1;
@@ -380,7 +380,7 @@ void migrate_query(struct partitions *ps, const Drover__MigrateQueryRequest *m, 
 static int resolve_check(struct partition *p, const Drover__MigrateResolveRequest *m, struct err *err)
 {
     if (p->record.state != STATE_IN_DOUBT || strcmp(p->record.migration.id, m->migration_id) != 0)
-        return err_set(err, p->record.state == STATE_OUTGOING ? ERR_BUSY : ERR_STATE,
+        return err_set(err, p->record.state == STATE_OUTGOING ? ERR_BUSY : ERR_WRONG_STATE,
             "the partition is %s under generation %" PRIu64 ", not in doubt over migration %s",
             state_name(p->record.state), p->record.generation, m->migration_id);
     if (p->resolving)

@@ -42,7 +42,7 @@ static struct partition *find_disk(struct partitions *ps, const char *vm_id, uin
 {
     struct partition *p = paths_vm_id_ok(vm_id) ? partition_find(ps, vm_id) : NULL;
     if (!p || p->record.generation != generation || p->record.state != STATE_RUNNING || !p->guest) {
-        err_set(err, ERR_STATE, "the VM does not run here as generation %" PRIu64, generation);
+        err_set(err, ERR_WRONG_STATE, "the VM does not run here as generation %" PRIu64, generation);
         return NULL;
     }
     if (p->record.storage.id[0] || p->starting || p->moving) {
@@ -107,7 +107,7 @@ static int move_check(struct partitions *ps, const Drover__StorageMoveRequest *m
         return -1;
     *out = p;
     if (strcmp(target, m->move->target) != 0) /* the log holds this name */
-        return err_set(err, ERR_STATE, "%.300s is %.300s by now", m->move->target, target);
+        return err_set(err, ERR_WRONG_STATE, "%.300s is %.300s by now", m->move->target, target);
     strcpy(move->id, m->migration_id);
     strcpy(move->source, m->move->disk);
     strcpy(move->target, target);
@@ -257,7 +257,8 @@ void storage_leave(struct partitions *ps, const Drover__StorageLeaveRequest *m, 
         return;
     const Drover__MigrateOutcomeRequest *kept = outcomes_find(ps->env.outcomes, m->migration_id);
     if (!kept || kept->outcome != DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN || m->n_paths > SPEC_DISKS_MAX) {
-        err_set(&err, ERR_STATE, "this host does not know that migration %.64s took the guest away", m->migration_id);
+        err_set(
+            &err, ERR_WRONG_STATE, "this host does not know that migration %.64s took the guest away", m->migration_id);
         action_fail(action, &err);
         return;
     }

@@ -103,7 +103,7 @@ static bool gone(const struct err *err)
  */
 static bool refused(const struct err *err)
 {
-    return err && err->code == ERR_STATE;
+    return err && err->code == ERR_WRONG_STATE;
 }
 
 static void fail(struct disk_copy *copy, const struct err *err)
@@ -361,7 +361,7 @@ static void do_make(struct disk_copy *copy)
     };
     int rc = 0;
     if (copy->bytes == 0)
-        rc = err_set(&err, ERR_STATE, "QEMU has no disk %zu", copy->config.disk);
+        rc = err_set(&err, ERR_WRONG_STATE, "QEMU has no disk %zu", copy->config.disk);
     else if (shallow && (!copy->backing || !copy->backing_format || copy->backing[0] != '/'))
         rc = err_set(&err, ERR_INVALID,
             "%.300s has no backing file with an absolute path and a known format: leave out --shallow",

@@ -78,7 +78,7 @@ static void guest_exited(void *user, int status)
     guest->resume_fn = NULL;
     if (fn) {
         struct err err;
-        err_set(&err, ERR_STATE, "%s", why);
+        err_set(&err, ERR_WRONG_STATE, "%s", why);
         fn(guest->resume_user, &err);
     }
     guest->events.on_ended(guest->events.user, guest->shut_down_by_guest, why);

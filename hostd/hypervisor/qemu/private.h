@@ -28,7 +28,7 @@ MUST_CHECK int discover_run(char *const argv[], const char *input, struct err *e
 void discover_tracker(const char *shim, const char *wanted, struct hypervisor_facts *out);
 
 /* guest.c: asks QEMU; takes the arguments. False: it cannot be asked now, and `fn` is not called. `fn` is told
- * ERR_CANCELLED from inside guest_free(), ERR_STATE when QEMU refused, and another code when nobody knows. */
+ * ERR_CANCELLED from inside guest_free(), ERR_WRONG_STATE when QEMU refused, and another code when nobody knows. */
 bool guest_command(
     struct guest *guest, const char *command, json_t *arguments, uint32_t timeout_ms, qmp_reply_fn fn, void *user);
 /* `fn` is called when one of QEMU's jobs has changed, and when the monitor is back after it was lost; NULL: nobody is.

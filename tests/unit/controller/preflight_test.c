@@ -305,7 +305,7 @@ static const struct {
     enum err_code refusal;
     const char *says; /* part of thing, cause or next step */
 } rows[] = {
-    {maintenance, 2, "maintenance", ERR_STATE, "drover host set h2 --maintenance off"},
+    {maintenance, 2, "maintenance", ERR_WRONG_STATE, "drover host set h2 --maintenance off"},
     {accelerator, 2, "accelerator", ERR_UNSUPPORTED, "uses tcg, and host h1 uses kvm"},
     {tracker, 2, "tracker", ERR_UNSUPPORTED, "host h1"},
     {tracker_asked_for, NOTHING, NULL},

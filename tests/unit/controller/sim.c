@@ -200,7 +200,7 @@ static struct job_event act(struct sim *sim, struct job_action *action, enum sim
         state_job_clear(&now);
         event.type = JOB_ENTER;
         if (why && !moved_on) {
-            err_set(&err, ERR_STATE, "%s", why);
+            err_set(&err, ERR_WRONG_STATE, "%s", why);
             event = (struct job_event){.type = JOB_REFUSED, .err = &err};
         }
     } else if (action->act == ACT_CALL) {

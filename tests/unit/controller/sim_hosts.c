@@ -211,7 +211,7 @@ static int host_migrate(struct sim *sim, size_t host, const Drover__MigrateStart
     if (m->started)
         return 0;
     if (!p || p->state != DROVER__PARTITION_STATE__PARTITION_RUNNING)
-        return err_set(err, ERR_STATE, "it does not run here");
+        return err_set(err, ERR_WRONG_STATE, "it does not run here");
     assert_string_equal(vm.hand_over_id, r->migration_id);
     m->started = true;
     m->source = host;

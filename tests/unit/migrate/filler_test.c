@@ -263,7 +263,7 @@ static void test_unfinished_memory_is_not_taken(void **state)
     open_or_skip(f);
     filler_seal(f->filler);
     assert_int_equal(tracker_open(TRACKER_AUTO, getpid(), &f->ram, &err, &tracker), -1);
-    assert_int_equal(err.code, ERR_STATE);
+    assert_int_equal(err.code, ERR_WRONG_STATE);
     assert_int_equal(filler_fill(f->filler, PAGES / 2, PAGES / 2, NULL, &f->err), 0);
     while (f->completions == 0)
         run_until_woken(f);

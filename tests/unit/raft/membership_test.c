@@ -149,7 +149,7 @@ static void test_one_member_grows_to_three(void **state)
     (void)state;
     open_first(&cluster, 3, 1);
     struct node *leader = cluster_wait_leader(&cluster);
-    change(&cluster, leader, NULL, "c1", ERR_STATE);
+    change(&cluster, leader, NULL, "c1", ERR_WRONG_STATE);
     node_put(leader, 1, 8);
     cluster_open(&cluster, 1, 0);
     cluster_open(&cluster, 2, 0);

@@ -167,7 +167,7 @@ static void only_old_files_are_removed(void **unused)
     snprintf(path, sizeof path, "%s/in/link", top);
     assert_int_equal(place_remove(allowed, path, target, &err), -1);
     assert_int_equal(place_remove(allowed, disk, disk, &err), -1);
-    assert_int_equal(err.code, ERR_STATE);
+    assert_int_equal(err.code, ERR_WRONG_STATE);
     assert_int_equal(access(disk, F_OK), 0);
 }
 

@@ -1,0 +1,176 @@
+/* The hand-over: compared, recorded, started, answered, announced. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/crashpoint.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "migrate/announce.h"
+#include "migrate/destination_private.h"
+#include "migrate/record.h"
+
+#define LINGER_MS 5000u   /* after the start: the source may ask again if our answer was lost */
+#define TOLD_MS   600000u /* after post-copy the source must learn that it may go */
+/* Switches learn from one frame; the others are for a lost one. */
+static const uint32_t announce_at_ms[] = {0, 50, 200};
+#define ANNOUNCEMENTS (sizeof announce_at_ms / sizeof *announce_at_ms)
+
+/* Once the guest runs: over when the source has said that it has its answer, and the guest has been announced. */
+void destination_try_finish(struct destination *d)
+{
+    bool announced = d->announcements == ANNOUNCEMENTS || !d->side.options->announce_interface[0];
+    if (d->phase == DESTINATION_DONE && d->farewell && announced)
+        destination_finish(d);
+}
+
+void destination_announce(void *user)
+{
+    struct destination *d = user;
+    const char *list = d->side.options->announce_macs;
+    struct err err;
+    while (*list) {
+        size_t len = strcspn(list, "\n");
+        char mac[32];
+        snprintf(mac, sizeof mac, "%.*s", (int)len, list);
+        if (announce_mac(d->side.options->announce_interface, mac, &err) < 0)
+            log_event(LOG_WARN, "announce.failed", "mac=%s message=%s", mac, LOG_QUOTE(err.message));
+        list += len + (list[len] == '\n');
+    }
+    for (size_t i = 0; i < d->addresses.count; i++)
+        if (announce_address(d->side.options->announce_interface, &d->addresses.list[i], &err) < 0)
+            log_event(
+                LOG_WARN, "announce.failed", "address=%s message=%s", d->addresses.text[i], LOG_QUOTE(err.message));
+    if (++d->announcements < ANNOUNCEMENTS)
+        loop_timer_start(d->announcer, announce_at_ms[d->announcements] - announce_at_ms[d->announcements - 1], 0);
+    else
+        destination_try_finish(d);
+}
+
+static void destination_answer(struct destination *d)
+{
+    Drover__EngineHandOverReply reply = DROVER__ENGINE_HAND_OVER_REPLY__INIT;
+    reply.started_after_us = (d->resumed_ns - d->hand_over_ns) / 1000;
+    reply.running_us = (clock_now_ns() - d->resumed_ns) / 1000;
+    reply.receipt = d->receipt;
+    wire_reply(d->hand_over, &reply.base);
+    d->hand_over = NULL;
+    crashpoint("destination", "hand-over-answered");
+}
+
+/* All of the guest is here. */
+void destination_done(struct destination *d)
+{
+    struct err err;
+    /* Whoever finds us dead from here on has nothing left to fetch. */
+    if (d->puller && record_write(d->side.options->record_file, d->side.options->migration_id, "owner", &err) < 0)
+        log_event(LOG_WARN, "record.unwritten", "message=%s", LOG_QUOTE(err.message));
+    destination_move(d, DESTINATION_DONE);
+    json_t *postcopy = d->puller ? puller_report(d->puller) : NULL;
+    control_event(d->side.control, "done", json_pack("{s:{s:o*}}", "record", "postcopy", postcopy), true);
+    loop_timer_free(d->deadline);
+    d->deadline = loop_timer_new(&d->side.loop, destination_finish, d);
+    loop_timer_start(d->deadline, d->puller ? TOLD_MS : LINGER_MS, 0);
+    destination_try_finish(d);
+}
+
+void destination_on_resumed(void *user)
+{
+    struct destination *d = user;
+    if (d->resumed_ns)
+        return;
+    d->resumed_ns = clock_now_ns();
+    destination_trace(d, "resumed");
+}
+
+static void destination_started(void *user, const struct err *err)
+{
+    struct destination *d = user;
+    if (err && err->code == ERR_TIMEOUT && d->puller) {
+        /* QEMU itself waits for a page, perhaps until the connection is back. Asking twice does no harm. */
+        guest_start(d->side.guest, destination_started, d);
+        return;
+    }
+    if (err) {
+        struct err why = *err;
+        err_wrap(&why, "the guest is here but could not be started");
+        destination_fail(d, &why);
+        return;
+    }
+    destination_trace(d, "started");
+    destination_on_resumed(d);
+    crashpoint("destination", "guest-started");
+    if (d->puller)
+        destination_move(d, DESTINATION_POSTCOPY);
+    if (d->hand_over)
+        destination_answer(d);
+    if (d->side.options->announce_interface[0])
+        destination_announce(d);
+    if (d->puller)
+        puller_started(d->puller);
+    else
+        destination_done(d);
+}
+
+/* The source may come back over another connection. */
+void destination_adopt(struct destination *d, struct wire_peer *peer)
+{
+    d->source = peer;
+    if (d->puller)
+        puller_set_peer(d->puller, peer);
+}
+
+/* Handed over, and all of it is loaded: from the record on the guest is ours. */
+void destination_take(struct destination *d)
+{
+    struct err err;
+    const struct options *o = d->side.options;
+    if ((d->puller ? record_write_postcopy : record_write)(o->record_file, o->migration_id, "owner", &err) < 0) {
+        destination_fail(d, &err);
+        return;
+    }
+    destination_move(d, DESTINATION_OWNER);
+    guest_start(d->side.guest, destination_started, d);
+}
+
+/* All pages were applied before the device state came; is what is held what was sent? */
+static int destination_compare(struct destination *d, const uint8_t *body, size_t len, struct err *err)
+{
+    if (!d->digests.page || d->puller || d->receipt[0])
+        return 0;
+    Drover__EngineHandOver *hand_over = drover__engine_hand_over__unpack(NULL, len, body);
+    int rc = hand_over ? 0 : err_set(err, ERR_PROTOCOL, "hand-over makes no sense");
+    if (hand_over && hand_over->receipt[0]) {
+        digests_root(&d->digests, d->receipt);
+        if (strcmp(d->receipt, hand_over->receipt) != 0)
+            rc = err_set(err, ERR_CORRUPT, "memory is not held as it was sent: receipt %s here, %.40s there",
+                d->receipt, hand_over->receipt);
+    }
+    drover__engine_hand_over__free_unpacked(hand_over, NULL);
+    return rc;
+}
+
+void destination_on_hand_over(struct destination *d, struct wire_request *request, const uint8_t *body, size_t len)
+{
+    struct err err;
+    bool first = !d->hand_over_ns;
+    if (d->hand_over) { /* asked again because the first answer is late: the newest gets it */
+        err_set(&err, ERR_BUSY, "asked again");
+        wire_reply_error(d->hand_over, &err);
+    }
+    d->hand_over = request;
+    if (first)
+        d->hand_over_ns = clock_now_ns();
+    destination_trace(d, "hand-over");
+    crashpoint("destination", "hand-over-received");
+    if (d->phase < DESTINATION_OWNER && destination_compare(d, body, len, &err) < 0) {
+        destination_fail(d, &err);
+    } else if (d->phase == DESTINATION_READY) {
+        destination_take(d);
+    } else if (d->phase == DESTINATION_POSTCOPY || d->phase == DESTINATION_DONE) {
+        destination_answer(d);
+    } else if (d->phase != DESTINATION_OWNER && !(d->phase == DESTINATION_RECEIVING && d->state_complete)) {
+        err_set(&err, ERR_PROTOCOL, "handed over before everything was here");
+        destination_fail(d, &err);
+    }
+}

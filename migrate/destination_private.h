@@ -1,0 +1,103 @@
+/* Private to the destination's files: its state, and what they call of each other. destination.h has the phases'
+ * meaning.
+ *
+ *   destination.c            the machine, failing, the connection, running
+ *   destination_begin.c      hello, stripes, disks that come along
+ *   destination_load.c       device state, verification
+ *   destination_hand_over.c  the hand-over and what follows it
+ *   destination_postcopy.c   pages that come after it */
+#ifndef MIGRATE_DESTINATION_PRIVATE_H
+#define MIGRATE_DESTINATION_PRIVATE_H
+
+#include "migrate/addresses.h"
+#include "migrate/destination.h"
+#include "migrate/digest.h"
+#include "migrate/mirror.h"
+#include "migrate/puller.h"
+#include "migrate/receiver.h"
+#include "migrate/relay.h"
+#include "migrate/side.h"
+#include "migrate/statepipe.h"
+#include "migrate/tunnel.h"
+#include "proto/engine.pb-c.h"
+
+#define STRIPES_MAX 16u
+
+enum destination_phase {
+    DESTINATION_LISTENING,
+    DESTINATION_RECEIVING,
+    DESTINATION_READY,
+    DESTINATION_OWNER,
+    DESTINATION_POSTCOPY,
+    DESTINATION_DONE,
+    DESTINATION_FAILED,
+    DESTINATION_PHASES
+};
+
+struct destination {
+    struct side side;
+    struct wire_server *server;
+    struct wire_peer *source;                                     /* while it is connected */
+    struct wire_request *hello, *verify, *hand_over, *disks_over; /* to be answered */
+    struct loop_timer *deadline, *announcer;
+    struct receiver *receiver;
+    struct puller *puller;  /* NULL: all pages come before the hand-over */
+    struct digests digests; /* of what was received; empty: no receipt is wanted */
+    struct statepipe *pipe;
+    struct tunnel *tunnel; /* NULL: memory and devices come by themselves */
+    struct mirror *disks;  /* that come, too; NULL: none do */
+    struct relay *relay;
+    uint64_t state_bytes, hand_over_ns, resumed_ns;
+    struct addresses addresses; /* of the guest, to be announced */
+    size_t announcements;
+    enum destination_phase phase;
+    char pipe_path[108], disks_path[108];
+    char receipt[DIGEST_TEXT];
+    bool whole;                    /* memory and devices come in one stream of QEMU's */
+    bool naming;                   /* stale pages are being named */
+    bool disks_open, disks_closed; /* QEMU offers them; does not any more */
+    bool prepared;                 /* QEMU listens for device state */
+    bool state_complete;           /* all of it has come, and QEMU is loading it */
+    bool farewell;                 /* the source has our answer, and after post-copy knows that all is here */
+    bool finished;
+};
+
+/* destination.c */
+void destination_move(struct destination *d, enum destination_phase to);
+void destination_trace(const struct destination *d, const char *what);
+void destination_finish(void *user);
+void destination_fail(struct destination *d, const struct err *err);
+void destination_on_broken(void *user, const struct err *err);
+
+/* destination_begin.c */
+int destination_open_receiver(struct destination *d, const uint8_t *key, struct err *err);
+size_t destination_addresses(const struct destination *d, char *out[static STRIPES_MAX]);
+void destination_on_disks_over(struct destination *d, struct wire_request *request);
+void destination_on_hello(
+    struct destination *d, struct wire_request *request, struct wire_peer *peer, const uint8_t *body, size_t len);
+void destination_prepared(void *user, const struct err *err);
+
+/* destination_load.c */
+void destination_on_state(struct destination *d, const uint8_t *body, size_t len);
+void destination_on_state_end(struct destination *d, const uint8_t *body, size_t len);
+void destination_on_migration(void *user, const char *status);
+void destination_on_verify(struct destination *d, struct wire_request *request);
+
+/* destination_hand_over.c */
+void destination_try_finish(struct destination *d);
+void destination_announce(void *user);
+void destination_done(struct destination *d);
+void destination_on_resumed(void *user);
+void destination_adopt(struct destination *d, struct wire_peer *peer);
+void destination_take(struct destination *d);
+void destination_on_hand_over(struct destination *d, struct wire_request *request, const uint8_t *body, size_t len);
+
+/* destination_postcopy.c */
+void destination_on_postcopy(struct destination *d, struct wire_request *request);
+void destination_on_stale(struct destination *d, struct wire_request *request, const uint8_t *body, size_t len);
+void destination_on_resume(
+    struct destination *d, struct wire_request *request, struct wire_peer *peer, const uint8_t *body, size_t len);
+void destination_on_missing(struct destination *d, struct wire_request *request, const uint8_t *body, size_t len);
+void destination_on_pages(struct destination *d, const uint8_t *body, size_t len);
+
+#endif

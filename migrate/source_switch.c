@@ -14,7 +14,9 @@
  *   to there:                                    held state, then the rest as it comes, end, hand-over
  *   QEMU there:                                       loads ............ started
  *
- * The hand-over does not wait for the destination to have loaded the state: it refuses if it cannot. */
+ * The hand-over does not wait for the destination to have loaded the state: it refuses if it cannot. Only in post-copy
+ * it does: a source engine that dies after the hand-over is started again there, and must find a destination that needs
+ * nothing but pages. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,7 +78,8 @@ void source_try_commit(struct source *s)
 {
     const struct switching *sw = &s->sw;
     bool verify = s->side.options->verify && !s->pusher; /* in post-copy there is no moment when both sides are equal */
-    if (s->phase != SOURCE_SWITCHING || !sw->memory_final || !sw->sent || sw->hashing || (verify && !sw->peer_ready))
+    bool wait = verify || s->pusher;
+    if (s->phase != SOURCE_SWITCHING || !sw->memory_final || !sw->sent || sw->hashing || (wait && !sw->peer_ready))
         return;
     if (!verify) {
         source_commit(s);

@@ -79,8 +79,11 @@ static void adopt_one(struct partition *p)
         migration_decide(p, unseen);
         return;
     case ADOPT_WATCH:
-        if (adopt_guest(p))
+        if (adopt_guest(p)) {
+            if (r->state == STATE_RUNNING) /* the one before may have been killed while it cleaned up after a move */
+                engine_remove_files(p->directory);
             return;
+        }
         partition_guest_dead(p, false, unseen);
         return;
     case ADOPT_GUEST_DEATH:

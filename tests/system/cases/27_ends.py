@@ -55,10 +55,18 @@ def ends_by_slowing_the_guest_down(run):
     assert lab.job_wait(job_id)["state"] == "failed" and settled(lab, "writer", 15) == "h1"
     watched.check()
 
-    record = lab.migrate("writer", "h2", *slow)["migration"]
+    # This writer catches up in bursts on what it missed. On a busy machine even 1 % of its time may be too much for so short a
+    # blackout; then it is given up, and the guest is let go all the same.
+    done = lab.cli("vm", "migrate", "writer", "--to", "h2", *slow, check=False, timeout=80)
+    here = "h1" if done.status else "h2"
+    assert settled(lab, "writer", 15) == here and not braked(run, here)
+    watched.check()
+    if done.status:
+        assert "no-convergence" in done.stderr, done.stderr
+        run.note("given up at the lowest step")
+        return
+    record = done.json["migration"]
     assert record["mode"] == "precopy" and 0 < record["throttle_percent"] < 100, record
     assert record["forecast"]["mode"] == "throttle", record
-    assert settled(lab, "writer", 15) == "h2" and not braked(run, "h2")
-    watched.check()
     run.note(f"down to {record['throttle_percent']} % ({record['forecast']['throttle_percent']} % foretold) for "
              f"{int(record['throttled_us']) / 1e6:.1f} s, dark {int(record['blackout_us']) / 1000:.0f} ms")

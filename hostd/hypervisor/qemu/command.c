@@ -15,8 +15,8 @@
 #define COMMAND_ARGS_MAX 256
 
 /* PCI addresses on the root bus of q35: 0 is the host bridge, 0x1f the chip set. They are part of the guest's device
- * state and must never change for a VM that exists. There are few devices, because each virtio device takes QEMU about
- * a millisecond to save and to load while the guest stands still. Randomness the guest has from its processor. */
+ * state and must never change for a VM that exists. There are few devices, because QEMU saves and loads 45 KB for
+ * each virtio device while the guest stands still. Randomness the guest has from its processor. */
 #define PCI_NIC     0x03
 #define PCI_DISK    (PCI_NIC + SPEC_NICS_MAX)
 #define PCI_BALLOON (PCI_DISK + SPEC_DISKS_MAX)

@@ -3,36 +3,34 @@ import json
 import os
 
 
-class Soak:
-    def __init__(self, path, target):
-        self.path, self.target = path, target
-        self.counts = {"moves": 0, "different": 0, "checksums": 0, "loads": {}, "blackout_ms_max": 0}
+class Tally:
+    """The counts of one soak: a number under each name. All soaks share a file; each has its own part of it."""
+
+    def __init__(self, path, part):
+        self._path, self._part = path, part
+        self._file = {}
         if os.path.exists(path):
             with open(path) as file:
-                self.counts.update(json.load(file))
+                self._file = json.load(file)
+        self._counts = self._file.setdefault(part, {})
 
-    def left(self):
-        return self.counts["moves"] < self.target
+    def __getitem__(self, name):
+        return self._counts.get(name, 0)
 
-    def moved(self, load, blackout_us, same):
-        counts = self.counts
-        counts["moves"] += 1
-        counts["different"] += not same
-        counts["loads"][load] = counts["loads"].get(load, 0) + 1
-        counts["blackout_ms_max"] = max(counts["blackout_ms_max"], round(blackout_us / 1000))
+    def add(self, *names):
+        for name in names:
+            self._counts[name] = self[name] + 1
         self._save()
 
-    def compared(self):
-        self.counts["checksums"] += 1
+    def raise_to(self, name, value):
+        self._counts[name] = max(self[name], value)
         self._save()
 
     def _save(self):
-        os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        with open(f"{self.path}.new", "w") as file:
-            json.dump(self.counts, file)
-        os.replace(f"{self.path}.new", self.path)
+        os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
+        with open(f"{self._path}.new", "w") as file:
+            json.dump(self._file, file, indent=1)
+        os.replace(f"{self._path}.new", self._path)
 
-    def summary(self):
-        counts = self.counts
-        return (f"{counts['moves']} moves in all, {counts['different']} with memory that differs, {counts['checksums']} disk checksums "
-                f"equal; by load {counts['loads']}; longest blackout with hashing {counts['blackout_ms_max']} ms")
+    def __str__(self):
+        return ", ".join(f"{count} {name}" for name, count in sorted(self._counts.items()))

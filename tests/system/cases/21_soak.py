@@ -2,7 +2,7 @@
 import hashlib
 
 from harness import MIGRATION, case
-from soak import Soak
+from soak import Tally
 from watched import Watched, other_host, owner
 
 # Each once in turn. Those that leave the disk alone have its checksum compared over the move.
@@ -17,6 +17,7 @@ LOADS = {
     "small": "cpu:30,mem:200:8M",
 }
 MEMORY_MIB = 256
+DIFFERS = "with memory that differs"
 
 
 def checksum(path):
@@ -26,23 +27,25 @@ def checksum(path):
 
 @case(deadline=24 * 3600, needs=MIGRATION, soak=True)
 def soak_migrations(run):
-    lab, soak = run.lab, Soak(run.options.soak_state, run.soak)
+    lab, tally = run.lab, Tally(run.options.soak_state, "moves")
     lab.vm_create("soaked", host="h1", memory=MEMORY_MIB << 20, disk="cache=none,aio=native", extra=["--balloon"])
     watched, image = Watched(lab, "soaked"), lab.disk("soaked")
-    while soak.left():
-        load, spec = list(LOADS.items())[soak.counts["moves"] % len(LOADS)]
+    while tally["moves"] < run.soak:
+        load, spec = list(LOADS.items())[tally["moves"] % len(LOADS)]
         watched.guest.load("idle")
         watched.guest.load(spec)
         before = checksum(image) if "disk:" not in spec else None
         job = lab.migrate("soaked", other_host(lab, owner(lab, "soaked")), "--verify", "--max-downtime", 5000, check=False)
         assert job.status == 0 or "RAM differs" in job.stderr, job.stderr
         record = job.json["migration"] if job.status == 0 else {"blackout_us": 0}
-        soak.moved(load, record["blackout_us"], job.status == 0 and record["source_hash"] == record["destination_hash"])
+        same = job.status == 0 and record["source_hash"] == record["destination_hash"]
+        tally.add("moves", f"under load {load}", "with memory that is equal" if same else DIFFERS)
+        tally.raise_to("ms of the longest blackout, hashing included", round(record["blackout_us"] / 1000))
         watched.check()
         watched.guest.verify("disk")
         watched.guest.verify("read")
         if before:
             assert checksum(image) == before, f"the disk changed while the guest moved under load {load}"
-            soak.compared()
-    run.note(soak.summary())
-    assert soak.counts["different"] == 0, soak.summary()
+            tally.add("disk checksums equal")
+    run.note(str(tally))
+    assert tally[DIFFERS] == 0, tally

@@ -1,7 +1,8 @@
 """A link that is cut at random moments of a migration, for as long as it takes: no guest is lost by it.
 
 Cuts are drawn between 1 and 120 s, each order of magnitude as likely, and shortened by SCALE; nothing else is scaled, so the longest
-still outlast the engine's patience with a silent peer (10 s). A failure names the seed and the cut, which replay it.
+still outlast the engine's patience with a silent peer (10 s). What is drawn for a cut depends on the seed and its number alone; a failure
+names both. With --soak N there are N cuts, which go on where an earlier run stopped (soak.py).
 """
 import random
 import time
@@ -9,6 +10,7 @@ import time
 from harness import MIGRATION, case
 from lab import netns
 from lab.program import until
+from soak import Tally
 from watched import Watched, other_host, owner, settled
 
 SCALE = 10
@@ -17,8 +19,9 @@ WRITER = "mem:2000:16M:80"
 LINK = "8M"
 
 
-def cut_once(lab, dice, watched, number):
+def cut_once(lab, watched, number):
     """One migration with one cut. Returns what came of it, in words."""
+    dice = random.Random(f"{SEED}/{number}")
     mode = ("precopy", "postcopy")[number % 2]
     source = owner(lab, "writer")
     target = other_host(lab, source)
@@ -41,27 +44,28 @@ def cut_once(lab, dice, watched, number):
     return f"{mode} {job['state']}"
 
 
-def cuts(run, count):
-    lab = run.lab
-    dice = random.Random(SEED)
+def watched_writer(lab):
     lab.vm_create("writer", run=WRITER, host="h1", memory=96 << 20)
-    watched, outcomes = Watched(lab, "writer"), {}
-    for number in range(count):
-        try:
-            outcome = cut_once(lab, dice, watched, number)
-        except (AssertionError, TimeoutError) as error:
-            raise AssertionError(f"seed {SEED}, cut {number + 1} of {count}: {error}") from error
-        outcomes[outcome] = outcomes.get(outcome, 0) + 1
-        if count > 10:
-            print(f"    | {number + 1} of {count} cuts: 0 lost; {outcomes}", flush=True)
-    run.note(f"0 lost of {count}; " + ", ".join(f"{n} {what}" for what, n in sorted(outcomes.items())))
+    return Watched(lab, "writer")
+
+
+def cut(lab, watched, number):
+    try:
+        return cut_once(lab, watched, number)
+    except (AssertionError, TimeoutError) as error:
+        raise AssertionError(f"seed {SEED}, cut {number}: {error}") from error
 
 
 @case(deadline=120, needs=MIGRATION)
 def link_cut_in_both_phases(run):
-    cuts(run, 2)
+    watched = watched_writer(run.lab)
+    run.note("; ".join(cut(run.lab, watched, number) for number in range(2)))
 
 
 @case(deadline=4 * 3600, needs=MIGRATION, soak=True)
 def soak_link_cuts(run):
-    cuts(run, run.soak)
+    tally, watched = Tally(run.options.soak_state, "cuts"), watched_writer(run.lab)
+    while tally["link cuts"] < run.soak:
+        tally.add(cut(run.lab, watched, tally["link cuts"]), "link cuts")
+        print(f"    | 0 guests lost; {tally}", flush=True)
+    run.note(f"0 guests lost; {tally}")

@@ -174,9 +174,12 @@ static void say_hello(struct controller *controller)
     if (controller->hello_under_way || !wire_client_connected(controller->client))
         return;
     struct reports reports;
+    struct stats_history history;
     Drover__HostHelloRequest hello = DROVER__HOST_HELLO_REQUEST__INIT;
     agent->sequence++;
-    partitions_report(agent->options.partitions, agent->sequence, &reports);
+    partitions_report(agent->options.partitions, agent->sequence, true, &reports);
+    stats_history(agent->options.stats, &history);
+    hello.history = &history.message;
     hello.facts = (Drover__HostFacts *)(uintptr_t)agent->options.facts;
     hello.partitions = reports.list;
     hello.n_partitions = reports.count;
@@ -245,7 +248,7 @@ static void send_heartbeat(void *user)
     Drover__HeartbeatRequest heartbeat = DROVER__HEARTBEAT_REQUEST__INIT;
     Drover__Load load = *stats_host(agent->options.stats);
     heartbeat.sequence = ++agent->sequence;
-    partitions_report(agent->options.partitions, agent->sequence, &reports);
+    partitions_report(agent->options.partitions, agent->sequence, false, &reports);
     heartbeat.load = &load;
     heartbeat.partitions = reports.list;
     heartbeat.n_partitions = reports.count;

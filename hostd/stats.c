@@ -17,7 +17,8 @@
 struct usage {
     struct rate cpu, engine_cpu, reads, writes, rx, tx;
     struct process_id engine; /* that engine_cpu is of */
-    bool asked;               /* QEMU has not answered the last question yet */
+    struct load_average demand;
+    bool asked; /* QEMU has not answered the last question yet */
 };
 
 struct stats {
@@ -26,7 +27,10 @@ struct stats {
     struct net *net;
     struct loop_timer *timer;
     struct rate own_cpu;
-    Drover__Load host;
+    struct load used, rest;       /* while looking: by the partitions, by hostd and the engines */
+    Drover__Load host;            /* both */
+    struct load_average overhead; /* `rest`, smoothed */
+    struct load_ring ring;        /* of `host` */
 };
 
 /* A question to QEMU that is under way; it may outlive the partition. */
@@ -89,14 +93,14 @@ static void look_engine(struct stats *stats, struct partition *p, struct usage *
     if (engine.pid != usage->engine.pid || engine.start_ticks != usage->engine.start_ticks)
         usage->engine_cpu = (struct rate){0};
     usage->engine = engine;
-    stats->host.cpu_cores += rate_update(&usage->engine_cpu, used.cpu_ns, now_ns) / 1e9;
+    stats->rest.cpu_cores += rate_update(&usage->engine_cpu, used.cpu_ns, now_ns) / 1e9;
 }
 
 static void look_partition(struct stats *stats, struct partition *p, uint64_t now_ns)
 {
     struct usage **slot = partition_usage(p);
     struct guest *guest = partition_guest(p);
-    Drover__Load load = DROVER__LOAD__INIT;
+    Drover__Load now = DROVER__LOAD__INIT, demand = DROVER__LOAD__INIT;
     struct process_usage used;
     uint64_t cpu_ns;
     if (!guest || process_usage(guest_process(guest).pid, NULL, &used) < 0)
@@ -106,22 +110,15 @@ static void look_partition(struct stats *stats, struct partition *p, uint64_t no
     struct usage *usage = *slot;
     if (cgroup_cpu_ns(stats->cgroups, partition_record(p)->vm_id, &cpu_ns) < 0)
         cpu_ns = used.cpu_ns;
-    load.cpu_cores = rate_update(&usage->cpu, cpu_ns, now_ns) / 1e9;
-    load.memory_bytes = used.rss_bytes;
     look_network(stats, p, usage, now_ns);
     ask_disks(stats, p, usage);
-    load.disk_read_iops = usage->reads.per_s;
-    load.disk_write_iops = usage->writes.per_s;
-    load.net_rx_bytes_per_s = usage->rx.per_s;
-    load.net_tx_bytes_per_s = usage->tx.per_s;
-    partition_set_load(p, &load);
-
-    stats->host.cpu_cores += load.cpu_cores;
-    stats->host.memory_bytes += load.memory_bytes;
-    stats->host.disk_read_iops += load.disk_read_iops;
-    stats->host.disk_write_iops += load.disk_write_iops;
-    stats->host.net_rx_bytes_per_s += load.net_rx_bytes_per_s;
-    stats->host.net_tx_bytes_per_s += load.net_tx_bytes_per_s;
+    struct load load = {rate_update(&usage->cpu, cpu_ns, now_ns) / 1e9, (double)used.rss_bytes, usage->reads.per_s,
+        usage->writes.per_s, usage->rx.per_s, usage->tx.per_s};
+    load_average_add(&usage->demand, &load, now_ns / 1000000);
+    load_write(&load, &now);
+    load_write(&usage->demand.value, &demand);
+    partition_set_load(p, &now, &demand);
+    stats->used = load_add(&stats->used, &load);
     look_engine(stats, p, usage, now_ns);
     console_trim(partition_directory(p));
 }
@@ -131,13 +128,17 @@ static void look(void *user)
     struct stats *stats = user;
     uint64_t now_ns = clock_now_ns();
     struct process_usage own;
-    drover__load__init(&stats->host);
+    stats->used = stats->rest = (struct load){0};
     if (process_usage(getpid(), NULL, &own) == 0) {
-        stats->host.cpu_cores = rate_update(&stats->own_cpu, own.cpu_ns, now_ns) / 1e9;
-        stats->host.memory_bytes = own.rss_bytes;
+        stats->rest.cpu_cores = rate_update(&stats->own_cpu, own.cpu_ns, now_ns) / 1e9;
+        stats->rest.memory_bytes = (double)own.rss_bytes;
     }
     for (struct partition *p = NULL; (p = partitions_next(stats->partitions, p));)
         look_partition(stats, p, now_ns);
+    struct load all = load_add(&stats->used, &stats->rest);
+    load_write(&all, &stats->host);
+    load_average_add(&stats->overhead, &stats->rest, now_ns / 1000000);
+    load_ring_add(&stats->ring, &all, now_ns / 1000000);
 }
 
 struct stats *stats_open(uv_loop_t *loop, struct partitions *partitions, struct cgroups *cgroups, struct net *net)
@@ -163,4 +164,18 @@ void stats_close(struct stats *stats)
 const Drover__Load *stats_host(const struct stats *stats)
 {
     return &stats->host;
+}
+
+void stats_history(const struct stats *stats, struct stats_history *out)
+{
+    drover__load_history__init(&out->message);
+    if (stats->ring.count == 0)
+        return;
+    drover__load__init(&out->overhead);
+    load_write(&stats->overhead.value, &out->overhead);
+    out->message.overhead = &out->overhead;
+    out->message.n_peaks = load_ring_peaks(&stats->ring, out->peaks);
+    for (size_t i = 0; i < out->message.n_peaks; i++)
+        out->list[i] = &out->peaks[i];
+    out->message.peaks = out->list;
 }

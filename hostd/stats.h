@@ -4,6 +4,7 @@
 #define HOSTD_STATS_H
 
 #include "hostd/partition/partition.h"
+#include "proto/load.h"
 
 struct stats;
 
@@ -12,5 +13,12 @@ struct stats *stats_open(uv_loop_t *loop, struct partitions *partitions, struct 
 void stats_close(struct stats *stats);
 /* Sum over the partitions, and CPU and memory of hostd and the engines. Lent. */
 const Drover__Load *stats_host(const struct stats *stats);
+
+/* What a new leader is told of the ten minutes before. */
+struct stats_history {
+    Drover__LoadHistory message; /* points to the rest */
+    Drover__Load overhead, peaks[LOAD_PEAKS_MAX], *list[LOAD_PEAKS_MAX];
+};
+void stats_history(const struct stats *stats, struct stats_history *out);
 
 #endif

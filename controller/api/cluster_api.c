@@ -284,7 +284,7 @@ static Drover__Host *host_message(struct controller *c, const struct state_host 
                             : DROVER__HOST_STATE__HOST_NEW;
     if (!session)
         return m;
-    struct load peak = samples_peak(&session->samples);
+    struct load peak = load_ring_peak(&session->ring);
     m->load = pb_new(&drover__load__descriptor);
     m->peak = pb_new(&drover__load__descriptor);
     load_write(&session->load, m->load);

@@ -222,8 +222,10 @@ static void partition_read(const struct fleet *fleet, const struct fleet_host *h
     } else {
         demand_inherit(fleet, host, p);
     }
-    if (partition_runs(p))
+    if (partition_runs(p)) {
+        load_average_continue(&p->demand, report->demand, now_ms);
         load_average_add(&p->demand, &p->load, now_ms);
+    }
 }
 
 static int report_check(const struct fleet_host *host, size_t count, Drover__PartitionReport **reports, struct err *err)
@@ -259,7 +261,7 @@ static int report_take(struct fleet *fleet, struct fleet_host *host, const Drove
         host->load = load_read(load);
         struct load rest = load_less(&host->load, &used);
         load_average_add(&host->overhead, &rest, now_ms);
-        samples_add(&host->samples, &host->load, now_ms);
+        load_ring_add(&host->ring, &host->load, now_ms);
     }
     return 0;
 }
@@ -322,6 +324,10 @@ int fleet_hello(struct fleet *fleet, const char *name, struct wire_peer *peer, c
         host = host_new(fleet, name);
     if (report_take(fleet, host, NULL, hello->n_partitions, hello->partitions, now_ms, err) < 0)
         return -1;
+    if (hello->history) {
+        load_average_continue(&host->overhead, hello->history->overhead, now_ms);
+        load_ring_continue(&host->ring, hello->history->peaks, hello->history->n_peaks, now_ms);
+    }
     pb_free(host->facts);
     host->facts = pb_copy(hello->facts);
     host->peer = peer;

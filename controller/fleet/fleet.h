@@ -1,5 +1,6 @@
 /* The fleet: what the leader knows of the hosts right now. A session begins with HOST_HELLO and lives on heartbeats,
- * which renew the host's lease; everything here is lost with the leadership and told anew to the next leader.
+ * which renew the host's lease; everything here is lost with the leadership and told anew to the next leader; the
+ * host's hello brings the loads of the last ten minutes.
  *
  * Leases run on the clock that is passed in (CLOCK_BOOTTIME). The controller counts a lease from when the heartbeat
  * arrived and adds a margin for the drift of clocks, the host counts it from when it sent it: the host's always ends
@@ -10,9 +11,9 @@
 #ifndef CONTROLLER_FLEET_FLEET_H
 #define CONTROLLER_FLEET_FLEET_H
 
-#include "controller/fleet/samples.h"
 #include "controller/state/state.h"
 #include "proto/host.pb-c.h"
+#include "proto/load.h"
 
 #define FLEET_PARTITIONS_MAX 2048
 
@@ -43,7 +44,7 @@ struct fleet_host {
     uint64_t hello_ms;
     struct load load;
     struct load_average overhead; /* what it uses besides its partitions */
-    struct samples samples;
+    struct load_ring ring;
     struct fleet_partition *partitions; /* by vm_id */
     size_t partition_count;
     struct fleet_missing *missing; /* kept by reconciling */

@@ -161,7 +161,7 @@ void partition_release(struct partition *p)
     cgroup_remove(ps->env.cgroups, p->record.vm_id);
     if (unlink(paths_ram(ps->env.options->memory_directory, p->record.vm_id, path)) < 0 && errno != ENOENT)
         log_event(LOG_WARN, "ram.left", "path=%s reason=%s", path, LOG_QUOTE(strerror(errno)));
-    partition_set_load(p, &(Drover__Load)DROVER__LOAD__INIT);
+    partition_set_load(p, &(Drover__Load)DROVER__LOAD__INIT, &(Drover__Load)DROVER__LOAD__INIT);
 }
 
 static void answer_stop(struct partition *p)
@@ -302,7 +302,8 @@ const Drover__Load *partition_load(const struct partition *p)
     return &p->load;
 }
 
-void partition_set_load(struct partition *p, const Drover__Load *load)
+void partition_set_load(struct partition *p, const Drover__Load *load, const Drover__Load *demand)
 {
     p->load = *load;
+    p->demand = *demand;
 }

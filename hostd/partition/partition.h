@@ -64,14 +64,14 @@ void storage_leave(struct partitions *ps, const Drover__StorageLeaveRequest *mes
 
 /* Reports of all partitions. The list is the caller's: reports_free(); strings in it are lent until something changes.
  * `sequence` names this report; partitions_heard() says that the controllers got it, which ends what was only kept for
- * it. */
+ * it. With `hello` there is what only a new leader needs, too. */
 struct reports {
     Drover__PartitionReport *items;
     Drover__MigrationProgress *progress;
     Drover__PartitionReport **list;
     size_t count;
 };
-void partitions_report(struct partitions *ps, uint64_t sequence, struct reports *out);
+void partitions_report(struct partitions *ps, uint64_t sequence, bool hello, struct reports *out);
 void reports_free(struct reports *reports);
 void partitions_heard(struct partitions *ps, uint64_t sequence);
 
@@ -93,6 +93,6 @@ uint64_t partition_uptime_ms(const struct partition *p, uint64_t now_ms);
 struct usage;
 struct usage **partition_usage(struct partition *p); /* freed with free() when the partition goes */
 const Drover__Load *partition_load(const struct partition *p);
-void partition_set_load(struct partition *p, const Drover__Load *load);
+void partition_set_load(struct partition *p, const Drover__Load *load, const Drover__Load *demand);
 
 #endif

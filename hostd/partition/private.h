@@ -57,7 +57,7 @@ struct partition {
     bool doubt_told;
     uint64_t reported_in; /* sequence of the first report of its end; 0: not yet */
     struct usage *usage;
-    Drover__Load load;
+    Drover__Load load, demand; /* demand: load, smoothed */
 };
 
 struct partitions {

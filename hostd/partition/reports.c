@@ -8,7 +8,7 @@
 #include "hostd/partition/private.h"
 
 static void report_one(
-    struct partition *p, uint64_t now_ms, Drover__PartitionReport *out, Drover__MigrationProgress *progress)
+    struct partition *p, uint64_t now_ms, bool hello, Drover__PartitionReport *out, Drover__MigrationProgress *progress)
 {
     struct record *r = &p->record;
     drover__partition_report__init(out);
@@ -17,6 +17,7 @@ static void report_one(
     out->generation = r->generation;
     out->state = (Drover__PartitionState)r->state;
     out->load = &p->load;
+    out->demand = hello && p->usage ? &p->demand : NULL;
     out->uptime_ms = partition_uptime_ms(p, now_ms);
     out->detail = r->detail;
     if (r->migration.id[0])
@@ -36,7 +37,7 @@ static void report_one(
     }
 }
 
-void partitions_report(struct partitions *ps, uint64_t sequence, struct reports *out)
+void partitions_report(struct partitions *ps, uint64_t sequence, bool hello, struct reports *out)
 {
     struct partition *p;
     size_t count = 0, i = 0;
@@ -50,7 +51,7 @@ void partitions_report(struct partitions *ps, uint64_t sequence, struct reports 
     };
     DL_FOREACH(ps->list, p)
     {
-        report_one(p, now_ms, &out->items[i], &out->progress[i]);
+        report_one(p, now_ms, hello, &out->items[i], &out->progress[i]);
         out->list[i] = &out->items[i];
         i++;
         bool over = p->record.state == STATE_STOPPED || p->record.state == STATE_FAILED;

@@ -85,15 +85,24 @@ def unfinished_job_goes_on_under_a_new_leader(run):
     watched.check()
 
 
-@case(deadline=120)
+def peak(lab):
+    return lab.cli("host", "show", "h1").json.get("peak", {}).get("cpu_cores", 0)
+
+
+@case(deadline=120, needs=MIGRATION)
 def leader_stopped_in_order_hands_over(run):
     lab = run.lab
-    leader = lab.leader()
+    lab.vm_create("worked", run="cpu:80", host="h1")
+    until(lambda: peak(lab) > 0.5, 30, "the guest's work in the host's load")
+    lab.vm_delete("worked")  # the next leader sees none of it
+    seen, leader = peak(lab), lab.leader()
     begin = time.monotonic()
     assert lab.controllers[leader].daemon.stop() == 0
     after = lab.leader()
     run.note(f"{time.monotonic() - begin:.1f} s")
     assert after != leader
+    lab.wait_hosts(30)
+    assert peak(lab) >= seen * 0.99, f"the new leader knows a peak of {peak(lab)} cores, the one before it knew {seen}"
     lab.controllers[leader].daemon.start()
 
 

@@ -162,21 +162,42 @@ static void reports_are_bounded(void **unused)
     fleet_free(fleet);
 }
 
-static void peak_covers_ten_minutes(void **unused)
+static void a_new_leader_begins_with_what_the_host_knows(void **unused)
 {
     (void)unused;
-    struct samples *samples = mem_zalloc(sizeof *samples);
-    struct load high = {.cpu_cores = 8}, low = {.cpu_cores = 1, .rx_bytes_per_s = 5};
-    uint64_t now = 5000;
-    samples_add(samples, &high, now);
-    samples_add(samples, &low, now + 10); /* the same second */
-    for (int i = 1; i < SAMPLES_SECONDS; i++)
-        samples_add(samples, &low, now + (uint64_t)i * 1000);
-    assert_float_equal(samples_peak(samples).cpu_cores, 8, 0);
-    assert_float_equal(samples_peak(samples).rx_bytes_per_s, 5, 0);
-    samples_add(samples, &low, now + SAMPLES_SECONDS * 1000);
-    assert_float_equal(samples_peak(samples).cpu_cores, 1, 0);
-    free(samples);
+    struct err err;
+    struct fleet *fleet = fleet_new(LEASE_MS);
+    struct fleet_host *host = NULL;
+    Drover__HostFacts facts = DROVER__HOST_FACTS__INIT;
+    Drover__Load demand = DROVER__LOAD__INIT, overhead = DROVER__LOAD__INIT, peak = DROVER__LOAD__INIT,
+                 *peaks[] = {&peak};
+    Drover__LoadHistory history = DROVER__LOAD_HISTORY__INIT;
+    Drover__PartitionReport runs = DROVER__PARTITION_REPORT__INIT, comes = DROVER__PARTITION_REPORT__INIT;
+    Drover__PartitionReport *reports[] = {&runs, &comes};
+    Drover__HostHelloRequest request = DROVER__HOST_HELLO_REQUEST__INIT;
+    demand.cpu_cores = 3;
+    overhead.cpu_cores = 0.5;
+    peak.cpu_cores = 7;
+    history = (Drover__LoadHistory){.base = history.base, .overhead = &overhead, .n_peaks = 1, .peaks = peaks};
+    runs.vm_id = (char *)"runs";
+    runs.state = RUNNING;
+    comes.vm_id = (char *)"comes";
+    comes.state = DROVER__PARTITION_STATE__PARTITION_INCOMING;
+    runs.load = comes.load = runs.demand = comes.demand = &demand;
+    request.facts = &facts;
+    request.history = &history;
+    request.partitions = reports;
+    request.n_partitions = 2;
+    assert_int_equal(fleet_hello(fleet, "h1", peer(1), &request, 100000, &err, &host), 0);
+    assert_float_equal(fleet_partition(host, "runs")->demand.value.cpu_cores, 3, 1e-9);
+    assert_int_equal(fleet_partition(host, "comes")->demand.at_ms, 0); /* it does not work there yet */
+    assert_float_equal(host->overhead.value.cpu_cores, 0.5, 1e-9);
+    assert_float_equal(load_ring_peak(&host->ring).cpu_cores, 7, 0);
+    /* a second hello of the session does not undo what this leader has seen since */
+    assert_int_equal(beat(fleet, host, "runs", RUNNING, 0, 0, 110000, &err), 0);
+    assert_int_equal(fleet_hello(fleet, "h1", peer(1), &request, 110000, &err, &host), 0);
+    assert_float_equal(host->overhead.value.cpu_cores, 0.5F * expf(-1.0F), 1e-6);
+    fleet_free(fleet);
 }
 
 int main(void)
@@ -187,7 +208,7 @@ int main(void)
         cmocka_unit_test(demand_is_smoothed_and_follows_the_vm),
         cmocka_unit_test(foreign_numbers_are_made_sane),
         cmocka_unit_test(reports_are_bounded),
-        cmocka_unit_test(peak_covers_ten_minutes),
+        cmocka_unit_test(a_new_leader_begins_with_what_the_host_knows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-#include "controller/fleet/samples.h"
+#include "proto/load.h"
 
 #include <math.h>
 #include <string.h>
@@ -58,35 +58,82 @@ static double approach(double from, double to, double share)
 void load_average_add(struct load_average *average, const struct load *s, uint64_t now_ms)
 {
     struct load *v = &average->value;
-    double share = average->at_ms ? 1.0 - exp(-(double)(now_ms - average->at_ms) / SAMPLES_SMOOTH_MS) : 1.0;
+    double share = average->at_ms ? 1.0 - exp(-(double)(now_ms - average->at_ms) / LOAD_SMOOTH_MS) : 1.0;
     *v = (struct load){approach(v->cpu_cores, s->cpu_cores, share), approach(v->memory_bytes, s->memory_bytes, share),
         approach(v->read_iops, s->read_iops, share), approach(v->write_iops, s->write_iops, share),
         approach(v->rx_bytes_per_s, s->rx_bytes_per_s, share), approach(v->tx_bytes_per_s, s->tx_bytes_per_s, share)};
     average->at_ms = now_ms;
 }
 
-void samples_add(struct samples *samples, const struct load *l, uint64_t now_ms)
+void load_average_continue(struct load_average *average, const Drover__Load *smoothed, uint64_t now_ms)
+{
+    if (smoothed && !average->at_ms)
+        *average = (struct load_average){.value = load_read(smoothed), .at_ms = now_ms};
+}
+
+/* Where the sample of `age` samples ago is. */
+static size_t slot_of(const struct load_ring *ring, size_t age)
+{
+    return (ring->next + LOAD_SECONDS - 1 - age) % LOAD_SECONDS;
+}
+
+static void raise_to(float *peak, const float *sample)
+{
+    for (size_t i = 0; i < LOAD_FIELDS; i++)
+        peak[i] = fmaxf(peak[i], sample[i]);
+}
+
+static struct load from_slot(const float *slot)
+{
+    return (struct load){slot[0], slot[1], slot[2], slot[3], slot[4], slot[5]};
+}
+
+void load_ring_add(struct load_ring *ring, const struct load *l, uint64_t now_ms)
 {
     float sample[LOAD_FIELDS] = {(float)l->cpu_cores, (float)l->memory_bytes, (float)l->read_iops, (float)l->write_iops,
         (float)l->rx_bytes_per_s, (float)l->tx_bytes_per_s};
     uint64_t second = now_ms / 1000;
-    if (samples->count && samples->second == second) {
-        float *latest = samples->ring[(samples->next + SAMPLES_SECONDS - 1) % SAMPLES_SECONDS];
-        for (size_t i = 0; i < LOAD_FIELDS; i++)
-            latest[i] = fmaxf(latest[i], sample[i]);
+    if (ring->count && ring->second == second) {
+        raise_to(ring->ring[slot_of(ring, 0)], sample);
         return;
     }
-    memcpy(samples->ring[samples->next], sample, sizeof sample);
-    samples->next = (samples->next + 1) % SAMPLES_SECONDS;
-    samples->count += samples->count < SAMPLES_SECONDS;
-    samples->second = second;
+    memcpy(ring->ring[ring->next], sample, sizeof sample);
+    ring->next = (ring->next + 1) % LOAD_SECONDS;
+    ring->count += ring->count < LOAD_SECONDS;
+    ring->second = second;
 }
 
-struct load samples_peak(const struct samples *samples)
+struct load load_ring_peak(const struct load_ring *ring)
 {
     float peak[LOAD_FIELDS] = {0};
-    for (size_t n = 0; n < samples->count; n++)
-        for (size_t i = 0; i < LOAD_FIELDS; i++)
-            peak[i] = fmaxf(peak[i], samples->ring[n][i]);
-    return (struct load){peak[0], peak[1], peak[2], peak[3], peak[4], peak[5]};
+    for (size_t n = 0; n < ring->count; n++)
+        raise_to(peak, ring->ring[n]);
+    return from_slot(peak);
+}
+
+size_t load_ring_peaks(const struct load_ring *ring, Drover__Load peaks[LOAD_PEAKS_MAX])
+{
+    size_t count = (ring->count + LOAD_PEAK_S - 1) / LOAD_PEAK_S;
+    for (size_t n = 0; n < count; n++) {
+        float peak[LOAD_FIELDS] = {0};
+        size_t oldest = (count - n) * LOAD_PEAK_S;
+        for (size_t age = oldest - LOAD_PEAK_S; age < oldest && age < ring->count; age++)
+            raise_to(peak, ring->ring[slot_of(ring, age)]);
+        struct load load = from_slot(peak);
+        drover__load__init(&peaks[n]);
+        load_write(&load, &peaks[n]);
+    }
+    return count;
+}
+
+void load_ring_continue(struct load_ring *ring, Drover__Load *const *peaks, size_t count, uint64_t now_ms)
+{
+    if (ring->count)
+        return;
+    size_t known = count < LOAD_PEAKS_MAX ? count : LOAD_PEAKS_MAX;
+    for (size_t n = 0; n < known * LOAD_PEAK_S; n++) {
+        struct load load = load_read(peaks[count - known + n / LOAD_PEAK_S]);
+        uint64_t age_ms = (known * LOAD_PEAK_S - n) * 1000;
+        load_ring_add(ring, &load, now_ms > age_ms ? now_ms - age_ms : n * 1000);
+    }
 }

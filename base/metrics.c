@@ -112,6 +112,18 @@ void metrics_sample(struct metrics *m, double value, ...)
     buf_append(&m->text, "\n", 1);
 }
 
+void metrics_gauge(struct metrics *m, const char *name, const char *help, double value)
+{
+    metrics_family(m, name, METRIC_GAUGE, help);
+    metrics_sample(m, value, NULL);
+}
+
+void metrics_counter(struct metrics *m, const char *name, const char *help, double value)
+{
+    metrics_family(m, name, METRIC_COUNTER, help);
+    metrics_sample(m, value, NULL);
+}
+
 void metrics_observe(struct metrics_histogram *h, double value)
 {
     ENSURE(h->bound_count <= METRICS_BUCKETS_MAX);

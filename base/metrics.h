@@ -22,6 +22,9 @@ struct metrics {
 void metrics_family(struct metrics *m, const char *name, enum metric_type type, const char *help);
 /* One sample of the family; label names and values follow in pairs, ended by NULL. Values are escaped. */
 void metrics_sample(struct metrics *m, double value, ... /* const char *label, const char *value, NULL */);
+/* A family of one sample without labels. */
+void metrics_gauge(struct metrics *m, const char *name, const char *help, double value);
+void metrics_counter(struct metrics *m, const char *name, const char *help, double value);
 
 /* A histogram that is kept by its owner: upper bounds (ascending, without +Inf) and counts per bucket. */
 #define METRICS_BUCKETS_MAX 16

@@ -13,18 +13,6 @@ static const double blackout_bounds[] = {0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 
 static const double ratio_bounds[] = {0.1, 0.25, 0.5, 0.67, 0.8, 0.9, 1.1, 1.25, 1.5, 2, 4, 10};
 #define COUNT(bounds) (sizeof(bounds) / sizeof *(bounds))
 
-static void gauge(struct metrics *m, const char *name, const char *help, double value)
-{
-    metrics_family(m, name, METRIC_GAUGE, help);
-    metrics_sample(m, value, NULL);
-}
-
-static void counter(struct metrics *m, const char *name, const char *help, double value)
-{
-    metrics_family(m, name, METRIC_COUNTER, help);
-    metrics_sample(m, value, NULL);
-}
-
 void metrics_setup(struct controller *c)
 {
     c->counters.duration_s =
@@ -62,19 +50,20 @@ static void collect_raft(const struct controller *c, struct metrics *m)
     struct wire_counters wire;
     replica_status(c->replica, &status);
     wire_counters(c->wire, &wire);
-    gauge(m, "drover_raft_term", "Term of the replicated log.", (double)status.term);
-    gauge(m, "drover_raft_commit_index", "Index of the last committed entry.", (double)status.commit_index);
-    gauge(m, "drover_raft_applied_index", "Index of the last applied entry.", (double)status.applied_index);
-    gauge(m, "drover_raft_is_leader", "1 on the controller that leads.", c->leader);
-    counter(m, "drover_raft_elections_total", "Elections this controller has taken part in.", (double)status.elections);
-    counter(m, "drover_raft_snapshots_total", "Snapshots taken.", (double)status.snapshots_taken);
-    counter(m, "drover_wire_messages_received_total", "Messages received.", (double)wire.messages_in);
-    counter(m, "drover_wire_messages_sent_total", "Messages sent.", (double)wire.messages_out);
-    counter(m, "drover_wire_received_bytes_total", "Bytes received.", (double)wire.bytes_in);
-    counter(m, "drover_wire_sent_bytes_total", "Bytes sent.", (double)wire.bytes_out);
-    counter(m, "drover_wire_rejected_total", "Messages dropped as malformed, oversized or unexpected.",
+    metrics_gauge(m, "drover_raft_term", "Term of the replicated log.", (double)status.term);
+    metrics_gauge(m, "drover_raft_commit_index", "Index of the last committed entry.", (double)status.commit_index);
+    metrics_gauge(m, "drover_raft_applied_index", "Index of the last applied entry.", (double)status.applied_index);
+    metrics_gauge(m, "drover_raft_is_leader", "1 on the controller that leads.", c->leader);
+    metrics_counter(
+        m, "drover_raft_elections_total", "Elections this controller has taken part in.", (double)status.elections);
+    metrics_counter(m, "drover_raft_snapshots_total", "Snapshots taken.", (double)status.snapshots_taken);
+    metrics_counter(m, "drover_wire_messages_received_total", "Messages received.", (double)wire.messages_in);
+    metrics_counter(m, "drover_wire_messages_sent_total", "Messages sent.", (double)wire.messages_out);
+    metrics_counter(m, "drover_wire_received_bytes_total", "Bytes received.", (double)wire.bytes_in);
+    metrics_counter(m, "drover_wire_sent_bytes_total", "Bytes sent.", (double)wire.bytes_out);
+    metrics_counter(m, "drover_wire_rejected_total", "Messages dropped as malformed, oversized or unexpected.",
         (double)wire.rejected);
-    counter(m, "drover_wire_refused_total", "Connections refused for their key.", (double)wire.refused);
+    metrics_counter(m, "drover_wire_refused_total", "Connections refused for their key.", (double)wire.refused);
 }
 
 static void collect_counts(struct controller *c, struct metrics *m)
@@ -95,9 +84,10 @@ static void collect_counts(struct controller *c, struct metrics *m)
     metrics_family(m, "drover_jobs", METRIC_GAUGE, "Jobs that are still kept, by state.");
     for (size_t i = 1; i < COUNT(names); i++)
         metrics_sample(m, counts.jobs[i], "state", names[i], NULL);
-    gauge(m, "drover_optimizer_automatic", "1 when hot hosts are relieved automatically.",
+    metrics_gauge(m, "drover_optimizer_automatic", "1 when hot hosts are relieved automatically.",
         placement_automatic(c->placement));
-    gauge(m, "drover_optimizer_imbalance", "Standard deviation of the hosts' utilization, summed over resources.",
+    metrics_gauge(m, "drover_optimizer_imbalance",
+        "Standard deviation of the hosts' utilization, summed over resources.",
         placement_imbalance(c->placement, now_ms, clock_wall_ms()));
 }
 
@@ -199,7 +189,7 @@ static void collect_migrations(const struct controller *c, struct metrics *m)
     metrics_family(m, "drover_migrations_total", METRIC_COUNTER, "Migrations that have ended, by result.");
     for (size_t i = 0; i < COUNT(names); i++)
         metrics_sample(m, (double)c->counters.migrations[i], "result", names[i], NULL);
-    counter(m, "drover_migration_wire_bytes_total", "Bytes migrations have sent over the network.",
+    metrics_counter(m, "drover_migration_wire_bytes_total", "Bytes migrations have sent over the network.",
         (double)c->counters.migration_wire_bytes);
     metrics_histogram(
         m, "drover_migration_duration_seconds", "Duration of successful migrations.", &c->counters.duration_s);

@@ -2,31 +2,21 @@
 
 #include "base/clock.h"
 
-static void gauge(struct metrics *m, const char *name, const char *help, double value)
-{
-    metrics_family(m, name, METRIC_GAUGE, help);
-    metrics_sample(m, value, NULL);
-}
-
-static void counter(struct metrics *m, const char *name, const char *help, double value)
-{
-    metrics_family(m, name, METRIC_COUNTER, help);
-    metrics_sample(m, value, NULL);
-}
-
 static void collect_host(const struct hostd_metrics *h, struct metrics *m)
 {
     const Drover__Load *load = stats_host(h->stats);
-    gauge(m, "drover_host_cpu_cores", "CPU cores busy with this host's partitions and daemons.", load->cpu_cores);
-    gauge(m, "drover_host_cpu_capacity_cores", "CPU cores this host offers to guests.", h->options->cpu_cores);
-    gauge(m, "drover_host_memory_bytes", "Resident memory of this host's partitions and daemons.",
+    metrics_gauge(
+        m, "drover_host_cpu_cores", "CPU cores busy with this host's partitions and daemons.", load->cpu_cores);
+    metrics_gauge(m, "drover_host_cpu_capacity_cores", "CPU cores this host offers to guests.", h->options->cpu_cores);
+    metrics_gauge(m, "drover_host_memory_bytes", "Resident memory of this host's partitions and daemons.",
         (double)load->memory_bytes);
-    gauge(
+    metrics_gauge(
         m, "drover_host_memory_capacity_bytes", "Memory this host offers to guests.", (double)h->options->memory_bytes);
-    gauge(m, "drover_host_session_up", "1 while a leading controller holds this host's session.", agent_up(h->agent));
-    gauge(m, "drover_host_lease_remaining_seconds", "Time until this host's lease ends.",
+    metrics_gauge(
+        m, "drover_host_session_up", "1 while a leading controller holds this host's session.", agent_up(h->agent));
+    metrics_gauge(m, "drover_host_lease_remaining_seconds", "Time until this host's lease ends.",
         (double)agent_lease_left_ms(h->agent, clock_now_ms()) / 1000);
-    gauge(m, "drover_host_outcomes_pending", "Ended migrations that no controller has taken note of yet.",
+    metrics_gauge(m, "drover_host_outcomes_pending", "Ended migrations that no controller has taken note of yet.",
         (double)outcomes_untold_count(h->outcomes));
 }
 
@@ -101,8 +91,8 @@ void hostd_metrics_collect(void *user, struct metrics *m)
     collect_each(h, m, "drover_partition_network_transmit_bytes_per_second", "Bytes the guest sends.", sent_of);
     collect_each(
         h, m, "drover_partition_uptime_seconds", "Time since the guest was started, on whatever host.", uptime_of);
-    counter(m, "drover_wire_messages_received_total", "Messages from controllers.", (double)wire.messages_in);
-    counter(m, "drover_wire_messages_sent_total", "Messages to controllers.", (double)wire.messages_out);
-    counter(m, "drover_wire_messages_rejected_total", "Messages dropped as malformed or unexpected.",
+    metrics_counter(m, "drover_wire_messages_received_total", "Messages from controllers.", (double)wire.messages_in);
+    metrics_counter(m, "drover_wire_messages_sent_total", "Messages to controllers.", (double)wire.messages_out);
+    metrics_counter(m, "drover_wire_messages_rejected_total", "Messages dropped as malformed or unexpected.",
         (double)wire.rejected);
 }

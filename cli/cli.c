@@ -23,7 +23,8 @@ int cli_call(struct cli *cli, uint32_t method, const ProtobufCMessage *request, 
 Drover__ReadOptions *cli_read_options(const struct args *args, Drover__ReadOptions *read)
 {
     drover__read_options__init(read);
-    read->stale = args_on(args, "stale");
+    bool reads = args->command->kind == COMMAND_READ || args->command->kind == COMMAND_WATCH;
+    read->stale = reads && args_on(args, "stale");
     return read;
 }
 

@@ -1,4 +1,5 @@
-/* drover vm: list, show, start, stop and delete. Creating, migrating and the console have files of their own. */
+/* drover vm: list, show, start, stop and delete. Creating, setting, migrating and the console have files of their own.
+ */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -97,8 +98,7 @@ static void spec_print(const Drover__VmSpec *spec)
         output_field("Initrd", "%s", spec->initrd);
     if (spec->cmdline[0])
         output_field("Command line", "%s", spec->cmdline);
-    if (spec->max_downtime_ms)
-        output_field("Max downtime", "%" PRIu32 " ms", spec->max_downtime_ms);
+    vm_policy_print(spec);
 }
 
 static void vm_print(const Drover__Vm *vm)
@@ -229,5 +229,5 @@ static const struct command vm_delete = {
     .run = delete_run,
 };
 
-const struct command *const cmd_vm[] = {&vm_list, &vm_show, &cmd_vm_create, &vm_start, &vm_stop, &vm_delete,
-    &cmd_vm_migrate, &cmd_vm_move_storage, &cmd_vm_console, NULL};
+const struct command *const cmd_vm[] = {&vm_list, &vm_show, &cmd_vm_create, &cmd_vm_set, &vm_start, &vm_stop,
+    &vm_delete, &cmd_vm_migrate, &cmd_vm_move_storage, &cmd_vm_console, NULL};

@@ -146,7 +146,7 @@ static int draft_make(struct draft *draft, const struct args *args, struct err *
     spec->name = (char *)args->words[0];
     spec->vcpus = (uint32_t)args_number(args, "vcpus", 1);
     spec->memory_bytes = args_number(args, "memory", 0);
-    spec->max_downtime_ms = (uint32_t)args_number(args, "max-downtime", 0);
+    vm_policy_read(args, "migration-mode", spec);
     spec->balloon = args_on(args, "balloon");
     set_text(args, "kernel", &spec->kernel);
     set_text(args, "initrd", &spec->initrd);
@@ -192,6 +192,9 @@ static const struct flag create_flags[] = {
     {"machine", 0, FLAG_TEXT, .value = "TYPE", .help = "e.g. pc-q35-7.2; else the newest that all hosts have"},
     {"max-downtime", 0, FLAG_UINT, .value = "MS", .min = 1, .max = LIMITS_DOWNTIME_MS,
         .help = "longest blackout of its migrations (30)"},
+    {"migration-mode", 0, FLAG_CHOICE, .value = VM_POLICY_MODES,
+        .help = "how it is moved: memory before the switch (precopy, unless said), or also after it"},
+    {"on-no-convergence", 0, FLAG_CHOICE, .value = VM_POLICY_STUCK, .help = VM_POLICY_STUCK_HELP},
     {"host", 0, FLAG_TEXT, .value = "HOST", .help = "put it there; else the optimizer chooses when it starts"},
     {"start", 0, FLAG_SWITCH, .help = "and start it"},
     {NULL},

@@ -17,33 +17,28 @@ static void summary_print(const Drover__Job *job)
         show_migration(job->migration);
 }
 
-static Drover__MigrationStuck stuck_of(const char *word)
+/* Says the one risk of post-copy before it starts. What the move leaves open, the VM's definition says. */
+static int warn_of_postcopy(
+    struct cli *cli, const struct args *args, const Drover__MigrationOptions *o, struct err *err)
 {
-    return strcmp(word, "cancel") == 0     ? DROVER__MIGRATION_STUCK__MIGRATION_STUCK_CANCEL
-           : strcmp(word, "throttle") == 0 ? DROVER__MIGRATION_STUCK__MIGRATION_STUCK_THROTTLE
-                                           : DROVER__MIGRATION_STUCK__MIGRATION_STUCK_POSTCOPY;
-}
-
-static Drover__MigrationMode mode_of(const char *word)
-{
-    return strcmp(word, "auto") == 0      ? DROVER__MIGRATION_MODE__MIGRATION_MODE_AUTO
-           : strcmp(word, "hybrid") == 0  ? DROVER__MIGRATION_MODE__MIGRATION_MODE_HYBRID
-           : strcmp(word, "precopy") == 0 ? DROVER__MIGRATION_MODE__MIGRATION_MODE_PRECOPY
-                                          : DROVER__MIGRATION_MODE__MIGRATION_MODE_POSTCOPY;
-}
-
-/* Says the one risk of post-copy before it starts. */
-static void warn_of_postcopy(const Drover__MigrationOptions *o)
-{
-    bool will = o->mode >= DROVER__MIGRATION_MODE__MIGRATION_MODE_HYBRID;
-    bool stuck = o->on_no_convergence == DROVER__MIGRATION_STUCK__MIGRATION_STUCK_POSTCOPY ||
-                 (o->mode == DROVER__MIGRATION_MODE__MIGRATION_MODE_AUTO &&
-                     o->on_no_convergence == DROVER__MIGRATION_STUCK__MIGRATION_STUCK_DEFAULT);
+    Drover__VmListReply *reply;
+    if (vm_fetch(cli, args, args->words[0], NULL, err, &reply) < 0)
+        return -1;
+    Drover__VmSpec none = DROVER__VM_SPEC__INIT;
+    const Drover__VmSpec *spec = reply->n_vms == 1 && reply->vms[0]->spec ? reply->vms[0]->spec : &none;
+    Drover__MigrationMode mode = o->mode ? o->mode : spec->migration_mode;
+    Drover__MigrationStuck then = o->on_no_convergence ? o->on_no_convergence : spec->on_no_convergence;
+    drover__vm_list_reply__free_unpacked(reply, NULL);
+    bool will = mode >= DROVER__MIGRATION_MODE__MIGRATION_MODE_HYBRID;
+    bool stuck = then == DROVER__MIGRATION_STUCK__MIGRATION_STUCK_POSTCOPY ||
+                 (mode == DROVER__MIGRATION_MODE__MIGRATION_MODE_AUTO &&
+                     then == DROVER__MIGRATION_STUCK__MIGRATION_STUCK_DEFAULT);
     if (will || stuck)
         fprintf(stderr,
             "drover: the guest %s run on the destination before all of its memory is there. Until it is, losing the\n"
             "        source host loses the guest; a lost connection is waited for. It cannot be cancelled then.\n",
             will ? "will" : "may");
+    return 0;
 }
 
 static int migrate_run(struct cli *cli, const struct args *args, struct err *err)
@@ -61,18 +56,18 @@ static int migrate_run(struct cli *cli, const struct args *args, struct err *err
     if (args_on(args, "storage-to"))
         options.storage_directory = (char *)args_text(args, "storage-to");
     options.verify = args_on(args, "verify");
-    options.max_downtime_ms = (uint32_t)args_number(args, "max-downtime", 0);
     options.max_rounds = (uint32_t)args_number(args, "max-rounds", 0);
     options.bandwidth_bytes_per_s = args_number(args, "bandwidth", 0);
-    if (args_on(args, "mode"))
-        options.mode = mode_of(args_text(args, "mode"));
-    if (args_on(args, "on-no-convergence"))
-        options.on_no_convergence = stuck_of(args_text(args, "on-no-convergence"));
+    Drover__VmSpec policy = DROVER__VM_SPEC__INIT;
+    vm_policy_read(args, "mode", &policy);
+    options.max_downtime_ms = policy.max_downtime_ms;
+    options.mode = policy.migration_mode;
+    options.on_no_convergence = policy.on_no_convergence;
     if (args_on(args, "tracker"))
         options.tracker = (char *)args_text(args, "tracker");
     request.dry_run = args_on(args, "dry-run");
-    if (!request.dry_run)
-        warn_of_postcopy(&options);
+    if (!request.dry_run && warn_of_postcopy(cli, args, &options, err) < 0)
+        return -1;
     return cli_submit(cli, args, DROVER__METHOD__VM_MIGRATE, &request.base,
         request.dry_run ? DROVER__JOB_KIND__JOB_VM_FORECAST : DROVER__JOB_KIND__JOB_VM_MIGRATE, request.name,
         summary_print, err);
@@ -81,14 +76,13 @@ static int migrate_run(struct cli *cli, const struct args *args, struct err *err
 static const struct flag migrate_flags[] = {
     {"to", 0, FLAG_TEXT, .value = "HOST", .help = "where to; else the optimizer chooses"},
     {"max-downtime", 0, FLAG_UINT, .value = "MS", .min = 1, .max = LIMITS_DOWNTIME_MS,
-        .help = "longest blackout; else what the VM was created with"},
+        .help = "longest blackout; else what the VM's definition says"},
     {"bandwidth", 0, FLAG_SIZE, .value = "BYTES/S", .min = 1 << 16, .max = 1ull << 40,
         .help = "send no faster, e.g. 50M"},
     {"max-rounds", 0, FLAG_UINT, .value = "N", .min = 1, .max = 1000, .help = "give up after so many rounds"},
-    {"mode", 0, FLAG_CHOICE, .value = "precopy|auto|hybrid|postcopy",
-        .help = "send memory before the switch (precopy), or also after it"},
-    {"on-no-convergence", 0, FLAG_CHOICE, .value = "cancel|postcopy|throttle",
-        .help = "when the guest writes too fast: give up, send the rest after the switch, or slow the guest down"},
+    {"mode", 0, FLAG_CHOICE, .value = VM_POLICY_MODES,
+        .help = "send memory before the switch (precopy), or also after it; else what the VM's definition says"},
+    {"on-no-convergence", 0, FLAG_CHOICE, .value = VM_POLICY_STUCK, .help = VM_POLICY_STUCK_HELP "; likewise"},
     {"dry-run", 0, FLAG_SWITCH, .help = "watch the guest for a few seconds, say how it would go, and move nothing"},
     {"with-storage", 0, FLAG_SWITCH, .help = "take along the disks the guest writes to: nothing needs to be shared"},
     {"storage-to", 0, FLAG_TEXT, .value = "DIRECTORY",

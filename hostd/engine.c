@@ -15,6 +15,7 @@
 #include "base/loop.h"
 #include "hostd/child.h"
 #include "hostd/partition/paths.h"
+#include "proto/limits.h"
 
 #define CONNECT_RETRY_MS 20 /* until the engine has made its socket, moments after it starts */
 #define CONFIG_BYTES_MAX (64u << 10)
@@ -37,7 +38,7 @@ static uint32_t downtime_of(const struct engine_config *c)
 {
     if (c->options && c->options->max_downtime_ms)
         return c->options->max_downtime_ms;
-    return c->spec->max_downtime_ms ? c->spec->max_downtime_ms : ENGINE_DOWNTIME_MS;
+    return c->spec->max_downtime_ms ? c->spec->max_downtime_ms : LIMITS_DOWNTIME_DEFAULT_MS;
 }
 
 static const char *mode_of(const Drover__MigrationOptions *o)

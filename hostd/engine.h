@@ -50,8 +50,6 @@ struct engine_events {
     void *user;
 };
 
-#define ENGINE_DOWNTIME_MS 30 /* of a blackout, when neither the migration nor the VM says otherwise */
-
 /* The configuration file's text. Pure. Take: free(). */
 char *engine_config_format(const struct engine_config *config);
 

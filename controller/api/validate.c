@@ -196,6 +196,32 @@ static int validate_boot(const Drover__VmSpec *spec, struct err *err)
     return validate_text("kernel command line", spec->cmdline, VALIDATE_CMDLINE_MAX, err);
 }
 
+static int validate_downtime(uint32_t ms, struct err *err)
+{
+    if (ms > LIMITS_DOWNTIME_MS)
+        return err_set(
+            err, ERR_INVALID, "migration: a downtime of %u ms; up to %d are allowed", ms, LIMITS_DOWNTIME_MS);
+    return 0;
+}
+
+static int validate_policy(Drover__MigrationMode mode, Drover__MigrationStuck stuck, struct err *err)
+{
+    if (mode > DROVER__MIGRATION_MODE__MIGRATION_MODE_POSTCOPY ||
+        stuck > DROVER__MIGRATION_STUCK__MIGRATION_STUCK_THROTTLE)
+        return err_set(err, ERR_INVALID, "migration: unknown mode, or unknown answer to a guest that writes too fast");
+    return 0;
+}
+
+int validate_vm_set(const Drover__VmSetRequest *r, struct err *err)
+{
+    if (validate_downtime(r->max_downtime_ms, err) < 0 ||
+        validate_policy(r->migration_mode, r->on_no_convergence, err) < 0)
+        return err_wrap(err, "VM %s", r->name);
+    if (!r->max_downtime_ms && !r->migration_mode && !r->on_no_convergence)
+        return err_set(err, ERR_INVALID, "VM %s: nothing to change; `drover help vm set` shows what can be", r->name);
+    return 0;
+}
+
 int validate_vm_spec(const Drover__VmSpec *spec, struct err *err)
 {
     if (!spec)
@@ -208,10 +234,10 @@ int validate_vm_spec(const Drover__VmSpec *spec, struct err *err)
         return err_set(err, ERR_INVALID,
             "VM %s: %" PRIu64 " bytes of memory; whole MiB from 16 MiB to 4 TiB are allowed", spec->name,
             spec->memory_bytes);
-    if (spec->max_downtime_ms > LIMITS_DOWNTIME_MS)
-        return err_set(err, ERR_INVALID, "VM %s: a downtime of %u ms; up to %d are allowed", spec->name,
-            spec->max_downtime_ms, LIMITS_DOWNTIME_MS);
-    if (validate_disks(spec, err) < 0 || validate_nics(spec, err) < 0 || validate_boot(spec, err) < 0)
+    if (validate_downtime(spec->max_downtime_ms, err) < 0)
+        return -1;
+    if (validate_policy(spec->migration_mode, spec->on_no_convergence, err) < 0 || validate_disks(spec, err) < 0 ||
+        validate_nics(spec, err) < 0 || validate_boot(spec, err) < 0)
         return -1;
     if (spec->machine_type[0] && strncmp(spec->machine_type, "pc-q35-", 7) != 0)
         return err_set(err, ERR_INVALID, "VM %s: machine type '%.64s' is not of the form pc-q35-7.2", spec->name,
@@ -261,9 +287,8 @@ int validate_migration_options(const Drover__MigrationOptions *o, struct err *er
         return 0;
     if (validate_tracker(o, err) < 0)
         return -1;
-    if (o->max_downtime_ms > LIMITS_DOWNTIME_MS)
-        return err_set(err, ERR_INVALID, "migration: a downtime of %u ms; up to %d are allowed", o->max_downtime_ms,
-            LIMITS_DOWNTIME_MS);
+    if (validate_downtime(o->max_downtime_ms, err) < 0)
+        return -1;
     if (o->bandwidth_bytes_per_s && o->bandwidth_bytes_per_s < MIB)
         return err_set(err, ERR_INVALID,
             "migration: a bandwidth of %" PRIu64 " bytes/s; at least 1 MiB/s, or 0 for no limit",
@@ -274,8 +299,5 @@ int validate_migration_options(const Drover__MigrationOptions *o, struct err *er
         return -1;
     if (o->max_rounds > 1000)
         return err_set(err, ERR_INVALID, "migration: %u rounds; up to 1000 are allowed", o->max_rounds);
-    if (o->mode > DROVER__MIGRATION_MODE__MIGRATION_MODE_POSTCOPY ||
-        o->on_no_convergence > DROVER__MIGRATION_STUCK__MIGRATION_STUCK_THROTTLE)
-        return err_set(err, ERR_INVALID, "migration: unknown mode, or unknown answer to a guest that writes too fast");
-    return 0;
+    return validate_policy(o->mode, o->on_no_convergence, err);
 }

@@ -3,7 +3,7 @@
 #define CONTROLLER_API_VALIDATE_H
 
 #include "base/err.h"
-#include "proto/types.pb-c.h"
+#include "proto/api.pb-c.h"
 
 #define VALIDATE_DISKS_MAX   16
 #define VALIDATE_NICS_MAX    8
@@ -18,6 +18,8 @@ MUST_CHECK int validate_address(const char *address, struct err *err);
 MUST_CHECK int validate_text(const char *what, const char *text, size_t max, struct err *err);
 /* Everything a VM may be. */
 MUST_CHECK int validate_vm_spec(const Drover__VmSpec *spec, struct err *err);
+/* What of it may be changed later: how it is moved. */
+MUST_CHECK int validate_vm_set(const Drover__VmSetRequest *request, struct err *err);
 /* Its disk may be empty. */
 MUST_CHECK int validate_storage_move(const Drover__StorageMove *move, struct err *err);
 MUST_CHECK int validate_migration_options(const Drover__MigrationOptions *options, struct err *err);

@@ -1,4 +1,4 @@
-/* VMs: create, start, stop, delete, list, migrate, console. What can be refused at once is; the job's steps check
+/* VMs: create, start, stop, delete, set, list, migrate, console. What can be refused at once is; the job's steps check
  * again. */
 #include <stdlib.h>
 #include <string.h>
@@ -131,6 +131,25 @@ static void vm_delete(struct api_call *call)
         return;
     }
     Drover__JobCreate *create = vm_job(DROVER__JOB_KIND__JOB_VM_DELETE, vm.name, vm.id);
+    job_add_steps(create, false);
+    api_job(call, create);
+}
+
+static void vm_set(struct api_call *call)
+{
+    const Drover__VmSetRequest *request = (const void *)call->message;
+    struct err err;
+    struct state_vm vm;
+    if (api_vm(call, request->name, &err, &vm) < 0 || validate_vm_set(request, &err) < 0) {
+        api_fail(call, &err);
+        return;
+    }
+    Drover__VmSpec policy = DROVER__VM_SPEC__INIT;
+    policy.max_downtime_ms = request->max_downtime_ms;
+    policy.migration_mode = request->migration_mode;
+    policy.on_no_convergence = request->on_no_convergence;
+    Drover__JobCreate *create = vm_job(DROVER__JOB_KIND__JOB_VM_SET, vm.name, vm.id);
+    PB_ADD(create->data, effects, effect_vm_policy_put(vm.id, &policy));
     job_add_steps(create, false);
     api_job(call, create);
 }
@@ -298,6 +317,7 @@ const struct api_method api_vm_methods[] = {
     {DROVER__METHOD__VM_START, API_CHANGE, &drover__vm_start_request__descriptor, vm_start},
     {DROVER__METHOD__VM_STOP, API_CHANGE, &drover__vm_stop_request__descriptor, vm_stop},
     {DROVER__METHOD__VM_DELETE, API_CHANGE, &drover__vm_delete_request__descriptor, vm_delete},
+    {DROVER__METHOD__VM_SET, API_CHANGE, &drover__vm_set_request__descriptor, vm_set},
     {DROVER__METHOD__VM_LIST, API_READ, &drover__vm_list_request__descriptor, vm_list},
     {DROVER__METHOD__VM_MIGRATE, API_CHANGE, &drover__vm_migrate_request__descriptor, vm_migrate},
     {DROVER__METHOD__CONSOLE_READ, API_CHANGE, &drover__console_read_request__descriptor, console_read},

@@ -1,4 +1,5 @@
-/* Steps of jobs on hosts, members and settings, and of an optimizer's plan, whose moves are jobs of their own. */
+/* Steps of jobs on hosts, members and settings (a VM's among them), and of an optimizer's plan, whose moves are jobs of
+ * their own. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -151,6 +152,7 @@ static void undo_move_job(struct job_ctx *ctx)
 const struct job_step_kind cluster_steps[] = {
     {DROVER__JOB_KIND__JOB_HOST_ADD, "record", run_record, NULL},
     {DROVER__JOB_KIND__JOB_HOST_REMOVE, "record", run_record, NULL},
+    {DROVER__JOB_KIND__JOB_VM_SET, "record", run_record, NULL},
     {DROVER__JOB_KIND__JOB_HOST_SET, "record", run_record, NULL},
     {DROVER__JOB_KIND__JOB_CLUSTER_SET, "record", run_record, NULL},
     {DROVER__JOB_KIND__JOB_OPTIMIZER_SET, "record", run_record, NULL},

@@ -18,6 +18,7 @@ static const struct {
     {DROVER__JOB_KIND__JOB_VM_START, "vm start", {"place", "start"}},
     {DROVER__JOB_KIND__JOB_VM_STOP, "vm stop", {"stop"}},
     {DROVER__JOB_KIND__JOB_VM_DELETE, "vm delete", {"delete"}},
+    {DROVER__JOB_KIND__JOB_VM_SET, "vm set", {"record"}},
     {DROVER__JOB_KIND__JOB_VM_MIGRATE, "vm migrate", {"preflight", "queue", "prepare", "allow", "move", "finish"}},
     {DROVER__JOB_KIND__JOB_VM_MOVE_STORAGE, "vm move-storage", {"check", "copy", "finish"}},
     {DROVER__JOB_KIND__JOB_VM_FORECAST, "vm forecast", {"preflight", "forecast"}},

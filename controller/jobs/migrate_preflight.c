@@ -9,11 +9,11 @@
 #include "base/format.h"
 #include "controller/jobs/migrate.h"
 #include "controller/placement/preflight.h"
+#include "proto/limits.h"
 
 #define SETTLE_WAIT_MS 300u
 #define QUEUE_LOOK_MS  5000u  /* the runner wakes it when a job ends; this is for what else may change, as the limits */
 #define CHECK_CALL_MS  15000u /* storage may be slow to answer */
-#define DOWNTIME_MS    30u    /* the cluster's default promise */
 
 enum preflight_phase {
     PREFLIGHT_CHOOSE,
@@ -114,6 +114,18 @@ static bool check_take(struct job_ctx *ctx, const char *host, Drover__MigrateChe
     return false;
 }
 
+/* What a move leaves open, the VM's definition says, and the cluster what that leaves open. Whoever made the move:
+ * a user, an evacuation or the optimizer. */
+static void options_complete(Drover__MigrationOptions *options, const Drover__VmSpec *spec)
+{
+    if (options->max_downtime_ms == 0)
+        options->max_downtime_ms = spec->max_downtime_ms ? spec->max_downtime_ms : LIMITS_DOWNTIME_DEFAULT_MS;
+    if (options->mode == DROVER__MIGRATION_MODE__MIGRATION_MODE_DEFAULT)
+        options->mode = spec->migration_mode;
+    if (options->on_no_convergence == DROVER__MIGRATION_STUCK__MIGRATION_STUCK_DEFAULT)
+        options->on_no_convergence = spec->on_no_convergence;
+}
+
 static void findings_put(struct job_ctx *ctx, const struct preflight *found)
 {
     Drover__JobData *data = job_update_data(ctx, ctx->out->update);
@@ -151,8 +163,7 @@ static void done(struct job_ctx *ctx, const struct preflight_facts *facts, const
     if (job->disks)
         data->disks = pb_copy(job->disks);
     pb_string(&data->options->tracker, tracker); /* both hosts must know, and go by the same */
-    if (data->options->max_downtime_ms == 0)
-        data->options->max_downtime_ms = spec->max_downtime_ms ? spec->max_downtime_ms : DOWNTIME_MS;
+    options_complete(data->options, spec);
 }
 
 static void decide(struct job_ctx *ctx, const struct preflight_facts *facts)
@@ -178,6 +189,7 @@ static void decide(struct job_ctx *ctx, const struct preflight_facts *facts)
         .from = {facts->vm.owner, facts->from.facts, job->check_source, false},
         .to = {job->target, facts->to.facts, job->check_destination, known && target.maintenance},
         .tracker = job_data(ctx)->options ? job_data(ctx)->options->tracker : NULL,
+        .mode = job_data(ctx)->options ? job_data(ctx)->options->mode : DROVER__MIGRATION_MODE__MIGRATION_MODE_DEFAULT,
         .room_known = room != 0,
         .room_bytes = room > promised ? room - promised : 0,
     };

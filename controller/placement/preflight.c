@@ -10,6 +10,7 @@
 #include "controller/pb.h"
 #include "controller/placement/baseline.h"
 #include "controller/placement/processor.h"
+#include "proto/pbjson.h"
 
 #define TSC_TOLERANCE_PPM 250 /* what KVM lets pass without scaling */
 
@@ -112,6 +113,24 @@ static void check_tracker(struct run *run)
         say(&f->cause, "cannot track which pages a guest writes");
         say(&f->next_step, "its drover-hostd says at its start what is missing");
     }
+}
+
+/* What QEMU moves by itself has no post-copy. */
+static void check_mode(struct run *run)
+{
+    const struct preflight_input *in = run->in;
+    char name[64];
+    Drover__MigrationMode mode = in->mode ? in->mode : in->spec->migration_mode;
+    bool later = mode == DROVER__MIGRATION_MODE__MIGRATION_MODE_HYBRID ||
+                 mode == DROVER__MIGRATION_MODE__MIGRATION_MODE_POSTCOPY;
+    if (!later || strcmp(preflight_tracker(in->from.facts, in->tracker), "qemu") != 0)
+        return;
+    Drover__Finding *f = refuse(run);
+    say(&f->thing, "host %s", in->from.name);
+    say(&f->cause,
+        "leaves the move to QEMU (tracker qemu), which sends all of memory before the switch; mode %s cannot",
+        pbjson_enum(&drover__migration_mode__descriptor, (int)mode, name));
+    say(&f->next_step, "move it with --mode precopy, or `drover vm set %s --migration-mode precopy`", in->vm);
 }
 
 static bool has_machine(const Drover__HostFacts *facts, const char *type)
@@ -414,6 +433,7 @@ static const struct {
     {"maintenance", check_maintenance, ERR_WRONG_STATE, false},
     {"accelerator", check_accelerator, ERR_UNSUPPORTED, false},
     {"tracker", check_tracker, ERR_UNSUPPORTED, false},
+    {"mode", check_mode, ERR_UNSUPPORTED, false},
     {"machine-type", check_machine, ERR_UNSUPPORTED, false},
     {"qemu-version", check_qemu, ERR_UNSUPPORTED, false},
     {"cpu-model", check_cpu_model, ERR_UNSUPPORTED, false},

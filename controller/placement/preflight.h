@@ -24,8 +24,9 @@ struct preflight_input {
     const Drover__VmSpec *spec; /* without the disks that are copied along */
     struct preflight_host from, to;
     bool room_known;
-    uint64_t room_bytes; /* memory for guests that the log has not promised on the target */
-    const char *tracker; /* asked for; empty, "auto" or NULL: the source's best */
+    uint64_t room_bytes;        /* memory for guests that the log has not promised on the target */
+    const char *tracker;        /* asked for; empty, "auto" or NULL: the source's best */
+    Drover__MigrationMode mode; /* asked for; MIGRATION_MODE_DEFAULT: the VM's */
 };
 
 #define PREFLIGHT_FINDINGS_MAX 128 /* three for each of 16 disks, one for each of 8 cards, and the rest */

@@ -72,6 +72,16 @@ Drover__Effect *effect_vm_disk_put(const char *vm_id, const char *path, const ch
     return effect;
 }
 
+Drover__Effect *effect_vm_policy_put(const char *vm_id, const Drover__VmSpec *policy)
+{
+    EFFECT(VM_POLICY_PUT, vm_policy_put, Drover__VmPolicyPut);
+    pb_string(&c->vm_id, vm_id);
+    c->max_downtime_ms = policy->max_downtime_ms;
+    c->migration_mode = policy->migration_mode;
+    c->on_no_convergence = policy->on_no_convergence;
+    return effect;
+}
+
 Drover__Effect *effect_hand_over_taken(const char *vm_id, const char *migration_id)
 {
     EFFECT(HAND_OVER_TAKEN, hand_over_taken, Drover__HandOverTaken);

@@ -15,6 +15,8 @@ Drover__Effect *effect_vm_pin(const char *vm_id, const char *machine_type, const
 Drover__Effect *effect_vm_release(const char *vm_id, const char *host, uint64_t generation, const char *migration_id);
 Drover__Effect *effect_vm_renew(const char *vm_id, const char *host, uint64_t generation, const char *migration_id);
 Drover__Effect *effect_vm_disk_put(const char *vm_id, const char *path, const char *new_path, const char *new_format);
+/* As far as the definition says how the VM is moved; what it leaves at 0 stays as it is. */
+Drover__Effect *effect_vm_policy_put(const char *vm_id, const Drover__VmSpec *policy);
 Drover__Effect *effect_hand_over_allow(
     const char *vm_id, const char *from_host, uint64_t generation, const char *migration_id, const char *to_host);
 Drover__Effect *effect_hand_over_taken(const char *vm_id, const char *migration_id);

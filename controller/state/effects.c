@@ -176,6 +176,24 @@ static int vm_disk_put(struct state *state, const Drover__VmDiskPut *c, uint64_t
     return 0;
 }
 
+static int vm_policy_put(struct state *state, const Drover__VmPolicyPut *c, uint64_t job_id, struct err *err)
+{
+    struct state_vm vm;
+    cleanup_buf struct buf packed = {0};
+    if (vm_for_change(state, c->vm_id, job_id, err, &vm) < 0)
+        return -1;
+    cleanup_pb Drover__VmSpec *spec = state_vm_spec(state, c->vm_id);
+    if (c->max_downtime_ms)
+        spec->max_downtime_ms = c->max_downtime_ms;
+    if (c->migration_mode != DROVER__MIGRATION_MODE__MIGRATION_MODE_DEFAULT)
+        spec->migration_mode = c->migration_mode;
+    if (c->on_no_convergence != DROVER__MIGRATION_STUCK__MIGRATION_STUCK_DEFAULT)
+        spec->on_no_convergence = c->on_no_convergence;
+    pb_pack(spec, &packed);
+    sql_run(state, "UPDATE vms SET spec = ? WHERE id = ?", "bt", packed.data, packed.len, c->vm_id);
+    return 0;
+}
+
 static int hand_over_allow(struct state *state, const Drover__HandOverAllow *c, uint64_t job_id, struct err *err)
 {
     struct state_vm vm;
@@ -319,6 +337,8 @@ static int effect_apply(struct state *state, const Drover__Effect *e, uint64_t j
         return vm_renew(state, e->vm_renew, job_id, err);
     case DROVER__EFFECT__CHANGE_VM_DISK_PUT:
         return vm_disk_put(state, e->vm_disk_put, job_id, err);
+    case DROVER__EFFECT__CHANGE_VM_POLICY_PUT:
+        return vm_policy_put(state, e->vm_policy_put, job_id, err);
     case DROVER__EFFECT__CHANGE_HAND_OVER_ALLOW:
         return hand_over_allow(state, e->hand_over_allow, job_id, err);
     case DROVER__EFFECT__CHANGE_HAND_OVER_TAKEN:

@@ -40,6 +40,8 @@ def a_host_is_emptied_while_its_guests_go_on(run):
         lab.vm_create(name, host="h1", memory=128 << 20, wait=False)
     guests = [Watched(lab, name) for name in names if lab.guest_wait(name)]
     lab.cli("cluster", "set", "--outgoing", 1)
+    lab.cli("vm", "set", "e1", "--migration-mode", "hybrid", "--max-downtime", 45)
+    assert "hybrid, at most 45 ms" in lab.cli("vm", "show", "e1", form="table").stdout
     job = lab.job(lab.cli("host", "evacuate", "h1", "--reason", "new memory").json["id"])
     try:
         assert job["state"] == "succeeded" and "3 VMs moved" in job["steps"][1]["detail"], job
@@ -47,6 +49,8 @@ def a_host_is_emptied_while_its_guests_go_on(run):
             guest.check()
         moves = [lab.job(j["id"]) for j in lab.job_list() if j.get("parent_id") == job["id"]]
         assert len(moves) == 3 and all(move["reason"] for move in moves), moves
+        # Each went as its VM's definition says.
+        assert {move["target"]: move["migration"]["mode"] for move in moves} == {"e1": "hybrid", "e2": "precopy", "e3": "precopy"}, moves
         # One at a time: no move began to send before the one before it had ended.
         spans = sorted((move["steps"][2]["started_ms"], move["finished_ms"]) for move in moves)
         assert all(later[0] >= earlier[1] for earlier, later in zip(spans, spans[1:])), spans
@@ -58,7 +62,8 @@ def a_host_is_emptied_while_its_guests_go_on(run):
     finally:
         lab.cli("host", "set", "h1", "--maintenance", "off")
         lab.cli("cluster", "set", "--outgoing", 2)
-    lab.cli("vm", "migrate", "e1", "--to", "h1")
+    back = lab.cli("vm", "migrate", "e1", "--to", "h1", "--mode", "precopy")  # for this once
+    assert back.json["migration"]["mode"] == "precopy", back.json
     guests[0].check()
 
 

@@ -40,6 +40,27 @@ static void disks(void **state)
     assert_int_equal(vm_disk_parse(long_path, &err, &disk), -1);
 }
 
+/* The words of the flags are the enums' own; what is not given is 0. */
+static void policies(void **state)
+{
+    (void)state;
+    struct args args;
+    Drover__VmSpec spec = DROVER__VM_SPEC__INIT;
+    char *words[] = {(char *)"vm", (char *)"set", (char *)"web", (char *)"--migration-mode", (char *)"hybrid",
+        (char *)"--on-no-convergence", (char *)"throttle", (char *)"--max-downtime", (char *)"12"};
+    assert_int_equal(args_parse(cmd_vm, 5, words, &err, &args), 0);
+    vm_policy_read(&args, "migration-mode", &spec);
+    assert_int_equal(spec.migration_mode, DROVER__MIGRATION_MODE__MIGRATION_MODE_HYBRID);
+    assert_int_equal(spec.on_no_convergence, DROVER__MIGRATION_STUCK__MIGRATION_STUCK_DEFAULT);
+    assert_int_equal(spec.max_downtime_ms, 0);
+    assert_int_equal(args_parse(cmd_vm, 9, words, &err, &args), 0);
+    vm_policy_read(&args, "migration-mode", &spec);
+    assert_int_equal(spec.on_no_convergence, DROVER__MIGRATION_STUCK__MIGRATION_STUCK_THROTTLE);
+    assert_int_equal(spec.max_downtime_ms, 12);
+    words[4] = (char *)"default";
+    assert_int_equal(args_parse(cmd_vm, 9, words, &err, &args), -1);
+}
+
 static void nics(void **state)
 {
     (void)state;
@@ -113,6 +134,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(disks),
         cmocka_unit_test(nics),
+        cmocka_unit_test(policies),
         cmocka_unit_test(controllers),
         cmocka_unit_test(keys),
     };

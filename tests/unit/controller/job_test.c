@@ -286,6 +286,56 @@ static void preflight(void **unused)
     preflight_refuses(sim.hosts[0].facts, &sim.hosts[0].facts->tracker, "none", "wrong-state", &sim, id, 4);
 }
 
+static void set_policy(struct sim *sim, Drover__MigrationMode mode, Drover__MigrationStuck stuck, uint32_t downtime_ms)
+{
+    Drover__VmSpec policy = DROVER__VM_SPEC__INIT;
+    policy.max_downtime_ms = downtime_ms;
+    policy.migration_mode = mode;
+    policy.on_no_convergence = stuck;
+    Drover__JobCreate *create = sim_vm_job(DROVER__JOB_KIND__JOB_VM_SET, VM, "", false);
+    PB_ADD(create->data, effects, effect_vm_policy_put(VM, &policy));
+    assert_int_equal(sim_run(sim, sim_job(sim, create), ACTIONS_MAX), OK);
+    job_clear(&sim->job);
+}
+
+/* The options with which a VM of that policy is moved that the move itself says `asked` of (taken; NULL: nothing, as
+ * evacuations and the optimizer do). Take. */
+static Drover__MigrationOptions *options_of_move(bool policy, Drover__MigrationOptions *asked)
+{
+    struct sim sim;
+    sim_open(&sim);
+    sim_running_vm(&sim, VM, "web-1");
+    if (policy)
+        set_policy(
+            &sim, DROVER__MIGRATION_MODE__MIGRATION_MODE_AUTO, DROVER__MIGRATION_STUCK__MIGRATION_STUCK_THROTTLE, 12);
+    Drover__JobCreate *create = sim_vm_job(MIGRATE, VM, "h2", false);
+    create->data->options = asked;
+    assert_int_equal(sim_run(&sim, sim_job(&sim, create), ACTIONS_MAX), OK);
+    Drover__MigrationOptions *options = pb_copy(sim.job.log.data->options);
+    sim_close(&sim);
+    return options;
+}
+
+/* What a move does not say, the VM's policy says; what neither says, the cluster does. The options that the hosts get
+ * are those in the job. */
+static void moves_follow_the_policy(void **unused)
+{
+    (void)unused;
+    cleanup_pb Drover__MigrationOptions *plain = options_of_move(false, NULL);
+    assert_int_equal(plain->max_downtime_ms, 30);
+    assert_int_equal(plain->mode, DROVER__MIGRATION_MODE__MIGRATION_MODE_DEFAULT);
+    cleanup_pb Drover__MigrationOptions *set = options_of_move(true, NULL);
+    assert_int_equal(set->max_downtime_ms, 12);
+    assert_int_equal(set->mode, DROVER__MIGRATION_MODE__MIGRATION_MODE_AUTO);
+    assert_int_equal(set->on_no_convergence, DROVER__MIGRATION_STUCK__MIGRATION_STUCK_THROTTLE);
+    Drover__MigrationOptions *asked = pb_new(&drover__migration_options__descriptor);
+    asked->mode = DROVER__MIGRATION_MODE__MIGRATION_MODE_PRECOPY;
+    cleanup_pb Drover__MigrationOptions *once = options_of_move(true, asked);
+    assert_int_equal(once->max_downtime_ms, 12);
+    assert_int_equal(once->mode, DROVER__MIGRATION_MODE__MIGRATION_MODE_PRECOPY);
+    assert_int_equal(once->on_no_convergence, DROVER__MIGRATION_STUCK__MIGRATION_STUCK_THROTTLE);
+}
+
 /* A host that stays away costs its own job some time and then an error that names it. */
 static void start_on_a_host_that_is_away(void **unused)
 {
@@ -467,6 +517,7 @@ int main(void)
         cmocka_unit_test(cancel_a_slow_migration),
         cmocka_unit_test(leave_stays_until_the_destination_is_fenced),
         cmocka_unit_test(preflight),
+        cmocka_unit_test(moves_follow_the_policy),
         cmocka_unit_test(start_on_a_host_that_is_away),
         cmocka_unit_test(migration_keeps_its_record),
         cmocka_unit_test(members_come_and_go),

@@ -130,6 +130,16 @@ static void tracker_beyond_the_host(struct world *w)
     pb_string(&w->from->tracker, "wp-sync");
     w->in.tracker = "wp-async";
 }
+static void mode_beyond_qemu(struct world *w)
+{
+    w->in.tracker = "qemu";
+    w->spec->migration_mode = DROVER__MIGRATION_MODE__MIGRATION_MODE_HYBRID;
+}
+static void mode_for_this_move(struct world *w)
+{
+    mode_beyond_qemu(w);
+    w->in.mode = DROVER__MIGRATION_MODE__MIGRATION_MODE_PRECOPY;
+}
 static void tracker_of_the_target(struct world *w)
 {
     pb_string(&w->to->tracker, "none"); /* it is the source's that is needed */
@@ -311,6 +321,8 @@ static const struct {
     {tracker_asked_for, NOTHING, NULL},
     {tracker_beyond_the_host, 2, "tracker", ERR_UNSUPPORTED, "host h1"},
     {tracker_of_the_target, NOTHING, NULL},
+    {mode_beyond_qemu, 2, "mode", ERR_UNSUPPORTED, "drover vm set web --migration-mode precopy"},
+    {mode_for_this_move, NOTHING, NULL},
     {machine_gone, 2, "machine-type", ERR_UNSUPPORTED, "no machine type pc-q35-10.0"},
     {machine_unpinned, 2, "machine-type", ERR_UNSUPPORTED, "no machine type pc-q35-10.0"},
     {machine_older_is_enough, NOTHING, NULL},

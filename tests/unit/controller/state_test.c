@@ -257,6 +257,32 @@ static void ownership_is_guarded(void **unused)
     sim_close(&sim);
 }
 
+/* How a VM is moved changes by the job that holds it, and only as far as it is said. */
+static void policy_changes_by_parts(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    sim_open(&sim);
+    sim_running_vm(&sim, "vm-1", "web-1");
+    Drover__VmSpec policy = DROVER__VM_SPEC__INIT;
+    policy.max_downtime_ms = 12;
+    policy.migration_mode = DROVER__MIGRATION_MODE__MIGRATION_MODE_AUTO;
+    sim_change(&sim, effect_vm_policy_put("vm-1", &policy));
+    policy = (Drover__VmSpec)DROVER__VM_SPEC__INIT;
+    policy.on_no_convergence = DROVER__MIGRATION_STUCK__MIGRATION_STUCK_THROTTLE;
+    sim_change(&sim, effect_vm_policy_put("vm-1", &policy));
+    cleanup_pb Drover__VmSpec *spec = state_vm_spec(sim.state, "vm-1");
+    assert_int_equal(spec->max_downtime_ms, 12);
+    assert_int_equal(spec->migration_mode, DROVER__MIGRATION_MODE__MIGRATION_MODE_AUTO);
+    assert_int_equal(spec->on_no_convergence, DROVER__MIGRATION_STUCK__MIGRATION_STUCK_THROTTLE);
+    assert_string_equal(spec->name, "web-1");
+    assert_int_equal(spec->n_disks, 1);
+    refused(&sim, change_of(effect_vm_policy_put("vm-9", &policy)), "not-found");
+    sim_job(&sim, sim_vm_job(DROVER__JOB_KIND__JOB_VM_MIGRATE, "vm-1", "h2", false));
+    refused(&sim, change_of(effect_vm_policy_put("vm-1", &policy)), "busy");
+    sim_close(&sim);
+}
+
 static void names_keys_and_macs_are_unique(void **unused)
 {
     (void)unused;
@@ -389,6 +415,7 @@ int main(void)
         cmocka_unit_test(refused_request_is_not_remembered),
         cmocka_unit_test(one_job_holds_a_vm),
         cmocka_unit_test(ownership_is_guarded),
+        cmocka_unit_test(policy_changes_by_parts),
         cmocka_unit_test(names_keys_and_macs_are_unique),
         cmocka_unit_test(principals_follow_hosts_and_members),
         cmocka_unit_test(stale_updates_are_refused),

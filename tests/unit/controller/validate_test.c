@@ -140,6 +140,8 @@ static void specs(void **unused)
     REFUSES(pb_string(&s->machine_type, "q35"), "machine type");
     REFUSES(pb_string(&s->machine_type, "pc-q35-7.2 -device x"), "machine type");
     REFUSES(s->max_downtime_ms = LIMITS_DOWNTIME_MS + 1, "downtime");
+    REFUSES(s->migration_mode = (Drover__MigrationMode)5, "unknown mode");
+    REFUSES(s->on_no_convergence = (Drover__MigrationStuck)-1, "unknown answer");
     REFUSES(
         {
             pb_free(s->disks[0]);
@@ -167,6 +169,25 @@ static void migration_options(void **unused)
     assert_int_equal(validate_migration_options(&o, &err), -1);
 }
 
+static void vm_set(void **unused)
+{
+    (void)unused;
+    struct err err;
+    Drover__VmSetRequest r = DROVER__VM_SET_REQUEST__INIT;
+    r.name = (char *)"web";
+    assert_int_equal(validate_vm_set(&r, &err), -1);
+    assert_non_null(strstr(err.message, "nothing to change"));
+    r.migration_mode = DROVER__MIGRATION_MODE__MIGRATION_MODE_HYBRID;
+    assert_int_equal(validate_vm_set(&r, &err), 0);
+    r.on_no_convergence = (Drover__MigrationStuck)9;
+    assert_int_equal(validate_vm_set(&r, &err), -1);
+    r.on_no_convergence = DROVER__MIGRATION_STUCK__MIGRATION_STUCK_THROTTLE;
+    r.max_downtime_ms = LIMITS_DOWNTIME_MS;
+    assert_int_equal(validate_vm_set(&r, &err), 0);
+    r.max_downtime_ms++;
+    assert_int_equal(validate_vm_set(&r, &err), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -175,6 +196,7 @@ int main(void)
         cmocka_unit_test(texts),
         cmocka_unit_test(specs),
         cmocka_unit_test(migration_options),
+        cmocka_unit_test(vm_set),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -34,13 +34,21 @@ void seal_free(struct seal *seal)
     free(seal);
 }
 
-size_t seal_close(struct seal *seal, const uint8_t *data, size_t len, uint8_t *out)
+size_t seal_close_pieces(struct seal *seal, const struct iovec *pieces, size_t count, uint8_t *out)
 {
     uint64_t sequence = htole64(seal->sequence++);
-    memcpy(out, &sequence, sizeof sequence);
-    memcpy(out + sizeof sequence, data, len);
-    memset(out + sizeof sequence + len, 0, SEAL_OVERHEAD - sizeof sequence);
-    return len + SEAL_OVERHEAD;
+    uint8_t *at = out + SEAL_HEAD;
+    memcpy(out, &sequence, SEAL_HEAD);
+    for (size_t i = 0; i < count; at += pieces[i].iov_len, i++)
+        memcpy(at, pieces[i].iov_base, pieces[i].iov_len);
+    memset(at, 0, SEAL_OVERHEAD - SEAL_HEAD);
+    return (size_t)(at - out) + SEAL_OVERHEAD - SEAL_HEAD;
+}
+
+size_t seal_close(struct seal *seal, const uint8_t *data, size_t len, uint8_t *out)
+{
+    const struct iovec piece = {(void *)(uintptr_t)data, len}; // NOLINT: only read
+    return seal_close_pieces(seal, &piece, 1, out);
 }
 
 int seal_open(struct seal *seal, const uint8_t *data, size_t len, struct err *err, uint8_t *out)
@@ -48,6 +56,6 @@ int seal_open(struct seal *seal, const uint8_t *data, size_t len, struct err *er
     if (len < SEAL_OVERHEAD)
         return err_set(err, ERR_PROTOCOL, "message of %zu bytes", len);
     seal->sequence++;
-    memcpy(out, data + sizeof seal->sequence, len - SEAL_OVERHEAD);
+    memmove(out, data + SEAL_HEAD, len - SEAL_OVERHEAD);
     return 0;
 }

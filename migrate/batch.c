@@ -46,6 +46,11 @@ bool batch_has_room(const struct batch *b, uint32_t pages)
            b->delta_bytes + pages * (BATCH_DELTA_MAX + 2) <= BATCH_DELTA_BYTES;
 }
 
+uint8_t *batch_room(struct batch *b)
+{
+    return b->full + b->full_bytes;
+}
+
 static bool batch_extend(struct batch *b, uint32_t page, enum batch_kind kind, uint32_t at)
 {
     struct batch_run *last = b->runs ? &b->run[b->runs - 1] : NULL;
@@ -67,7 +72,8 @@ bool batch_add_full(struct batch *b, uint32_t page, const uint8_t *content)
 {
     ENSURE(b->full_bytes + PAGE_BYTES <= BATCH_FULL_BYTES);
     bool begun = batch_extend(b, page, BATCH_FULL, b->full_bytes);
-    memcpy(b->full + b->full_bytes, content, PAGE_BYTES);
+    if (content != b->full + b->full_bytes)
+        memcpy(b->full + b->full_bytes, content, PAGE_BYTES);
     b->full_bytes += PAGE_BYTES;
     return begun;
 }
@@ -82,34 +88,43 @@ bool batch_add_delta(struct batch *b, uint32_t page, const uint8_t *delta, size_
     return begun;
 }
 
-/* Packs the full pages into `out`; returns the length. */
+/* Packs the full pages into `out`; returns the length. What does not shrink stays where it is. */
 static uint32_t batch_pack(const struct batch *b, uint8_t *out)
 {
     if (b->full_bytes == 0)
         return 0;
     int n = LZ4_compress_default(
         (const char *)b->full, (char *)out, (int)b->full_bytes, LZ4_compressBound((int)b->full_bytes));
-    if (n > 0 && (uint32_t)n < b->full_bytes)
-        return (uint32_t)n;
-    memcpy(out, b->full, b->full_bytes);
-    return b->full_bytes;
+    return n > 0 && (uint32_t)n < b->full_bytes ? (uint32_t)n : b->full_bytes;
 }
 
-size_t batch_encode(struct batch *b, uint8_t *out)
+size_t batch_encode_pieces(struct batch *b, uint8_t *space, struct iovec pieces[static BATCH_PIECES])
 {
-    uint8_t *at = out + BATCH_HEADER;
+    uint8_t *at = space + BATCH_HEADER;
     for (uint32_t i = 0; i < b->runs; i++, at += BATCH_RUN_BYTES) {
         put_u32(at, b->run[i].first);
         at[4] = (uint8_t)(b->run[i].kind << KIND_SHIFT | (b->run[i].pages - 1));
     }
     b->packed_bytes = batch_pack(b, at);
-    at += b->packed_bytes;
-    memcpy(at, b->deltas, b->delta_bytes);
-    put_u32(out, b->runs);
-    put_u32(out + 4, b->full_bytes);
-    put_u32(out + 8, b->packed_bytes);
-    put_u32(out + 12, b->delta_bytes);
-    return (size_t)(at - out) + b->delta_bytes;
+    put_u32(space, b->runs);
+    put_u32(space + 4, b->full_bytes);
+    put_u32(space + 8, b->packed_bytes);
+    put_u32(space + 12, b->delta_bytes);
+    bool packed = b->packed_bytes < b->full_bytes;
+    pieces[0] = (struct iovec){space, (size_t)(at - space) + (packed ? b->packed_bytes : 0)};
+    pieces[1] = (struct iovec){b->full, packed ? 0 : b->full_bytes};
+    pieces[2] = (struct iovec){b->deltas, b->delta_bytes};
+    return pieces[0].iov_len + pieces[1].iov_len + pieces[2].iov_len;
+}
+
+size_t batch_encode(struct batch *b, uint8_t *out)
+{
+    struct iovec pieces[BATCH_PIECES];
+    size_t len = batch_encode_pieces(b, out, pieces);
+    uint8_t *at = out + pieces[0].iov_len; /* the first lies there already */
+    for (size_t i = 1; i < BATCH_PIECES; at += pieces[i].iov_len, i++)
+        memcpy(at, pieces[i].iov_base, pieces[i].iov_len);
+    return len;
 }
 
 /* Where the run's contents are; `*deltas` goes on behind them. */
@@ -119,7 +134,7 @@ static int batch_place_deltas(const struct batch *b, struct batch_run *run, uint
     for (uint32_t i = 0; i < run->pages; i++) {
         if (b->delta_bytes - *deltas < 2)
             return -1;
-        uint32_t len = get_u16(b->deltas + *deltas);
+        uint32_t len = get_u16(b->delta + *deltas);
         if (len > BATCH_DELTA_MAX || b->delta_bytes - *deltas - 2 < len)
             return -1;
         *deltas += 2 + len;
@@ -164,21 +179,20 @@ int batch_decode(const uint8_t *data, size_t len, size_t page_limit, struct err 
     out->full_bytes = full;
     out->packed_bytes = packed;
     out->delta_bytes = deltas;
-    memcpy(out->deltas, data + len - deltas, deltas);
+    out->delta = data + len - deltas;
     if (batch_decode_runs(data + BATCH_HEADER, page_limit, err, out) < 0)
         return -1;
-    const uint8_t *at = data + len - deltas - packed;
-    if (packed == full)
-        memcpy(out->full, at, full);
-    else if (LZ4_decompress_safe((const char *)at, (char *)out->full, (int)packed, (int)full) != (int)full)
+    const uint8_t *at = out->delta - packed;
+    out->pages = packed == full ? at : out->full;
+    if (packed != full && LZ4_decompress_safe((const char *)at, (char *)out->full, (int)packed, (int)full) != (int)full)
         return err_set(err, ERR_PROTOCOL, "batch does not unpack to the %u bytes it names", full);
     return 0;
 }
 
 const uint8_t *batch_delta(const struct batch *b, uint32_t *at, size_t *len)
 {
-    const uint8_t *delta = b->deltas + *at + 2;
-    *len = get_u16(b->deltas + *at);
+    const uint8_t *delta = b->delta + *at + 2;
+    *len = get_u16(b->delta + *at);
     *at += 2 + (uint32_t)*len;
     return delta;
 }

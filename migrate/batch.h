@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "base/err.h"
 #include "migrate/ram.h"
@@ -29,6 +30,8 @@
 #define BATCH_BYTES_MAX                                                                                                \
     (BATCH_HEADER + BATCH_RUNS * BATCH_RUN_BYTES + BATCH_FULL_BYTES + BATCH_FULL_BYTES / 255u + 16u + BATCH_DELTA_BYTES)
 
+#define BATCH_PIECES 3u
+
 enum batch_kind {
     BATCH_ZERO,
     BATCH_FULL,
@@ -39,20 +42,24 @@ enum batch_kind {
 struct batch_run {
     uint32_t first;
     uint8_t kind, pages;
-    uint32_t at; /* where its contents begin, in `full` or in `deltas` */
+    uint32_t at; /* where its contents begin, in the pages or in the deltas */
 };
 
 struct batch {
     uint32_t runs;
     struct batch_run run[BATCH_RUNS];
     uint32_t full_bytes, packed_bytes, delta_bytes; /* packed_bytes: once it was encoded or decoded */
-    uint8_t full[BATCH_FULL_BYTES];
+    const uint8_t *pages, *delta;                   /* once it was decoded: contents, one behind the other */
+    uint8_t full[BATCH_FULL_BYTES];                 /* what was added; what was unpacked */
     uint8_t deltas[BATCH_DELTA_BYTES];
 };
 
 void batch_begin(struct batch *batch);
 /* True if `pages` more can be added, whatever they are. */
 bool batch_has_room(const struct batch *batch, uint32_t pages);
+/* Where the next full page goes, and those behind it. Contents that are read to there need not be copied when they are
+ * added, in the order in which they lie there. */
+uint8_t *batch_room(struct batch *batch);
 /* Each returns true if the page began a new run. Copied. */
 bool batch_add_zero(struct batch *batch, uint32_t page);
 bool batch_add_full(struct batch *batch, uint32_t page, const uint8_t *content);
@@ -60,9 +67,13 @@ bool batch_add_delta(struct batch *batch, uint32_t page, const uint8_t *delta, s
 
 /* Writes the message into `out` (BATCH_BYTES_MAX long) and returns its length. */
 size_t batch_encode(struct batch *batch, uint8_t *out);
-/* Reads a message; pages must lie below `page_limit`. ERR_PROTOCOL on anything that encode does not make. */
+/* The same in pieces, so that what is not packed is not copied either: they are parts of the batch and of `space`
+ * (BATCH_BYTES_MAX long), lent until one of them changes. */
+size_t batch_encode_pieces(struct batch *batch, uint8_t *space, struct iovec pieces[static BATCH_PIECES]);
+/* Reads a message; pages must lie below `page_limit`. ERR_PROTOCOL on anything that encode does not make. `data` is
+ * lent to `out`, which points into it. */
 MUST_CHECK int batch_decode(const uint8_t *data, size_t len, size_t page_limit, struct err *err, struct batch *out);
-/* The delta at `*at` in `deltas` of a decoded batch, and on to the next. Lent. */
+/* The delta at `*at` in those of a decoded batch, and on to the next. Lent. */
 const uint8_t *batch_delta(const struct batch *batch, uint32_t *at, size_t *len);
 
 #endif

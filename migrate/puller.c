@@ -158,13 +158,15 @@ int puller_take_pages(struct puller *p, const uint8_t *body, size_t len, struct 
     Drover__EnginePages *pages = drover__engine_pages__unpack(NULL, len, body);
     int rc = pages ? batch_decode(pages->batch.data, pages->batch.len, p->options.side->ram.pages, err, b)
                    : err_set(err, ERR_PROTOCOL, "demanded pages make no sense");
-    drover__engine_pages__free_unpacked(pages, NULL);
     for (uint32_t i = 0; rc == 0 && i < b->runs; i++) {
         const struct batch_run *run = &b->run[i];
         if (run->kind != BATCH_ZERO && run->kind != BATCH_FULL)
-            return err_set(err, ERR_PROTOCOL, "a demanded page can only come whole");
-        rc = filler_fill(p->filler, run->first, run->pages, run->kind == BATCH_ZERO ? NULL : b->full + run->at, err);
+            rc = err_set(err, ERR_PROTOCOL, "a demanded page can only come whole");
+        else
+            rc = filler_fill(
+                p->filler, run->first, run->pages, run->kind == BATCH_ZERO ? NULL : b->pages + run->at, err);
     }
+    drover__engine_pages__free_unpacked(pages, NULL); /* the batch pointed into it */
     return rc;
 }
 

@@ -128,7 +128,8 @@ bool ram_is_hole(const struct ram *ram, size_t page, size_t count)
 bool page_is_zero(const void *page)
 {
     /* The first 16 bytes are zero and every byte equals the one 16 before it. Most pages fail at the first test. */
-    const uint64_t *words = page;
+    uint64_t words[2]; /* the page may lie anywhere, e.g. in a message */
+    memcpy(words, page, sizeof words);
     return words[0] == 0 && words[1] == 0 && memcmp(page, (const char *)page + 16, PAGE_BYTES - 16) == 0;
 }
 

@@ -25,8 +25,7 @@ struct applier {
     struct seal *in, *out;
     uint64_t applied_bytes;
     struct receiver_stats stats;
-    struct batch batch;
-    uint8_t opened[BATCH_BYTES_MAX];
+    struct batch batch; /* points into the message it came with */
 };
 
 struct receiver {
@@ -87,7 +86,7 @@ static int applier_fill(struct filler *filler, const struct batch *b, const stru
 {
     if (run->kind != BATCH_ZERO && run->kind != BATCH_FULL)
         return err_set(err, ERR_PROTOCOL, "a page that comes after the switch can only come whole");
-    return filler_fill(filler, run->first, run->pages, run->kind == BATCH_ZERO ? NULL : b->full + run->at, err);
+    return filler_fill(filler, run->first, run->pages, run->kind == BATCH_ZERO ? NULL : b->pages + run->at, err);
 }
 
 /* Each page was sent before, in an earlier pass; that was over, so it is here. */
@@ -116,7 +115,7 @@ static int applier_run(struct applier *a, const struct batch_run *run, struct er
     case BATCH_ZERO:
         return applier_zero(a, run->first, run->pages, err);
     case BATCH_FULL:
-        return applier_full(a, run->first, run->pages, b->full + run->at, err);
+        return applier_full(a, run->first, run->pages, b->pages + run->at, err);
     case BATCH_DELTA:
         return applier_deltas(a, run, err);
     case BATCH_KINDS:
@@ -136,14 +135,14 @@ static int applier_apply(struct applier *a, struct err *err)
 }
 
 static int applier_take(
-    struct applier *a, const uint8_t *frame, size_t len, const void *identity, size_t identity_len, struct err *err)
+    struct applier *a, uint8_t *frame, size_t len, const void *identity, size_t identity_len, struct err *err)
 {
     struct err forged;
-    if (len > FRAME_MAX || seal_open(a->in, frame, len, &forged, a->opened) < 0) {
+    if (len > FRAME_MAX || seal_open(a->in, frame, len, &forged, frame + SEAL_HEAD) < 0) {
         a->stats.dropped++;
         return 0;
     }
-    if (batch_decode(a->opened, len - SEAL_OVERHEAD, a->receiver->options.ram->pages, err, &a->batch) < 0 ||
+    if (batch_decode(frame + SEAL_HEAD, len - SEAL_OVERHEAD, a->receiver->options.ram->pages, err, &a->batch) < 0 ||
         applier_apply(a, err) < 0)
         return -1;
     a->stats.batches++;

@@ -1,23 +1,23 @@
+#include "migrate/seal.h"
+
 #include <endian.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/rand.h>
+#include <stdlib.h>
 #include <string.h>
-
-#include "migrate/seal.h"
 
 #include "base/buf.h"
 #include "base/ensure.h"
+#include "migrate/gcm.h"
 
-#define TAG_BYTES   16
-#define NONCE_BYTES 12
+_Static_assert(SEAL_KEY_BYTES == GCM_KEY_BYTES && SEAL_OVERHEAD == SEAL_HEAD + GCM_TAG_BYTES, "the format");
 
 struct seal {
-    EVP_CIPHER_CTX *cipher;
+    const struct gcm_kind *kind;
+    void *gcm;
     uint32_t channel; /* first part of the nonce */
     uint64_t sequence;
-    bool keyed_for_opening, keyed_for_closing;
-    uint8_t key[SEAL_KEY_BYTES];
 };
 
 void seal_make_key(uint8_t key[SEAL_KEY_BYTES])
@@ -38,10 +38,10 @@ uint64_t seal_derive(const uint8_t key[SEAL_KEY_BYTES], const char *label)
 struct seal *seal_new(const uint8_t key[SEAL_KEY_BYTES], enum seal_direction direction, uint32_t stripe)
 {
     struct seal *seal = mem_zalloc(sizeof *seal);
-    seal->cipher = EVP_CIPHER_CTX_new();
-    ENSURE(seal->cipher != NULL && stripe < UINT32_MAX / 2);
+    ENSURE(stripe < UINT32_MAX / 2);
     seal->channel = stripe * 2 + (uint32_t)direction;
-    memcpy(seal->key, key, sizeof seal->key);
+    seal->kind = gcm_best();
+    seal->gcm = seal->kind->open(key);
     return seal;
 }
 
@@ -49,34 +49,35 @@ void seal_free(struct seal *seal)
 {
     if (!seal)
         return;
-    EVP_CIPHER_CTX_free(seal->cipher);
-    explicit_bzero(seal->key, sizeof seal->key);
+    seal->kind->close(seal->gcm);
     free(seal);
 }
 
-static void seal_nonce(const struct seal *seal, uint64_t sequence, uint8_t nonce[NONCE_BYTES])
+static void seal_nonce(const struct seal *seal, uint8_t nonce[GCM_NONCE_BYTES])
 {
     uint32_t channel = htole32(seal->channel);
-    sequence = htole64(sequence);
+    uint64_t sequence = htole64(seal->sequence);
     memcpy(nonce, &channel, 4);
     memcpy(nonce + 4, &sequence, 8);
 }
 
+size_t seal_close_pieces(struct seal *seal, const struct iovec *pieces, size_t count, uint8_t *out)
+{
+    uint8_t nonce[GCM_NONCE_BYTES];
+    size_t len = 0;
+    for (size_t i = 0; i < count; i++)
+        len += pieces[i].iov_len;
+    seal_nonce(seal, nonce);
+    uint64_t sequence = htole64(seal->sequence++);
+    memcpy(out, &sequence, SEAL_HEAD);
+    seal->kind->encrypt(seal->gcm, nonce, pieces, count, out + SEAL_HEAD, out + SEAL_HEAD + len);
+    return len + SEAL_OVERHEAD;
+}
+
 size_t seal_close(struct seal *seal, const uint8_t *data, size_t len, uint8_t *out)
 {
-    uint8_t nonce[NONCE_BYTES];
-    seal_nonce(seal, seal->sequence, nonce);
-    uint64_t sequence = htole64(seal->sequence++);
-    memcpy(out, &sequence, 8);
-    int n = 0, rest = 0;
-    if (!seal->keyed_for_closing)
-        ENSURE(EVP_EncryptInit_ex(seal->cipher, EVP_aes_256_gcm(), NULL, seal->key, NULL) == 1);
-    seal->keyed_for_closing = true;
-    ENSURE(EVP_EncryptInit_ex(seal->cipher, NULL, NULL, NULL, nonce) == 1);
-    ENSURE(EVP_EncryptUpdate(seal->cipher, out + 8, &n, data, (int)len) == 1 && (size_t)n == len);
-    ENSURE(EVP_EncryptFinal_ex(seal->cipher, out + 8 + len, &rest) == 1 && rest == 0);
-    ENSURE(EVP_CIPHER_CTX_ctrl(seal->cipher, EVP_CTRL_GCM_GET_TAG, TAG_BYTES, out + 8 + len) == 1);
-    return len + SEAL_OVERHEAD;
+    const struct iovec piece = {(void *)(uintptr_t)data, len}; // NOLINT: only read
+    return seal_close_pieces(seal, &piece, 1, out);
 }
 
 int seal_open(struct seal *seal, const uint8_t *data, size_t len, struct err *err, uint8_t *out)
@@ -84,21 +85,13 @@ int seal_open(struct seal *seal, const uint8_t *data, size_t len, struct err *er
     uint64_t sequence;
     if (len < SEAL_OVERHEAD || len > INT32_MAX)
         return err_set(err, ERR_PROTOCOL, "sealed message of %zu bytes", len);
-    memcpy(&sequence, data, 8);
+    memcpy(&sequence, data, SEAL_HEAD);
     if (le64toh(sequence) != seal->sequence)
         return err_set(err, ERR_PROTOCOL, "sealed message out of order");
-    uint8_t nonce[NONCE_BYTES], tag[TAG_BYTES];
-    seal_nonce(seal, seal->sequence, nonce);
+    uint8_t nonce[GCM_NONCE_BYTES];
     size_t body = len - SEAL_OVERHEAD;
-    memcpy(tag, data + 8 + body, TAG_BYTES);
-    int n = 0, rest = 0;
-    if (!seal->keyed_for_opening)
-        ENSURE(EVP_DecryptInit_ex(seal->cipher, EVP_aes_256_gcm(), NULL, seal->key, NULL) == 1);
-    seal->keyed_for_opening = true;
-    ENSURE(EVP_DecryptInit_ex(seal->cipher, NULL, NULL, NULL, nonce) == 1);
-    ENSURE(EVP_DecryptUpdate(seal->cipher, out, &n, data + 8, (int)body) == 1);
-    ENSURE(EVP_CIPHER_CTX_ctrl(seal->cipher, EVP_CTRL_GCM_SET_TAG, TAG_BYTES, tag) == 1);
-    if (EVP_DecryptFinal_ex(seal->cipher, out + n, &rest) != 1)
+    seal_nonce(seal, nonce);
+    if (!seal->kind->decrypt(seal->gcm, nonce, data + SEAL_HEAD, body, data + SEAL_HEAD + body, out))
         return err_set(err, ERR_PROTOCOL, "sealed message is forged or damaged");
     seal->sequence++;
     return 0;

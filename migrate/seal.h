@@ -10,10 +10,12 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "base/err.h"
 
 #define SEAL_KEY_BYTES 32
+#define SEAL_HEAD      8u /* ahead of the ciphertext */
 #define SEAL_OVERHEAD  24u
 
 enum seal_direction { SEAL_TO_DESTINATION, SEAL_TO_SOURCE };
@@ -29,8 +31,10 @@ struct seal *seal_new(const uint8_t key[SEAL_KEY_BYTES], enum seal_direction dir
 void seal_free(struct seal *seal);
 /* Seals `len` bytes as the next message into `out` (len + SEAL_OVERHEAD long); returns its length. */
 size_t seal_close(struct seal *seal, const uint8_t *data, size_t len, uint8_t *out);
-/* Opens the next message into `out` (len - SEAL_OVERHEAD long). ERR_PROTOCOL: forged, damaged or out of order; nothing
- * changes. */
+/* The same for a message that lies in pieces. */
+size_t seal_close_pieces(struct seal *seal, const struct iovec *pieces, size_t count, uint8_t *out);
+/* Opens the next message into `out` (len - SEAL_OVERHEAD long), which may be data + SEAL_HEAD. ERR_PROTOCOL: forged,
+ * damaged or out of order; the next message is still the same, and what is in `out` must not be used. */
 MUST_CHECK int seal_open(struct seal *seal, const uint8_t *data, size_t len, struct err *err, uint8_t *out);
 
 #endif

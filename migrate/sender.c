@@ -30,7 +30,7 @@ struct worker {
     uint64_t rest;                    /* pages of `word` not taken yet */
     struct sender_stats stats;        /* of this pass */
     struct sieve sieve;
-    uint8_t read[READ_PAGES * PAGE_BYTES];
+    struct iovec pieces[BATCH_PIECES]; /* of the message that is to be sent */
     uint8_t packed[BATCH_BYTES_MAX];
 };
 
@@ -97,10 +97,12 @@ static bool worker_next_page(struct worker *w, size_t *page)
     return true;
 }
 
-/* Looks at the next pages of the pass. Neighbouring pages are read with one call. `*count` 0: there are none left. */
+/* Looks at the next pages of the pass. Neighbouring pages are read with one call, to where they stay if they are sent
+ * whole. `*count` 0: there are none left. */
 static int worker_look(struct worker *w, struct err *err, uint32_t *count)
 {
     uint32_t pages[READ_PAGES];
+    uint8_t *contents = batch_room(&w->sieve.batch);
     size_t page;
     *count = 0;
     while (*count < READ_PAGES && worker_next_page(w, &page))
@@ -109,11 +111,11 @@ static int worker_look(struct worker *w, struct err *err, uint32_t *count)
         run = 1;
         while (i + run < *count && pages[i + run] == pages[i] + run)
             run++;
-        if (ram_read(w->sender->options.ram, pages[i], run, err, w->read + (size_t)i * PAGE_BYTES) < 0)
+        if (ram_read(w->sender->options.ram, pages[i], run, err, contents + (size_t)i * PAGE_BYTES) < 0)
             return -1;
     }
     for (uint32_t i = 0; i < *count; i++)
-        sieve_add(&w->sieve, pages[i], w->read + (size_t)i * PAGE_BYTES);
+        sieve_add(&w->sieve, pages[i], contents + (size_t)i * PAGE_BYTES);
     w->stats.pages += *count;
     return 0;
 }
@@ -129,7 +131,7 @@ static int worker_fill(struct worker *w, struct err *err, size_t *len)
         if (worker_look(w, err, &count) < 0)
             return -1;
     }
-    *len = sieve_finish(&w->sieve, w->packed);
+    *len = sieve_finish_pieces(&w->sieve, w->packed, w->pieces);
     return 0;
 }
 
@@ -195,7 +197,7 @@ static int worker_send(struct worker *w, size_t packed, struct err *err)
 {
     zmq_msg_t message;
     ENSURE(zmq_msg_init_size(&message, packed + SEAL_OVERHEAD) == 0);
-    size_t len = seal_close(w->out, w->packed, packed, zmq_msg_data(&message));
+    size_t len = seal_close_pieces(w->out, w->pieces, BATCH_PIECES, zmq_msg_data(&message));
     if (worker_pace(w, len, err) < 0) {
         zmq_msg_close(&message);
         return -1;

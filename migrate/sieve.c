@@ -116,3 +116,12 @@ size_t sieve_finish(struct sieve *s, uint8_t *out)
     sieve_count_full(s);
     return len;
 }
+
+size_t sieve_finish_pieces(struct sieve *s, uint8_t *space, struct iovec pieces[static BATCH_PIECES])
+{
+    if (s->batch.runs == 0)
+        return 0;
+    size_t len = batch_encode_pieces(&s->batch, space, pieces);
+    sieve_count_full(s);
+    return len;
+}

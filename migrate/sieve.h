@@ -30,8 +30,11 @@ struct sieve {
 void sieve_begin(struct sieve *sieve);
 /* True if `pages` more can be added, whatever they are. */
 bool sieve_has_room(const struct sieve *sieve, uint32_t pages);
+/* Contents that lie in batch_room() of its batch need not be copied: see there. */
 void sieve_add(struct sieve *sieve, uint32_t page, const uint8_t *content);
 /* Writes the message into `out` (BATCH_BYTES_MAX long) and returns its length; 0: there is nothing to send. */
 size_t sieve_finish(struct sieve *sieve, uint8_t *out);
+/* The same in pieces, as batch_encode_pieces() makes them. */
+size_t sieve_finish_pieces(struct sieve *sieve, uint8_t *space, struct iovec pieces[static BATCH_PIECES]);
 
 #endif

@@ -24,7 +24,7 @@ static void check_run(const struct batch *batch, const struct batch_run *run)
     for (uint32_t i = 0; i < run->pages; i++) {
         size_t len;
         const uint8_t *delta = batch_delta(batch, &at, &len);
-        ENSURE(delta >= batch->deltas && delta + len <= batch->deltas + batch->delta_bytes);
+        ENSURE(delta >= batch->delta && delta + len <= batch->delta + batch->delta_bytes);
     }
 }
 
@@ -36,6 +36,9 @@ static void fuzz_batch(const uint8_t *data, size_t size)
         return;
     ENSURE(
         batch->runs <= BATCH_RUNS && batch->full_bytes <= BATCH_FULL_BYTES && batch->delta_bytes <= BATCH_DELTA_BYTES);
+    bool packed = batch->pages == batch->full;
+    ENSURE(packed || (batch->pages >= data && batch->pages + batch->full_bytes <= batch->delta));
+    ENSURE(batch->delta >= data && batch->delta + batch->delta_bytes == data + size);
     for (uint32_t i = 0; i < batch->runs; i++)
         check_run(batch, &batch->run[i]);
 }

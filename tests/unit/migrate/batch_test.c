@@ -70,8 +70,8 @@ static void round_trip(struct fixture *f, uint32_t count, unsigned noise)
         if (f->in.run[i].kind != BATCH_ZERO)
             assert_int_equal(f->out.run[i].at, f->in.run[i].at);
     }
-    assert_memory_equal(f->out.full, f->in.full, f->in.full_bytes);
-    assert_memory_equal(f->out.deltas, f->in.deltas, f->in.delta_bytes);
+    assert_memory_equal(f->out.pages, f->in.full, f->in.full_bytes);
+    assert_memory_equal(f->out.delta, f->in.deltas, f->in.delta_bytes);
 }
 
 static void test_round_trip(void **state)
@@ -182,7 +182,7 @@ static void test_damaged_messages(void **state)
             for (uint32_t k = 0; run->kind == BATCH_DELTA && k < run->pages; k++) {
                 size_t size;
                 const uint8_t *delta = batch_delta(&f->out, &at, &size);
-                assert_true(size <= BATCH_DELTA_MAX && delta + size <= f->out.deltas + f->out.delta_bytes);
+                assert_true(size <= BATCH_DELTA_MAX && delta + size <= f->out.delta + f->out.delta_bytes);
             }
         }
     }

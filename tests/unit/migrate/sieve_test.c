@@ -64,7 +64,7 @@ static void apply_run(struct fixture *f, const struct batch_run *run)
         if (run->kind == BATCH_ZERO) {
             memset(f->held[page], 0, PAGE_BYTES);
         } else if (run->kind == BATCH_FULL) {
-            memcpy(f->held[page], f->batch.full + at, PAGE_BYTES);
+            memcpy(f->held[page], f->batch.pages + at, PAGE_BYTES);
             at += PAGE_BYTES;
         } else {
             size_t len;

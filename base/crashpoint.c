@@ -14,6 +14,7 @@
 static const char *const names[] = {
     /* migrate/source*.c: phases, then steps and messages between them */
     "source.connecting",
+    "source.disks",
     "source.precopy",
     "source.switching",
     "source.handed-over",
@@ -31,6 +32,11 @@ static const char *const names[] = {
     "source.hand-over-answered",
     "source.farewell-sent",
     "source.all-here",
+    "source.relay-connected",
+    "source.mirror-begun",
+    "source.disks-ready",
+    "source.disks-equal",
+    "source.disks-over",
     /* migrate/destination.c */
     "destination.listening",
     "destination.receiving",
@@ -39,7 +45,10 @@ static const char *const names[] = {
     "destination.postcopy",
     "destination.done",
     "destination.failed",
+    "destination.disks-exported",
     "destination.welcomed",
+    "destination.relay-connected",
+    "destination.disks-taken",
     "destination.postcopy-armed",
     "destination.stale-named",
     "destination.state-received",
@@ -80,6 +89,37 @@ static const char *const names[] = {
     "hostd.fence-recorded",
     "hostd.resolve-saved",
     "hostd.resolve-resumed",
+    /* hostd/partition/arrivals.c and storage_requests.c: disks that come and go with a guest */
+    "hostd.arrival-placed",
+    "hostd.arrival-made",
+    "hostd.arrival-committed",
+    "hostd.arrival-settled",
+    "hostd.leave-received",
+    "hostd.leave-removed",
+    /* hostd/partition/storage.c: a disk that goes to another file; hostd.copy: before each step of disk_copy.c */
+    "hostd.storage-received",
+    "hostd.storage-recorded",
+    "hostd.storage-linked",
+    "hostd.storage-saved",
+    "hostd.storage-outcome-before",
+    "hostd.storage-outcome-after",
+    "hostd.storage-concluded",
+    "hostd.storage-finish-received",
+    "hostd.storage-finish-removed",
+    "hostd.copy.make",
+    "hostd.copy.open",
+    "hostd.copy.begin",
+    "hostd.copy.flush",
+    "hostd.copy.stop",
+    "hostd.copy.complete",
+    "hostd.copy.write-down",
+    "hostd.copy.continue",
+    "hostd.copy.strike",
+    "hostd.copy.dismiss",
+    "hostd.copy.close-old",
+    "hostd.copy.close-target",
+    "hostd.copy.moved",
+    "hostd.copy.stayed",
     /* controller/jobs/runner.c: the steps of a migration, and its undoing */
     "controller.preflight.entered",
     "controller.preflight.called",
@@ -113,6 +153,36 @@ static const char *const names[] = {
     "controller.undo.proposed",
     "controller.undo.applied",
     "controller.outcome-told",
+    /* ... of a disk's move, and of emptying a host */
+    "controller.storage-check.entered",
+    "controller.storage-check.called",
+    "controller.storage-check.answered",
+    "controller.storage-check.proposed",
+    "controller.storage-check.applied",
+    "controller.storage-copy.entered",
+    "controller.storage-copy.called",
+    "controller.storage-copy.answered",
+    "controller.storage-copy.proposed",
+    "controller.storage-copy.applied",
+    "controller.storage-finish.entered",
+    "controller.storage-finish.called",
+    "controller.storage-finish.answered",
+    "controller.storage-finish.proposed",
+    "controller.storage-finish.applied",
+    "controller.storage-undo.entered",
+    "controller.storage-undo.called",
+    "controller.storage-undo.answered",
+    "controller.storage-undo.proposed",
+    "controller.storage-undo.applied",
+    "controller.evacuate-maintenance.entered",
+    "controller.evacuate-maintenance.proposed",
+    "controller.evacuate-maintenance.applied",
+    "controller.evacuate-moves.entered",
+    "controller.evacuate-moves.proposed",
+    "controller.evacuate-moves.applied",
+    "controller.evacuate-undo.entered",
+    "controller.evacuate-undo.proposed",
+    "controller.evacuate-undo.applied",
 };
 #define NAMES (sizeof names / sizeof *names)
 
@@ -153,12 +223,24 @@ static bool wanted(size_t size, char *out)
     return true;
 }
 
+/* The test that walks through the table looks for this. */
+static void tell_unlisted(const char *name)
+{
+    char path[PATH_MAX];
+    log_event(LOG_ERROR, "crashpoint.unlisted", "name=%s", name);
+    if (snprintf(path, sizeof path, "%s.unlisted", file) >= (int)sizeof path)
+        return;
+    cleanup_fd int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (fd >= 0)
+        dprintf(fd, "%s\n", name);
+}
+
 void crashpoint_reached(const char *where, const char *what)
 {
     char name[64], line[128], hit[PATH_MAX];
     snprintf(name, sizeof name, "%s.%s", where, what);
-    if (!listed(name)) { /* the test that walks through the table looks for this */
-        log_event(LOG_ERROR, "crashpoint.unlisted", "name=%s", name);
+    if (!listed(name)) {
+        tell_unlisted(name);
         return;
     }
     if (!wanted(sizeof line, line))

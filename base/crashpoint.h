@@ -13,7 +13,8 @@
  *   NAME companion    the process it looks after dies instead (an engine's QEMU), and this one goes on
  *
  * The file is first renamed to FILE.hit: so it counts once, also where the process is started again, and whoever put it
- * there sees that the point was reached. Single-threaded: only the loop's thread has points. */
+ * there sees that the point was reached. A point that the table does not name is written to FILE.unlisted.
+ * Single-threaded: only the loop's thread has points. */
 #ifndef BASE_CRASHPOINT_H
 #define BASE_CRASHPOINT_H
 

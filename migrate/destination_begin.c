@@ -63,6 +63,7 @@ static void destination_disks_offered(void *user)
 {
     struct destination *d = user;
     d->disks_open = true;
+    crashpoint("destination", "disks-exported");
     destination_welcome(d);
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/crashpoint.h"
 #include "base/log.h"
 
 #define COMMAND_MS 30000u
@@ -96,6 +97,7 @@ static void disk_begun(void *user, const struct err *err, json_t *result)
     (void)result;
     if (!answered(m, err))
         return;
+    crashpoint("source", "mirror-begun");
     if (++m->next < m->count)
         disk_begin(m);
 }

@@ -10,6 +10,7 @@
 #include <utlist.h>
 
 #include "base/buf.h"
+#include "base/crashpoint.h"
 #include "base/ensure.h"
 #include "base/log.h"
 #include "base/loop.h"
@@ -324,6 +325,7 @@ static void local_connected(uv_connect_t *request, int status)
         return;
     }
     link->connected = true;
+    crashpoint("destination", "relay-connected");
     link_pump(link);
 }
 
@@ -351,6 +353,7 @@ static void remote_connected(uv_connect_t *request, int status)
     remote_send(link, NULL, 0);
     uv_tcp_nodelay(&link->remote, 1);
     link->connected = true;
+    crashpoint("source", "relay-connected");
     link_pump(link);
 }
 

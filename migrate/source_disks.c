@@ -11,8 +11,10 @@
 static void disks_ready(void *user)
 {
     struct source *s = user;
-    if (s->phase == SOURCE_DISKS)
-        source_send_memory(s);
+    if (s->phase != SOURCE_DISKS)
+        return;
+    crashpoint("source", "disks-ready");
+    source_send_memory(s);
 }
 
 static void disks_failed(void *user, const struct err *err)
@@ -26,6 +28,8 @@ static void disks_taken(void *user, const struct err *err, const uint8_t *body, 
     struct source *s = user;
     (void)body;
     (void)len;
+    if (!err)
+        crashpoint("source", "disks-over");
     if (err)
         source_fail_if_running(s, err);
     else if (s->phase == SOURCE_SWITCHING)

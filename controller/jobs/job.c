@@ -211,12 +211,15 @@ void job_fail(struct job_ctx *ctx, const struct err *err)
     const struct job_step_kind *kind = step_kind(ctx->job);
     bool undo = kind && kind->undo;
     uint32_t step = ctx->job->log.step;
+    struct err why = *err;
+    if (why.code == ERR_CANCELLED) /* by a host, for reasons of its own; nobody has cancelled the job */
+        why.code = ERR_JOB_FAILED;
     Drover__JobUpdate *update =
         update_new(ctx, undo ? DROVER__JOB_STATE__JOB_CANCELLING : DROVER__JOB_STATE__JOB_FAILED, step);
     job_update_step(update, step, DROVER__STEP_STATE__STEP_FAILED, err->message);
     if (!undo)
         skip_rest(ctx, update);
-    update->error = pb_error(err);
+    update->error = pb_error(&why);
 }
 
 Drover__JobUpdate *job_undone(struct job_ctx *ctx, const char *fmt, ...)

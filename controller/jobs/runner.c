@@ -38,16 +38,30 @@ struct pending {
 
 static void run_event(struct run *run, struct job_event *event);
 
-/* controller.STEP.WHAT; of migrations alone, which are what can leave two owners. */
+/* controller.STEP.WHAT; of the jobs that could leave two owners, or two files of one disk. */
 static void run_crashpoint(const struct run *run, const char *what)
 {
+    static const char *const kinds[] = {
+        [DROVER__JOB_KIND__JOB_VM_MIGRATE] = "",
+        [DROVER__JOB_KIND__JOB_VM_MOVE_STORAGE] = "storage-",
+        [DROVER__JOB_KIND__JOB_HOST_EVACUATE] = "evacuate-",
+    };
     const Drover__Job *job = run->job.log.job;
     char where[64];
-    if (!crashpoint_watched || job->kind != DROVER__JOB_KIND__JOB_VM_MIGRATE || run->job.log.step >= job->n_steps)
+    if (!crashpoint_watched || (size_t)job->kind >= sizeof kinds / sizeof *kinds || !kinds[job->kind] ||
+        run->job.log.step >= job->n_steps)
         return;
     bool undo = job->state == DROVER__JOB_STATE__JOB_CANCELLING;
-    snprintf(where, sizeof where, "controller.%s", undo ? "undo" : job->steps[run->job.log.step]->name);
+    snprintf(
+        where, sizeof where, "controller.%s%s", kinds[job->kind], undo ? "undo" : job->steps[run->job.log.step]->name);
     crashpoint(where, what);
+}
+
+/* What the step has put into the log is applied here, and nothing follows from it yet. */
+static void run_applied(const struct run *run)
+{
+    if (run->job.committing)
+        run_crashpoint(run, "applied");
 }
 
 static struct run *run_find(const struct runner *runner, uint64_t id)
@@ -98,8 +112,6 @@ static void commit_done(void *user, const struct err *err, const Drover__Command
 {
     struct run *run = pending_end(user);
     struct state_job now;
-    if (run && !err && !result->error)
-        run_crashpoint(run, "applied");
     if (!run || (!err && !result->error))
         return;
     run->job.committing = false;
@@ -208,6 +220,7 @@ static void drop_ended(struct runner *runner, const struct state_job_ref *active
             at = &run->next;
             continue;
         }
+        run_applied(run);
         *at = run->next;
         struct state_job ended;
         if (state_job(runner->options.env.state, run->job.log.job->id, &ended)) {
@@ -252,6 +265,8 @@ static void sync_now(void *user)
         bool fresh = !run;
         if (fresh)
             run = run_new(runner);
+        else
+            run_applied(run);
         run_load(run, active[i].id);
         if (fresh) {
             run->next = runner->runs;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/crashpoint.h"
 #include "base/log.h"
 #include "hostd/partition/private.h"
 #include "storage/image.h"
@@ -28,11 +29,13 @@ static void made(void *user, const struct err *err)
     const Drover__Disk *disk = p->record.spec->disks[p->arrivals->disks[p->arriving]->number];
     image_free(p->image);
     p->image = NULL;
+    crashpoint("hostd", "arrival-made");
     if (err)
         make_failed(p, err);
     else if (place_commit(disk->path, p->record.migration.id, &why) < 0)
         make_failed(p, &why);
     else {
+        crashpoint("hostd", "arrival-committed");
         p->arriving++;
         make_next(p);
     }
@@ -63,6 +66,8 @@ static void make_next(struct partition *p)
     if (rc < 0 || place_make(disk->path, id, NULL, &err) < 0 ||
         image_make(p->all->env.loop, &config, made, p, &err, &p->image) < 0)
         make_failed(p, &err);
+    else
+        crashpoint("hostd", "arrival-placed");
 }
 
 int arrivals_check(const Drover__DiskMoves *moves, const Drover__VmSpec *spec, struct err *err)
@@ -112,4 +117,5 @@ void arrivals_settle(struct partition *p, bool ours)
             log_event(LOG_WARN, "disk.left", "path=%s", LOG_QUOTE(disk->path));
         place_forget(disk->path, m->id);
     }
+    crashpoint("hostd", "arrival-settled");
 }

@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/crashpoint.h"
 #include "base/ensure.h"
 #include "base/log.h"
 #include "hostd/partition/private.h"
@@ -32,8 +33,11 @@ static int switched(void *user, struct err *err)
     const struct record_storage *s = &p->record.storage;
     if (place_commit(s->target, s->id, err) < 0)
         return -1;
+    crashpoint("hostd", "storage-linked");
     definition_put(p);
-    return partition_save(p, err);
+    int rc = partition_save(p, err);
+    crashpoint("hostd", "storage-saved");
+    return rc;
 }
 
 /* Tells how it ended; what is told is what the files say, so that nothing is lost with a message. */
@@ -53,8 +57,10 @@ static void conclude(struct partition *p, const struct err *why)
         error.message = (char *)(uintptr_t)why->message;
         outcome.error = &error;
     }
+    crashpoint("hostd", "storage-outcome-before");
     if (outcomes_add(p->all->env.outcomes, &outcome, false, &err) < 0)
         log_event(LOG_ERROR, "outcome.unsaved", "move=%s reason=%s", s->id, LOG_QUOTE(err.message));
+    crashpoint("hostd", "storage-outcome-after");
     log_event(LOG_INFO, "storage.ended",
         "move=%s vm=%s disk=%" PRIu32 " target=%s moved=%d pause_us=%" PRIu64 " reason=%s", s->id, p->record.vm_id,
         s->disk, LOG_QUOTE(s->target), taken, p->copy ? disk_copy_pause_us(p->copy) : 0,
@@ -73,6 +79,7 @@ static void ended(void *user, const struct err *why)
     conclude(p, why);
     if (partition_save(p, &err) < 0)
         log_event(LOG_WARN, "partition.unsaved", "vm=%s reason=%s", p->record.vm_id, LOG_QUOTE(err.message));
+    crashpoint("hostd", "storage-concluded");
 }
 
 static void copy_start(struct partition *p, bool adopt)
@@ -106,6 +113,7 @@ int storage_begin(struct partition *p, const struct record_storage *move, struct
         p->record.storage = (struct record_storage){0};
         return -1;
     }
+    crashpoint("hostd", "storage-recorded");
     log_event(LOG_INFO, "storage.begun", "move=%s vm=%s disk=%" PRIu32 " target=%s", move->id, p->record.vm_id,
         move->disk, LOG_QUOTE(move->target));
     copy_start(p, false);

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "base/crashpoint.h"
 #include "base/ensure.h"
 #include "base/log.h"
 #include "hostd/partition/private.h"
@@ -125,6 +126,7 @@ void storage_move(struct partitions *ps, const Drover__StorageMoveRequest *m, st
     struct action *action = action_begin(ps->env.actions, DROVER__METHOD__STORAGE_MOVE, m->key, request);
     if (!action)
         return;
+    crashpoint("hostd", "storage-received");
     int go = move_check(ps, m, &err, &p, &move);
     if (go > 0)
         go = storage_begin(p, &move, &err);
@@ -217,6 +219,7 @@ static void finish(
         snprintf(detail, sizeof detail, "%.100s is left: %.140s", old, err.message);
     else
         snprintf(detail, sizeof detail, "%.200s is removed", old);
+    crashpoint("hostd", "storage-finish-removed");
     place_forget(target, m->migration_id);
     action_done(action, detail);
 }
@@ -228,6 +231,7 @@ void storage_finish(struct partitions *ps, const Drover__StorageFinishRequest *m
     struct action *action = action_begin(ps->env.actions, DROVER__METHOD__STORAGE_FINISH, m->key, request);
     if (!action)
         return;
+    crashpoint("hostd", "storage-finish-received");
     if (check_id(m->migration_id, &err) < 0 || check_move(m->move, &err) < 0 ||
         place_resolve(ps->env.options->storage_directories, m->move->target, &err, target) < 0)
         action_fail(action, &err);
@@ -255,6 +259,7 @@ void storage_leave(struct partitions *ps, const Drover__StorageLeaveRequest *m, 
     struct action *action = action_begin(ps->env.actions, DROVER__METHOD__STORAGE_LEAVE, m->key, request);
     if (!action)
         return;
+    crashpoint("hostd", "leave-received");
     const Drover__MigrateOutcomeRequest *kept = outcomes_find(ps->env.outcomes, m->migration_id);
     if (!kept || kept->outcome != DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN || m->n_paths > SPEC_DISKS_MAX) {
         err_set(
@@ -264,5 +269,6 @@ void storage_leave(struct partitions *ps, const Drover__StorageLeaveRequest *m, 
     }
     for (size_t i = 0; i < m->n_paths; i++)
         leave_one(ps, m->paths[i]);
+    crashpoint("hostd", "leave-removed");
     action_done(action, "");
 }

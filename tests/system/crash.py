@@ -25,6 +25,21 @@ def reached(node):
     return os.path.exists(f"{node.crash_file}.hit")
 
 
+def hit_at(node):
+    """When it was reached, as time.time(): the program renames the file and dies at once."""
+    return os.stat(f"{node.crash_file}.hit").st_ctime
+
+
+def unlisted_points(lab):
+    """Points that a program of this lab came to and the table does not name."""
+    found = set()
+    for node in lab.nodes():
+        if os.path.exists(f"{node.crash_file}.unlisted"):
+            with open(f"{node.crash_file}.unlisted") as file:
+                found |= set(file.read().split())
+    return sorted(found)
+
+
 def wait_reached(node, what, timeout=40):
     until(lambda: reached(node), timeout, f"{what} to be reached", 0.01)
 
@@ -56,5 +71,6 @@ class Supervisor:
         return self
 
     def __exit__(self, *_):
+        self.held.clear()
         self._over.set()
         self._thread.join()

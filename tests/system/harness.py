@@ -212,8 +212,14 @@ class Run:
         assert not down, f"daemons down: {', '.join(down)}"
         lab.wait_hosts()
 
-    def _save_logs(self, lab):
-        target = f"{self.logs}/{self.running}"
+    def renew_lab(self, why):
+        """Something went wrong that the test has noted and goes on from: keeps the logs under `why`, and a new lab is made when it is
+        asked for."""
+        self._save_logs(self._lab, f"-{why}")
+        self._drop_lab()
+
+    def _save_logs(self, lab, suffix=""):
+        target = f"{self.logs}/{self.running}{suffix}"
         os.makedirs(target, exist_ok=True)
         for directory in (lab.directory, lab.shm):
             for base, _, files in os.walk(directory):

@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/crashpoint.h"
 #include "base/ensure.h"
 #include "base/loop.h"
 #include "hostd/hypervisor/qemu/command.h"
@@ -463,6 +464,8 @@ static void act(struct disk_copy *copy)
     enum copy_act next = copy_step(&copy->known, &copy->view);
     if (next != COPY_WAIT)
         log_event(LOG_DEBUG, "disk.copy_step", "move=%s step=%s", copy->config.id, copy_act_name(next));
+    if (next != COPY_WAIT)
+        crashpoint("hostd.copy", copy_act_name(next));
     switch (next) {
     case COPY_WAIT:
         look_later(copy, LOOK_EVERY_MS);

@@ -273,6 +273,27 @@ static void cancel_interrupts_a_wait(void **unused)
     bench_close(&b);
 }
 
+/* A host that has called an order off for reasons of its own has not cancelled the job. */
+static void what_a_host_calls_off_has_failed(void **unused)
+{
+    (void)unused;
+    struct bench b;
+    struct err off;
+    bench_open(&b);
+    b.hold_calls = true;
+    runner_lead(b.runner, true);
+    uint64_t id = stop_job(&b);
+    bench_run(&b, 50);
+    assert_int_equal(b.calls, 1);
+    err_set(&off, ERR_CANCELLED, "the daemon was started anew");
+    wire_reply_fn reply = b.held_fn;
+    b.held_fn = NULL;
+    reply(b.held_user, &off, NULL, 0);
+    bench_run(&b, 5000);
+    assert_int_equal(state_of(&b, id), DROVER__JOB_STATE__JOB_FAILED);
+    bench_close(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -281,6 +302,7 @@ int main(void)
         cmocka_unit_test(lost_commit_is_made_again),
         cmocka_unit_test(late_answer_is_ignored),
         cmocka_unit_test(cancel_interrupts_a_wait),
+        cmocka_unit_test(what_a_host_calls_off_has_failed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,387 @@
+"""The walk through the crash points: each blow kills one program at one named step of one way of moving a VM, and afterwards there
+must be one owner, the same guest, and nothing left behind.
+
+A blow ends as a result, whatever happens; after one that failed the next begins in a new lab. Results are lines of a file, so that a
+walk that was stopped goes on where it stood, and shares of it can run side by side."""
+import collections
+import glob
+import json
+import os
+import time
+
+from blows import may_end_guest
+from crash import Supervisor, arm, disarm, hit_at, reached, unlisted_points, wait_reached
+from lab import netns, program
+from lab.program import until
+from watched import SLOW, Watched, other_host, owner
+
+MiB = 1 << 20
+IN_ORDER_S = 60  # a blow whose traces are still there then has failed
+GRACE_S = 8  # a point may come after its job's end, but not long after
+POSTCOPY = ("--mode", "postcopy", "--bandwidth", "32M")
+AT_REST = ("partition.json", "qemu.log", "serial.log", "qmp.sock", "qmp-engine.sock", "serial.sock", "addresses")
+
+Result = collections.namedtuple("Result", "blow reached job owner left seconds problem")
+
+
+def locks_on(path):
+    """Whether somebody holds a lock on a file."""
+    inode = os.stat(path).st_ino
+    with open("/proc/locks") as file:
+        return any(line.split()[5].endswith(f":{inode}") for line in file if len(line.split()) > 5)
+
+
+class Victim:
+    """The VM that is moved while programs die, and what it leaves where."""
+
+    name, load, shared = "struck", "mem:500:16M", True
+
+    def __init__(self, lab):
+        self.lab = lab
+        lab.vm_create(self.name, run=self.load, host="h1", extra=("--disk", self.make_disk()))
+        self.id = lab.vm(self.name)["id"]
+        self.watched = Watched(lab, self.name)
+
+    def make_disk(self):
+        path = f"{self.lab.directory}/disks/{self.name}.raw" if self.shared else f"{self.lab.hosts['h1'].disks}/{self.name}.raw"
+        with open(path, "wb") as file:
+            file.truncate(16 * MiB)
+        return path
+
+    def check(self):
+        self.watched.check()
+
+    def born_again(self):
+        self.lab.forget_connections()
+        self.lab.cli("vm", "start", self.name)
+        self.lab.guest_wait(self.name).close()
+        self.watched = Watched(self.lab, self.name)
+
+    # ---- from outside
+
+    def left_on(self, node, is_owner):
+        """What is on a host that a partition at rest does not need."""
+        processes = [pid for pid in netns.processes([node.namespace]) if pid != node.daemon.pid]
+        qemus = [pid for pid in processes if os.path.basename((program.command_line(pid) or [""])[0]) == "qemu-system-x86_64"]
+        spared = qemus[:1] if is_owner else []
+        left = [f"process {pid} {os.path.basename((program.command_line(pid) or ['?'])[0])}" for pid in processes if pid not in spared]
+        taps = [link for link in netns.links(node.namespace) if link not in ("lo", "mgmt", "uplink", "drover0")]
+        left += [f"interface {tap}" for tap in taps[is_owner:]]
+        memory = [name for name in os.listdir(node.memory_directory) if name != "hostd.lock"]
+        left += [f"RAM file {name}" for name in memory if not (is_owner and self.id in name)]
+        left += [f"lock on {name}" for name in memory if locks_on(f"{node.memory_directory}/{name}")]
+        partitions = f"{node.directory}/partitions"
+        for entry in os.listdir(partitions):
+            if not is_owner or entry != self.id:
+                left.append(f"partition {entry}")
+            else:
+                left += [f"file {name}" for name in os.listdir(f"{partitions}/{entry}") if name not in AT_REST]
+        left += [f"untold {name}" for name in os.listdir(f"{node.directory}/outcomes") if not name.endswith(".told")]
+        return [f"{node.name}: {thing}" for thing in left]
+
+    def disks(self):
+        """Files of its disk, partial ones included."""
+        directories = [f"{self.lab.directory}/disks"] + [node.disks for node in self.lab.hosts.values()]
+        return [path for directory in directories for path in glob.glob(f"{directory}/*{self.name}*") + glob.glob(f"{directory}/.*{self.name}*")]
+
+    def disorder(self, mortal):
+        """What keeps this from being one owner with nothing left behind: [] when it is."""
+        lab = self.lab
+        homes = lab.qemus(self.id)
+        if len(homes) > 1 or (not homes and not mortal):
+            return [f"QEMU on {list(homes) or 'no host'}"]
+        left = [f"{node.name}: no daemon" for node in lab.nodes() if not node.daemon.alive()]
+        for node in lab.hosts.values():
+            left += self.left_on(node, node.name in homes)
+        cgroups = {path.split("/")[-1] for path in glob.glob(f"/sys/fs/cgroup/*/drover/*-{self.id}")}
+        if len(cgroups) > len(homes):
+            left.append(f"control groups {sorted(cgroups)}")
+        if len(self.disks()) != 1:
+            left.append(f"disks {self.disks()}")
+        return left or self.disagreement(homes)
+
+    def disagreement(self, homes):
+        """What the controllers say that is not so."""
+        info = self.lab.vm(self.name)
+        found = []
+        if [info["owner"]] != (list(homes) or [""]):
+            found.append(f"owner {info['owner'] or 'nobody'}")
+        if homes and info["state"] != "running":
+            found.append(f"VM is {info['state']}")
+        if info["hand_over"]:
+            found.append("a leave to hand over")
+        if [info["spec"]["disks"][0]["path"]] != self.disks():
+            found.append("definition names another disk")
+        return found
+
+
+class Nomad(Victim):
+    """Its disk is not shared, and the guest writes to it."""
+
+    name, load, shared = "nomad", "disk:100,mem:500:16M", False
+
+    def check(self):
+        super().check()
+        assert self.watched.guest.verify("disk") > 0
+
+
+class Stage:
+    """A lab with its supervisor and one victim, for as long as every blow ends in order."""
+
+    def __init__(self, lab):
+        self.lab = lab
+        self.supervisor = Supervisor(lab).__enter__()
+        self.victim = None
+
+    def close(self):
+        self.supervisor.__exit__()
+
+    def enter(self, kind):
+        """Has that victim on stage, and no other."""
+        if isinstance(self.victim, kind) and type(self.victim) is kind:
+            return
+        self.leave()
+        self.victim = kind(self.lab)
+
+    def leave(self):
+        if self.victim:
+            self.lab.forget_connections()
+            self.lab.vm_delete(self.victim.name)
+            for path in self.victim.disks():
+                os.unlink(path)
+        self.victim = None
+
+
+class Act:
+    """One blow."""
+
+    def __init__(self, stage, blow):
+        self.stage, self.lab, self.blow = stage, stage.lab, blow
+        stage.enter(Nomad if "storage" in blow.way else Victim)
+        self.victim = stage.victim
+        self.here = owner(self.lab, self.victim.name)
+        self.there = other_host(self.lab, self.here)
+        self.node = self.lab.controllers[self.lab.leader()] if blow.whose == "leader" else self.host(blow.whose)
+        self.job_id = None
+        self.killed_at = None
+        self.lost = False  # the guest had to go
+
+    def host(self, whose):
+        return self.lab.hosts[self.here if whose == "source" else self.there]
+
+    def run(self):
+        """The result; whatever goes wrong is in it."""
+        left, problem, seconds, end = [], "", None, None
+        try:
+            WAYS[self.blow.way](self)
+            left, seconds = self.settle()
+            end = self.job()
+            self.judge(end)
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+        finally:
+            was_reached = self.killed_at is not None or reached(self.node)
+            for each in self.lab.nodes():
+                disarm(each)
+            self.stage.supervisor.held.clear()
+        unlisted = unlisted_points(self.lab)
+        if not problem and (left or unlisted):
+            problem = "left behind" if left else f"points that are not in the table: {unlisted}"
+        return Result(str(self.blow), was_reached, end["state"] if end else "", self.owner_now(), left, seconds, problem)
+
+    def owner_now(self):
+        """Who has it; `lost`: the guest had to go with what was killed, and nobody had it until it was started again."""
+        if self.lost:
+            return "lost"
+        try:
+            return owner(self.lab, self.victim.name) or "nobody"
+        except Exception:
+            return "?"
+
+    def job(self):
+        return self.lab.job(self.job_id)
+
+    def over(self):
+        return self.job()["state"] in ("succeeded", "failed", "cancelled")
+
+    # ---- the ways
+
+    def ask(self, *words):
+        """Asks for something and keeps the job's id, also where the leader died over the question."""
+        before = {job["id"] for job in self.lab.job_list()}
+        self.lab.cli(*words, "--async", check=False)
+        self.job_id = until(lambda: next((job["id"] for job in self.lab.job_list() if job["id"] not in before), None), 20, "the job")
+
+    def move(self, *flags):
+        self.ask("vm", "migrate", self.victim.name, "--to", self.there, *flags)
+
+    def move_disk(self, *flags):
+        shared, own = f"{self.lab.directory}/disks", self.host("source").disks
+        now = os.path.dirname(self.lab.vm(self.victim.name)["spec"]["disks"][0]["path"])
+        self.ask("vm", "move-storage", self.victim.name, "--to", f"{shared if now == own else own}/", *flags)
+
+    def cancel(self):
+        self.lab.cli("job", "cancel", self.job_id, "--async", check=False)
+
+    def arm(self):
+        arm(self.node, self.blow.point, self.blow.victim)
+
+    def strike(self):
+        """Waits for the blow; where the job ends without it, it will not come."""
+        ended = [None]
+
+        def come():
+            if reached(self.node):
+                return True
+            if ended[0] is None and self.over():
+                ended[0] = time.monotonic()
+            return ended[0] is not None and time.monotonic() > ended[0] + GRACE_S
+        until(come, 60, f"{self.blow.point} to be reached", 0.02)
+        assert reached(self.node), f"not reached; the job is {self.job()['state']}"
+        self.killed_at = hit_at(self.node)
+
+    def phase(self):
+        return (self.job()["progress"] or {}).get("phase")
+
+    def go(self, begin, *flags):
+        self.arm()
+        begin(*flags)
+        self.strike()
+
+    def go_and_cancel(self, begin, under_way, *flags):
+        begin(*flags)
+        until(under_way, 20, "the job to be under way")
+        self.arm()
+        self.cancel()
+        self.strike()
+
+    def doubted(self):
+        """The destination's engine dies before it has taken the guest, and so the source's is left in doubt."""
+        far = self.host("destination")
+        arm(far, "destination.hand-over-received")
+        self.arm()
+        self.move()
+        wait_reached(far, "the hand-over")
+        self.strike()
+
+    def held(self, whose, order):
+        """A host's daemon dies over its order and stays away until the job is cancelled, so that the fence finds the destination
+        before the move (or before the preparation) has begun."""
+        host = self.host(whose)
+        self.stage.supervisor.held.add(host.name)
+        arm(host, order)
+        self.move()
+        wait_reached(host, "the order")
+        until(lambda: not host.daemon.alive(), 5, "the daemon's end")
+        disarm(host)
+        self.arm()
+        self.cancel()
+        if self.node is not host:
+            wait_reached(self.node, self.blow.point)
+        self.stage.supervisor.held.clear()
+        self.strike()
+
+    def evacuation(self):
+        self.ask("host", "evacuate", self.here)
+
+    # ---- afterwards
+
+    def settle(self):
+        """Waits until all is in order; returns what is not, and the seconds from the blow until it was."""
+        mortal = may_end_guest(self.blow)
+        seen = [["nothing was seen"]]
+
+        def in_order():
+            seen[0] = self.victim.disorder(mortal)
+            if not seen[0] and not self.over():
+                seen[0] = ["the job is not over"]
+            return not seen[0]
+        try:
+            until(in_order, IN_ORDER_S, "order", 0.05)
+        except TimeoutError:
+            return seen[0], None
+        if not self.lab.qemus(self.victim.id):
+            seconds = time.time() - self.killed_at
+            self.lost = True
+            self.victim.born_again()
+            return [], seconds
+        self.victim.watched.guest.uptime_ms()  # it answers
+        seconds = time.time() - self.killed_at
+        self.victim.check()
+        return [], seconds
+
+    def judge(self, job):
+        """The job says what has happened."""
+        now = owner(self.lab, self.victim.name)
+        succeeded = job["state"] == "succeeded"
+        assert succeeded or job["error"]["message"], job
+        if self.blow.way.startswith("evacuate"):
+            self.lab.cli("host", "set", self.here, "--maintenance", "off")
+        elif not self.blow.way.startswith("move-storage") and not may_end_guest(self.blow):
+            assert succeeded == (now == self.there), f"the job {job['state']}, but {now} has the VM"
+
+
+WAYS = {
+    "precopy": lambda act: act.go(act.move),
+    "postcopy": lambda act: act.go(act.move, *POSTCOPY),
+    "cancel": lambda act: act.go_and_cancel(act.move, lambda: act.phase() == "precopy", *SLOW),
+    "doubt": Act.doubted,
+    "held-start": lambda act: act.held("source", "hostd.start-received"),
+    "held-prepare": lambda act: act.held("destination", "hostd.prepare-received"),
+    "with-storage": lambda act: act.go(act.move, "--with-storage", "--storage-to", act.host("destination").disks),
+    "with-storage-cancel": lambda act: act.go_and_cancel(act.move, lambda: act.phase() in ("disks", "precopy"), "--with-storage",
+                                                         "--storage-to", act.host("destination").disks, *SLOW),
+    "move-storage": lambda act: act.go(act.move_disk),
+    "move-storage-cancel": lambda act: act.go_and_cancel(act.move_disk, lambda: act.job()["progress"]["raw_bytes"] > 0, "--bandwidth", "2M"),
+    "evacuate": lambda act: act.go(act.evacuation),
+    "evacuate-cancel": lambda act: act.go_and_cancel(
+        act.evacuation, lambda: any(job.get("parent_id") == act.job_id for job in act.lab.job_list())),
+}
+
+
+# ---- a walk
+
+def load(path):
+    """Results that are there already, by blow."""
+    if not path or not os.path.exists(path):
+        return {}
+    with open(path) as file:
+        return {result.blow: result for result in (Result(**json.loads(line)) for line in file)}
+
+
+def keep(path, result):
+    if path:
+        with open(path, "a") as file:
+            file.write(json.dumps(result._asdict()) + "\n")
+
+
+def line_of(result):
+    verdict = "FAILED" if result.problem else result.job
+    seconds = "-" if result.seconds is None else f"{result.seconds:.1f}"
+    return (f"{result.blow:<66} {'yes' if result.reached else 'NO':<7} {verdict:<10} {result.owner:<6} {seconds:>5}  "
+            f"{'; '.join(result.left) or '-'}{' | ' + result.problem if result.problem else ''}")
+
+
+HEADING = f"{'whose point way companion':<66} {'reached':<7} {'job':<10} {'owner':<6} {'s':>5}  left behind | problem"
+
+
+def walk(run, blows, path="", tell=print):
+    """Strikes every blow that the file does not know; returns the results of all, in order."""
+    done = load(path)
+    stage = None
+    try:
+        for blow in sorted((blow for blow in blows if str(blow) not in done), key=lambda blow: "storage" in blow.way):
+            stage = stage or Stage(run.lab)
+            result = done[str(blow)] = Act(stage, blow).run()
+            keep(path, result)
+            tell(line_of(result))
+            if result.problem:
+                stage.close()
+                stage = None
+                run.renew_lab(str(blow).replace(" ", "_"))
+        if stage:
+            stage.leave()
+    finally:
+        if stage:
+            stage.close()
+    return [done[str(blow)] for blow in blows]

@@ -21,6 +21,11 @@ enum engine_verdict decide_engine_death(bool incoming, enum record_phase phase)
     return incoming ? VERDICT_END : VERDICT_DOUBT;
 }
 
+bool decide_forsaken(enum record_phase phase)
+{
+    return phase != RECORD_NONE && phase != RECORD_FAILED;
+}
+
 enum adoption decide_adoption(enum partition_state state, bool guest_alive, bool engine_alive, bool may_shut_down)
 {
     switch (state) {

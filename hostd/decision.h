@@ -16,6 +16,10 @@ enum engine_verdict {
 /* `incoming`: this host is the destination. */
 enum engine_verdict decide_engine_death(bool incoming, enum record_phase phase);
 
+/* A source whose destination is gone for good: true where its engine has to be killed, because it may have handed over
+ * and would ask on; false where it can be told to stop and sees to it that the guest goes on. */
+bool decide_forsaken(enum record_phase phase);
+
 enum adoption {
     ADOPT_WATCH,        /* the guest lives: take it up again */
     ADOPT_WATCH_ENGINE, /* likewise, and the engine with it */

@@ -17,8 +17,13 @@ void migrate_queue(struct job_ctx *ctx);
 /* MIGRATE_QUERY to the job's source or destination host. */
 void migrate_ask_source(struct job_ctx *ctx);
 void migrate_ask_destination(struct job_ctx *ctx, bool fence);
+/* MIGRATE_CANCEL, where the destination is gone for good: the source engine cannot tell that from a lost connection
+ * behind which its pages are needed, so it would ask on. */
+void migrate_tell_source(struct job_ctx *ctx);
 /* Takes in the answer to a query or a cancel of `side`; false when there is none, or nonsense (`err` says). */
 bool migrate_note_reply(struct job_ctx *ctx, struct job_side *side, struct err *err);
+/* The source has said it, and nothing later. */
+bool migrate_source_is(const struct job *job, Drover__MigrationOutcome outcome);
 /* The destination owns the VM, or the source knows it from the destination. */
 bool migrate_taken(const struct job *job);
 /* Commits that the destination owns the VM: `move` is done, `finish` begins. */

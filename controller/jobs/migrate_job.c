@@ -9,8 +9,6 @@
 #include "controller/foretold.h"
 #include "controller/jobs/migrate.h"
 
-#define SETTLE_WAIT_MS 300u
-
 static void call_prepare(struct job_ctx *ctx)
 {
     struct err err;
@@ -88,9 +86,10 @@ static void run_allow(struct job_ctx *ctx)
 enum move_phase {
     MOVE_ASK,             /* ask the source how it stands: it may know more than a new leader */
     MOVE_START,           /* it has been told to start */
-    MOVE_WATCH,           /* under way; outcomes come by themselves, polls see to it that none is missed */
-    MOVE_ASK_DESTINATION, /* the source is silent: maybe the other side knows */
+    MOVE_WATCH,           /* under way; outcomes come by themselves, polls of both see to it that none is missed */
+    MOVE_ASK_DESTINATION, /* how it stands there */
     MOVE_FENCE,           /* the destination is made to decide: taken, or never */
+    MOVE_TELL,            /* it never took it, and the source, which goes on, is told */
 };
 
 static void move_call_start(struct job_ctx *ctx)
@@ -117,12 +116,56 @@ static void move_fail(struct job_ctx *ctx, const char *what)
 {
     struct job *job = ctx->job;
     struct err err;
-    const struct err *why = job->source.error.code != ERR_NONE ? &job->source.error : &job->destination.error;
-    if (why->code != ERR_NONE)
-        err = *why;
-    else
+    if (job->phase == MOVE_TELL && job->destination.error.code != ERR_NONE) { /* the source ended because of that */
+        err = job->destination.error;
+        err_wrap(&err, "host %s", job_data(ctx)->host);
+    } else if (job->source.error.code != ERR_NONE) {
+        err = job->source.error;
+    } else if (job->destination.error.code != ERR_NONE) {
+        err = job->destination.error;
+    } else {
         err_set(&err, ERR_JOB_FAILED, "migration of VM %s: %s", job->log.job->target, what);
+    }
     job_fail(ctx, &err);
+}
+
+static void move_fence(struct job_ctx *ctx)
+{
+    ctx->job->phase = MOVE_FENCE;
+    migrate_ask_destination(ctx, true);
+}
+
+static void move_tell(struct job_ctx *ctx)
+{
+    ctx->job->phase = MOVE_TELL;
+    migrate_tell_source(ctx);
+}
+
+/* The destination has said that it never took it: that it never will is written down there. */
+static bool move_gone(struct job *job)
+{
+    job->gone = job->gone ||
+                (job->destination.heard && job->destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED);
+    return job->gone;
+}
+
+/* The source is at work, as far as is known. */
+static void move_watch(struct job_ctx *ctx)
+{
+    struct job *job = ctx->job;
+    if (move_gone(job) && job->phase == MOVE_TELL) {
+        job_back_off(ctx, "waiting until host %s has stopped sending", job_data(ctx)->from_host);
+    } else if (job->gone) {
+        move_tell(ctx);
+    } else if (job->destination.heard && job->destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN) {
+        move_fence(ctx); /* it has been reset: its word that nothing will run there must be for good */
+    } else if (job->phase == MOVE_ASK) {
+        job->phase = MOVE_ASK_DESTINATION;
+        migrate_ask_destination(ctx, false);
+    } else {
+        job->phase = MOVE_WATCH;
+        job_wait(ctx, MIGRATE_POLL_MS, "%s", "");
+    }
 }
 
 /* Goes by what is known of both sides. */
@@ -135,21 +178,16 @@ static void move_decide(struct job_ctx *ctx)
         migrate_commit_taken(ctx);
     } else if (source == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED) {
         move_fail(ctx, "the source gave up");
+    } else if (source == DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY) {
+        move_watch(ctx);
+    } else if (move_gone(job)) {
+        move_fail(ctx, "host lost during the migration");
     } else if (source == DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN && !job->started) {
         move_call_start(ctx);
-    } else if (source == DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY) {
-        bool destination_gone =
-            job->destination.heard && job->destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED;
-        job->phase = MOVE_WATCH;
-        job_wait(ctx, destination_gone ? SETTLE_WAIT_MS : MIGRATE_POLL_MS, "%s", "");
-    } else if (job->destination.heard && job->phase == MOVE_FENCE &&
-               job->destination.outcome != DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY) {
-        move_fail(ctx, "host lost during the migration");
     } else if (job->phase == MOVE_FENCE && ctx->event->type == JOB_REPLY) {
         job_back_off(ctx, "waiting for host %s to decide", job_data(ctx)->host);
     } else { /* in doubt, or the source has lost all knowledge of it */
-        job->phase = MOVE_FENCE;
-        migrate_ask_destination(ctx, true);
+        move_fence(ctx);
     }
 }
 
@@ -157,9 +195,13 @@ static void move_decide(struct job_ctx *ctx)
 static void move_unanswered(struct job_ctx *ctx, const struct err *err)
 {
     struct job *job = ctx->job;
-    if (job->phase == MOVE_ASK && !job_within(ctx, MIGRATE_LOST_MS)) {
-        job->phase = MOVE_FENCE;
-        migrate_ask_destination(ctx, true);
+    if (job->phase == MOVE_ASK_DESTINATION && job->attempts == 0) {
+        job->phase = MOVE_WATCH; /* the source has just said that it is at work */
+        job_wait(ctx, MIGRATE_POLL_MS, "%s", "");
+    } else if (job->phase == MOVE_TELL && !job_within(ctx, MIGRATE_LOST_MS)) {
+        move_fail(ctx, "host lost during the migration");
+    } else if (job->phase == MOVE_ASK && !job_within(ctx, MIGRATE_LOST_MS)) {
+        move_fence(ctx);
     } else if (job->phase == MOVE_ASK && job->attempts % 2 == 1) {
         job->attempts++;
         job->phase = MOVE_ASK_DESTINATION;
@@ -167,9 +209,25 @@ static void move_unanswered(struct job_ctx *ctx, const struct err *err)
     } else {
         const char *host = job->phase == MOVE_FENCE || job->phase == MOVE_ASK_DESTINATION ? job_data(ctx)->host
                                                                                           : job_data(ctx)->from_host;
-        if (job->phase != MOVE_FENCE)
+        if (job->phase != MOVE_FENCE && job->phase != MOVE_TELL)
             job->phase = MOVE_ASK;
         job_back_off(ctx, "waiting for host %s: %.150s", host, err->message);
+    }
+}
+
+static void move_started(struct job_ctx *ctx)
+{
+    struct job *job = ctx->job;
+    const struct err *err = ctx->event->err;
+    if (err && err_retryable(err->code)) {
+        move_unanswered(ctx, err);
+    } else if (err) {
+        job_fail(ctx, err);
+    } else {
+        job->started = true;
+        job->source.heard = false; /* what it said was before that */
+        job->attempts = 0;
+        move_decide(ctx);
     }
 }
 
@@ -177,18 +235,9 @@ static void move_reply(struct job_ctx *ctx)
 {
     struct job *job = ctx->job;
     struct err err;
-    bool to_source = job->phase == MOVE_ASK || job->phase == MOVE_WATCH;
+    bool to_source = job->phase == MOVE_ASK || job->phase == MOVE_TELL;
     if (job->phase == MOVE_START) {
-        if (ctx->event->err && !err_retryable(ctx->event->err->code)) {
-            job_fail(ctx, ctx->event->err);
-        } else if (ctx->event->err) {
-            move_unanswered(ctx, ctx->event->err);
-        } else {
-            job->started = true;
-            job->attempts = 0;
-            job->phase = MOVE_WATCH;
-            job_wait(ctx, MIGRATE_POLL_MS, "%s", "");
-        }
+        move_started(ctx);
         return;
     }
     if (!migrate_note_reply(ctx, to_source ? &job->source : &job->destination, &err)) {
@@ -196,15 +245,27 @@ static void move_reply(struct job_ctx *ctx)
         return;
     }
     if (to_source) {
-        job->attempts = 0;
+        job->attempts = job->phase == MOVE_TELL ? job->attempts : 0;
         job->since_ms = ctx->event->now_ms;
+    } else if (job->phase == MOVE_FENCE && job->destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN) {
+        job->gone = true; /* it has lost it, if it ever had it */
     }
-    if (job->phase == MOVE_ASK_DESTINATION && !migrate_taken(job)) {
-        job->phase = MOVE_ASK;
+    if (job->phase == MOVE_ASK_DESTINATION && job->attempts > 0 && !migrate_taken(job) && !move_gone(job)) {
+        job->phase = MOVE_ASK; /* which is silent */
         job_back_off(ctx, "waiting for host %s", job_data(ctx)->from_host);
         return;
     }
     move_decide(ctx);
+}
+
+/* An outcome, told unasked: only what decides interrupts a call under way. */
+static void move_told(struct job_ctx *ctx)
+{
+    struct job *job = ctx->job;
+    if (migrate_taken(job) || migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED) ||
+        migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT) ||
+        (move_gone(job) && job->phase != MOVE_START && job->phase != MOVE_TELL))
+        move_decide(ctx);
 }
 
 static void run_move(struct job_ctx *ctx)
@@ -214,7 +275,9 @@ static void run_move(struct job_ctx *ctx)
     case JOB_ENTER:
     case JOB_TIMER:
         if (job->phase == MOVE_FENCE) {
-            migrate_ask_destination(ctx, true);
+            move_fence(ctx);
+        } else if (job->phase == MOVE_TELL) {
+            move_tell(ctx);
         } else {
             job->phase = MOVE_ASK;
             migrate_ask_source(ctx);
@@ -224,11 +287,7 @@ static void run_move(struct job_ctx *ctx)
         move_reply(ctx);
         return;
     case JOB_OUTCOME:
-        /* Only what decides interrupts a call under way. */
-        if (migrate_taken(job) ||
-            (job->source.heard && (job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED ||
-                                      job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT)))
-            move_decide(ctx);
+        move_told(ctx);
         return;
     case JOB_REFUSED:
         return;

@@ -8,6 +8,9 @@
  *   aborted, unknown     | moved: finish   | leave taken back, source runs on     | the same
  *   in doubt             | moved: finish   | renewed as g+2, source told to resume | nobody may run it: stopped
  *   silent               | moved: finish   | leave taken back; told when it is back | wait for the source
+ *
+ * A source that is still under way when the destination has spoken is told so, ends its engine, and is then in one of
+ * the first two rows.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -30,6 +33,24 @@ void migrate_ask_source(struct job_ctx *ctx)
 void migrate_ask_destination(struct job_ctx *ctx, bool fence)
 {
     ask(ctx, job_data(ctx)->host, fence);
+}
+
+static void cancel(struct job_ctx *ctx, bool destination_gone)
+{
+    Drover__MigrateCancelRequest *request = pb_new(&drover__migrate_cancel_request__descriptor);
+    pb_string(&request->migration_id, job_data(ctx)->migration_id);
+    request->destination_gone = destination_gone;
+    job_call(ctx, job_data(ctx)->from_host, DROVER__METHOD__MIGRATE_CANCEL, request, MIGRATE_CALL_MS);
+}
+
+void migrate_tell_source(struct job_ctx *ctx)
+{
+    cancel(ctx, true);
+}
+
+bool migrate_source_is(const struct job *job, Drover__MigrationOutcome outcome)
+{
+    return job->source.heard && job->source.outcome == outcome;
 }
 
 bool migrate_note_reply(struct job_ctx *ctx, struct job_side *side, struct err *err)
@@ -61,7 +82,7 @@ bool migrate_note_reply(struct job_ctx *ctx, struct job_side *side, struct err *
 bool migrate_taken(const struct job *job)
 {
     return (job->destination.heard && job->destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN) ||
-           (job->source.heard && job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN);
+           migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN);
 }
 
 void migrate_update_record(struct job_ctx *ctx, Drover__JobUpdate *update)
@@ -89,7 +110,9 @@ void migrate_commit_taken(struct job_ctx *ctx)
 
 enum undo_phase {
     UNDO_SOURCE, /* tell it to stop; its answer is how it stands */
+    UNDO_LOOK,   /* it goes on: maybe the destination is gone already */
     UNDO_FENCE,  /* the destination decides: taken, or never */
+    UNDO_TELL,   /* it is gone, and the source is told */
     UNDO_LISTEN, /* the destination knows nothing: the source's word is needed */
     UNDO_RESUME, /* the source in doubt is told to run on */
 };
@@ -104,11 +127,11 @@ static void undo_call(struct job_ctx *ctx, int phase)
     const Drover__JobData *data = job_data(ctx);
     ctx->job->phase = phase;
     if (phase == UNDO_SOURCE) {
-        Drover__MigrateCancelRequest *cancel = pb_new(&drover__migrate_cancel_request__descriptor);
-        pb_string(&cancel->migration_id, data->migration_id);
-        job_call(ctx, data->from_host, DROVER__METHOD__MIGRATE_CANCEL, cancel, MIGRATE_CALL_MS);
-    } else if (phase == UNDO_FENCE) {
-        migrate_ask_destination(ctx, true);
+        cancel(ctx, false);
+    } else if (phase == UNDO_LOOK || phase == UNDO_FENCE) {
+        migrate_ask_destination(ctx, phase == UNDO_FENCE);
+    } else if (phase == UNDO_TELL) {
+        migrate_tell_source(ctx);
     } else if (phase == UNDO_LISTEN) {
         migrate_ask_source(ctx);
     } else {
@@ -158,14 +181,23 @@ static void undo_stop(struct job_ctx *ctx)
     migrate_update_record(ctx, update);
 }
 
+static void undo_tell(struct job_ctx *ctx)
+{
+    ctx->job->attempts = 0;
+    ctx->job->since_ms = ctx->event->now_ms;
+    undo_call(ctx, UNDO_TELL);
+}
+
 /* After the destination's answer. */
 static void undo_decide(struct job_ctx *ctx)
 {
     struct job *job = ctx->job;
-    bool doubt = job->source.heard && job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT;
-    bool settled = job->source.heard && (job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED ||
-                                            job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN);
-    if (job->destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED) {
+    bool doubt = migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT);
+    bool settled = migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED) ||
+                   migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN);
+    if (migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY) && job->phase != UNDO_TELL) {
+        undo_tell(ctx);
+    } else if (job->destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED) {
         if (doubt)
             undo_renew(ctx);
         else
@@ -181,6 +213,41 @@ static void undo_decide(struct job_ctx *ctx)
     }
 }
 
+/* What the source has answered to a cancel, or to the word that the destination is gone. */
+static void undo_source_replied(struct job_ctx *ctx, bool heard)
+{
+    struct job *job = ctx->job;
+    bool closing = !heard || job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
+    bool within = job_within(ctx, MIGRATE_FAREWELL_MS);
+    if (closing && within && heard && job->phase == UNDO_SOURCE)
+        undo_call(ctx, UNDO_LOOK);
+    else if (closing && within)
+        job_back_off(ctx, "waiting until host %s has stopped sending", job_data(ctx)->from_host);
+    else if (job->phase == UNDO_TELL)
+        undo_decide(ctx);
+    else
+        undo_call(ctx, UNDO_FENCE);
+}
+
+/* What the destination has. */
+static void undo_destination_replied(struct job_ctx *ctx, bool heard)
+{
+    struct job *job = ctx->job;
+    const Drover__JobData *data = job_data(ctx);
+    bool decided = heard && job->destination.outcome != DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
+    if (job->phase == UNDO_LOOK && decided) {
+        undo_call(ctx, UNDO_FENCE);
+    } else if (job->phase == UNDO_LOOK) {
+        job->phase = UNDO_SOURCE;
+        job_back_off(ctx, "waiting until host %s has stopped sending", data->from_host);
+    } else if (!decided) {
+        job_back_off(ctx, "waiting for host %s to give up VM %s", data->host, job->log.job->target);
+    } else {
+        job->gone = true;
+        undo_decide(ctx);
+    }
+}
+
 static void undo_reply(struct job_ctx *ctx)
 {
     struct job *job = ctx->job;
@@ -193,21 +260,25 @@ static void undo_reply(struct job_ctx *ctx)
             undo_clear(ctx);
         return;
     }
-    bool heard = migrate_note_reply(ctx, job->phase == UNDO_FENCE ? &job->destination : &job->source, &err);
-    if (migrate_taken(job)) {
+    bool of_destination = job->phase == UNDO_LOOK || job->phase == UNDO_FENCE;
+    bool heard = migrate_note_reply(ctx, of_destination ? &job->destination : &job->source, &err);
+    if (migrate_taken(job))
         migrate_commit_taken(ctx);
-    } else if (job->phase == UNDO_SOURCE) {
-        bool closing = !heard || job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
-        if (closing && job_within(ctx, MIGRATE_FAREWELL_MS))
-            job_back_off(ctx, "waiting until host %s has stopped sending", data->from_host);
-        else
-            undo_call(ctx, UNDO_FENCE);
-    } else if (job->phase == UNDO_FENCE &&
-               (!heard || job->destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY)) {
-        job_back_off(ctx, "waiting for host %s to give up VM %s", data->host, job->log.job->target);
-    } else {
+    else if (of_destination)
+        undo_destination_replied(ctx, heard);
+    else if (job->phase == UNDO_LISTEN)
         undo_decide(ctx);
-    }
+    else
+        undo_source_replied(ctx, heard);
+}
+
+static int undo_first(struct job_ctx *ctx)
+{
+    if (job_data(ctx)->resume)
+        return UNDO_RESUME;
+    if (!step_is_move(ctx))
+        return UNDO_FENCE;
+    return ctx->job->gone ? UNDO_TELL : UNDO_SOURCE;
 }
 
 void migrate_undo(struct job_ctx *ctx)
@@ -215,10 +286,7 @@ void migrate_undo(struct job_ctx *ctx)
     struct job *job = ctx->job;
     switch (ctx->event->type) {
     case JOB_ENTER:
-        if (job_data(ctx)->resume)
-            undo_call(ctx, UNDO_RESUME);
-        else
-            undo_call(ctx, step_is_move(ctx) ? UNDO_SOURCE : UNDO_FENCE);
+        undo_call(ctx, undo_first(ctx));
         return;
     case JOB_TIMER:
         undo_call(ctx, job->phase);

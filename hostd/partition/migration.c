@@ -54,31 +54,11 @@ static int keep_outcome(
     return 0;
 }
 
-static void answer_queries(struct partition *p)
-{
-    const Drover__MigrateOutcomeRequest *kept = outcomes_find(p->all->env.outcomes, p->record.migration.id);
-    Drover__MigrateQueryReply reply = DROVER__MIGRATE_QUERY_REPLY__INIT;
-    if (!kept)
-        return;
-    reply.outcome = kept->outcome;
-    reply.error = kept->error;
-    reply.record = kept->record;
-    for (struct query *q; (q = p->queries);) {
-        p->queries = q->next;
-        wire_reply(q->request, &reply.base);
-        free(q);
-    }
-}
-
 /* It cannot be written down how it ended, so nothing follows from it yet; whoever waits is to ask again, which is when
  * it is tried again. */
-static void refuse_queries(struct partition *p, const struct err *err)
+static void undecided(struct partition *p, const struct err *err)
 {
-    for (struct query *q; (q = p->queries);) {
-        p->queries = q->next;
-        wire_reply_error(q->request, err);
-        free(q);
-    }
+    queries_refuse(p, err);
     if (p->starting)
         action_fail(p->starting, err);
     p->starting = NULL;
@@ -88,10 +68,11 @@ static void refuse_queries(struct partition *p, const struct err *err)
 static void settle(struct partition *p, const char *detail)
 {
     struct err unsaved;
-    answer_queries(p);
+    queries_answer(p);
     report_clear(&p->last);
     arrivals_settle(p, true);
     p->record.migration = (struct record_migration){0};
+    p->forsaken = false;
     crashpoint("hostd", "settle-before");
     if (partition_move(p, STATE_RUNNING, detail, &unsaved) == 0) {
         crashpoint("hostd", "settle-after");
@@ -108,7 +89,7 @@ static void settle(struct partition *p, const char *detail)
 static struct err failure_of(const struct partition *p, const char *why)
 {
     struct err failure;
-    if (p->last.failed)
+    if (p->last.failed && !(p->forsaken && p->last.failure.code == ERR_CANCELLED)) /* which nobody had asked for */
         failure = p->last.failure;
     else
         err_set(&failure, ERR_UNAVAILABLE, "the guest has not moved%s%s", why[0] ? ": " : "", why);
@@ -205,10 +186,10 @@ static void verdict_run(struct partition *p, const char *why)
     if (keep_outcome(p,
             incoming ? DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN : DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED,
             incoming ? NULL : &failure, false, &err) < 0) {
-        refuse_queries(p, &err);
+        undecided(p, &err);
         return;
     }
-    answer_queries(p);
+    queries_answer(p);
     if (p->guest) {
         partition_end(p, "ended at once", false);
         return;
@@ -229,10 +210,10 @@ static void verdict_end(struct partition *p, enum record_phase phase, const char
                                          : DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED;
     /* Whoever asked for the preparation hears of its failure from the answer. */
     if (keep_outcome(p, how, incoming ? &failure : NULL, p->starting != NULL, &err) < 0) {
-        refuse_queries(p, &err);
+        undecided(p, &err);
         return;
     }
-    answer_queries(p);
+    queries_answer(p);
     if (p->starting)
         p->start_failure = failure;
     partition_end(p, incoming ? failure.message : "moved away", true);
@@ -252,7 +233,8 @@ static bool resumed(struct partition *p)
     struct engine_events events = migration_engine_events;
     events.user = p;
     /* One that gave up by itself has said so; starting it again would change nothing. */
-    if (p->record.migration.incoming || p->stopping || p->last.failed || p->engine_resumes >= ENGINE_RESUMES_MAX ||
+    if (p->record.migration.incoming || p->stopping || p->forsaken || p->last.failed ||
+        p->engine_resumes >= ENGINE_RESUMES_MAX ||
         engine_resume(p->all->env.loop, &config, &events, &err, &p->engine) < 0)
         return false;
     p->engine_resumes++;
@@ -267,10 +249,10 @@ static void lost(struct partition *p, const char *why)
     err_set(&failure, ERR_INTERNAL,
         "the guest is lost: pages of it were still at the other host when its engine here ended for good: %s", why);
     if (keep_outcome(p, DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN, &failure, false, &err) < 0) {
-        refuse_queries(p, &err);
+        undecided(p, &err);
         return;
     }
-    answer_queries(p);
+    queries_answer(p);
     text_print(p->record.detail, sizeof p->record.detail, failure.message);
     guest_kill(p->guest); /* its death is reported with this reason */
 }
@@ -289,6 +271,7 @@ static void verdict_doubt(struct partition *p)
     p->doubt_told = false;
     if (p->record.state != STATE_IN_DOUBT)
         partition_note(p, STATE_IN_DOUBT, detail);
+    queries_answer(p);
     if (p->stopping)
         partition_end(p, "ended while in doubt", true);
 }
@@ -339,7 +322,8 @@ static void engine_ended(void *user, const char *why)
     /* Where the guest died first, its words are those that count. */
     text_print(last_words, sizeof last_words, p->guest || !p->record.detail[0] ? why : p->record.detail);
     if (p->queries)
-        text_print(last_words, sizeof last_words, "fenced by the controllers");
+        text_print(
+            last_words, sizeof last_words, p->forsaken ? "the destination has given up" : "fenced by the controllers");
     report_clear(&p->last);
     engine_take_report(p->engine, &p->last);
     engine_free(p->engine);
@@ -351,7 +335,7 @@ void migration_prepare_failed(struct partition *p, const struct err *err)
 {
     struct err unsaved;
     (void)keep_outcome(p, DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED, err, true, &unsaved);
-    answer_queries(p);
+    queries_answer(p);
     partition_start_failed(p, err);
 }
 
@@ -450,6 +434,8 @@ static void engine_changed(void *user, enum report_change change)
     if (change == REPORT_ROUND)
         log_event(LOG_DEBUG, "migration.round", "migration=%s round=%" PRIu32 " remaining_bytes=%" PRIu64,
             p->record.migration.id, report->round, report->remaining_bytes);
+    if (p->forsaken && decide_forsaken(engine_record(p->directory, p->record.migration.id)))
+        engine_kill(p->engine); /* it had handed over before it was told to stop */
     p->all->env.on_change(p->all->env.user);
 }
 

@@ -213,11 +213,7 @@ void partition_free(struct partition *p)
     struct err err;
     err_set(&err, ERR_UNAVAILABLE, "drover-hostd has nothing more to say of this partition; ask again");
     DL_DELETE(p->all->list, p);
-    for (struct query *q; (q = p->queries);) {
-        p->queries = q->next;
-        wire_reply_error(q->request, &err);
-        free(q);
-    }
+    queries_refuse(p, &err);
     if (p->resolving)
         wire_reply_error(p->resolving, &err);
     forecast_drop(p);

@@ -38,7 +38,8 @@ struct partition {
     struct action *moving;   /* MIGRATE_START that waits for `lingering` to end, and its message */
     Drover__MigrateStartRequest *move;
     struct action *stopping;          /* PARTITION_STOP, a list over `also` */
-    struct query *queries;            /* MIGRATE_QUERY with fence, waiting for the decision */
+    struct query *queries;            /* who waits until it is decided how the migration ended */
+    bool forsaken;                    /* OUTGOING: the destination is gone for good, so the engine's work is over */
     struct wire_request *resolving;   /* MIGRATE_RESOLVE under way */
     struct loop_timer *timer;         /* of the state's deadline */
     struct loop_timer *farewell;      /* until `lingering` is ended; NULL: there was none yet */
@@ -131,6 +132,13 @@ void migration_stop(struct partition *p);
 /* IN_DOUBT: the controllers have said whose the guest is. Takes the request. */
 void migration_resolve(struct partition *p, bool resume, uint64_t generation, struct wire_request *request);
 extern const struct engine_events migration_engine_events; /* `user` to be set to the partition */
+
+/* queries.c */
+
+/* Answers those who wait for how the migration ended, if it is kept, or is in doubt. */
+void queries_answer(struct partition *p);
+/* Has them ask again. */
+void queries_refuse(struct partition *p, const struct err *err);
 
 /* arrivals.c: disks that come with a migration. */
 

@@ -54,6 +54,9 @@ static const struct scenario scenarios[] = {
     {"migrate, doubt, not taken", MIGRATE, RUNNING, "h2", false, false, FATE_DOUBT_NOT_TAKEN, FAILED, "h1"},
     {"migrate, doubt, forgotten", MIGRATE, RUNNING, "h2", false, false, FATE_DOUBT_FORGOTTEN, FAILED, ""},
     {"migrate, source forgets", MIGRATE, RUNNING, "h2", false, false, FATE_SOURCE_FORGETS, OK, "h2"},
+    {"post-copy", MIGRATE, RUNNING, "h2", false, false, FATE_POSTCOPY, OK, "h2"},
+    {"post-copy, destination dies", MIGRATE, RUNNING, "h2", false, false, FATE_DESTINATION_DIES, FAILED, "h1"},
+    {"post-copy, destination reset", MIGRATE, RUNNING, "h2", false, false, FATE_DESTINATION_RESET, FAILED, ""},
 };
 #define SCENARIOS (sizeof scenarios / sizeof *scenarios)
 
@@ -247,6 +250,29 @@ static void leave_stays_until_the_destination_is_fenced(void **unused)
     assert_true(sim.migration.fenced);
     check_end(&sim, s.name);
     sim_close(&sim);
+}
+
+/* A guest that was handed over to nobody stands still until the source is told: that waits for no timer longer than a
+ * poll, whoever leads, and whether the destination's word has come through or not. */
+static void guest_handed_to_nobody_is_soon_back(void **unused)
+{
+    (void)unused;
+    const struct scenario dies = {"dies", MIGRATE, RUNNING, "h2", false, false, FATE_DESTINATION_DIES, FAILED, "h1"};
+    for (unsigned i = 0; i < 4; i++)
+        for (unsigned at = 0;; at++) {
+            struct sim sim;
+            uint64_t id = scenario_begin(&sim, &dies);
+            sim.outcomes = i % 2;
+            sim.blow = i / 2 ? BLOW_LEADER_BEFORE : BLOW_LEADER_AFTER;
+            sim.blow_at = at;
+            assert_int_equal(sim_run(&sim, id, ACTIONS_MAX), FAILED);
+            assert_in_range(sim.now_ms - sim.migration.handed_over_ms, 0, 3000);
+            assert_string_equal(sim_vm(&sim, VM).owner, "h1");
+            bool struck = sim.struck;
+            sim_close(&sim);
+            if (!struck)
+                break;
+        }
 }
 
 static void preflight_refuses(Drover__HostFacts *facts, char **field, const char *value, const char *code,
@@ -516,6 +542,7 @@ int main(void)
         cmocka_unit_test(new_leader_loses_no_job),
         cmocka_unit_test(cancel_a_slow_migration),
         cmocka_unit_test(leave_stays_until_the_destination_is_fenced),
+        cmocka_unit_test(guest_handed_to_nobody_is_soon_back),
         cmocka_unit_test(preflight),
         cmocka_unit_test(moves_follow_the_policy),
         cmocka_unit_test(start_on_a_host_that_is_away),

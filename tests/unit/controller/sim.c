@@ -156,26 +156,35 @@ static void cancel(struct sim *sim, uint64_t job_id)
     sim_apply(sim, command, NULL);
 }
 
-/* Outcomes that hosts tell unasked, once each until they are told again by a query. */
+static bool final(Drover__MigrationOutcome outcome)
+{
+    return outcome != DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY &&
+           outcome != DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN;
+}
+
+/* Outcomes that hosts tell unasked, once each until they are told again by a query; what a host that is away tells is
+ * lost. */
 static bool outcome_told(struct sim *sim, struct job_event *event, Drover__MigrateOutcomeRequest *request)
 {
     struct sim_migration *m = &sim->migration;
-    if (!sim->outcomes || !m->ended)
+    const size_t hosts[] = {m->source, m->destination};
+    bool *told[] = {&m->told_source, &m->told_destination};
+    if (!sim->outcomes || !m->started)
         return false;
-    bool source = !m->told_source;
-    if (m->told_source && m->told_destination)
-        return false;
-    size_t host = source ? m->source : m->destination;
-    *(source ? &m->told_source : &m->told_destination) = true;
-    Drover__MigrationOutcome outcome = sim_outcome_of(sim, host);
-    if (away(sim, host) || outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY ||
-        outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN)
-        return false;
-    request->migration_id = m->id;
-    request->vm_id = m->vm_id;
-    request->outcome = outcome;
-    *event = (struct job_event){.type = JOB_OUTCOME, .host = sim->hosts[host].name, .outcome = request};
-    return true;
+    for (size_t i = 0; i < 2; i++) {
+        Drover__MigrationOutcome outcome = sim_outcome_of(sim, hosts[i]);
+        if (*told[i] || !final(outcome))
+            continue;
+        *told[i] = true;
+        if (away(sim, hosts[i]))
+            return false;
+        request->migration_id = m->id;
+        request->vm_id = m->vm_id;
+        request->outcome = outcome;
+        *event = (struct job_event){.type = JOB_OUTCOME, .host = sim->hosts[hosts[i]].name, .outcome = request};
+        return true;
+    }
+    return false;
 }
 
 /* Does one action; the event that comes back. The bytes behind it live until the next call. */

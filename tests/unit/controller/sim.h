@@ -22,6 +22,10 @@ enum sim_fate {
     FATE_DOUBT_FORGOTTEN, /* the destination has lost all knowledge of it */
     FATE_SOURCE_FORGETS,  /* the source's host has been reset after the destination took it */
     FATE_SLOW,            /* takes so long that only a cancel ends it */
+    /* Post-copy: once it has handed over the source asks on until it is told. */
+    FATE_POSTCOPY,          /* the destination runs it at once, and has all of it a minute later */
+    FATE_DESTINATION_DIES,  /* the destination's engine dies before it has taken the guest */
+    FATE_DESTINATION_RESET, /* the destination's host is reset and has lost all knowledge of it */
 };
 
 struct sim_partition {
@@ -29,13 +33,16 @@ struct sim_partition {
     char vm_id[STATE_ID_MAX];
     uint64_t generation;
     Drover__PartitionState state;
+    bool stands; /* OUTGOING, and handed over */
 };
 
 struct sim_migration {
     char id[STATE_ID_MAX], vm_id[STATE_ID_MAX];
     bool prepared, started, ended, fenced, told_source, told_destination;
+    bool handed_over; /* in post-copy: both sides are at work on their own */
+    bool forsaken;    /* the source was told that the destination is gone */
     size_t source, destination;
-    uint64_t generation, start_ms;
+    uint64_t generation, start_ms, handed_over_ms;
 };
 
 /* A disk on its way: what drover-hostd promises, with the files as the last word. */

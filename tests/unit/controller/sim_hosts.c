@@ -12,6 +12,7 @@
 #include "proto/api.pb-c.h"
 
 #define MIGRATION_MS 1500u
+#define POSTCOPY_MS  60000u
 
 size_t sim_host_index(const struct sim *sim, const char *name)
 {
@@ -50,7 +51,7 @@ unsigned sim_running_on(const struct sim *sim, const char *vm_id)
             const struct sim_partition *p = &sim->hosts[h].partitions[i];
             if (p->used && strcmp(p->vm_id, vm_id) == 0 &&
                 (p->state == DROVER__PARTITION_STATE__PARTITION_RUNNING ||
-                    p->state == DROVER__PARTITION_STATE__PARTITION_OUTGOING))
+                    (p->state == DROVER__PARTITION_STATE__PARTITION_OUTGOING && !p->stands)))
                 hosts |= 1u << h;
         }
     return hosts;
@@ -85,11 +86,40 @@ static void destination_becomes(struct sim *sim, Drover__PartitionState state)
         p->state = state;
 }
 
+/* The hand-over of a migration with post-copy, and what follows from it without the controllers. */
+static void postcopy_run(struct sim *sim)
+{
+    struct sim_migration *m = &sim->migration;
+    if (!m->handed_over) {
+        m->handed_over = true;
+        m->handed_over_ms = sim->now_ms;
+        sim_partition_find(sim, m->source, m->vm_id)->stands = true;
+        destination_becomes(sim, sim->fate == FATE_POSTCOPY ? DROVER__PARTITION_STATE__PARTITION_RUNNING
+                                                            : DROVER__PARTITION_STATE__PARTITION_NONE);
+    }
+    if (m->forsaken) {
+        m->ended = true;
+        source_becomes(sim, DROVER__PARTITION_STATE__PARTITION_IN_DOUBT);
+    } else if (sim->fate == FATE_POSTCOPY && sim->now_ms - m->start_ms >= POSTCOPY_MS) {
+        m->ended = true;
+        source_becomes(sim, DROVER__PARTITION_STATE__PARTITION_STOPPED);
+    }
+}
+
+static bool has_postcopy(enum sim_fate fate)
+{
+    return fate == FATE_POSTCOPY || fate == FATE_DESTINATION_DIES || fate == FATE_DESTINATION_RESET;
+}
+
 void sim_engines_run(struct sim *sim)
 {
     struct sim_migration *m = &sim->migration;
     if (!m->started || m->ended)
         return;
+    if (m->handed_over) {
+        postcopy_run(sim);
+        return;
+    }
     if (m->fenced) {
         m->ended = true;
         sim->fate = FATE_ABORT;
@@ -98,6 +128,10 @@ void sim_engines_run(struct sim *sim)
     }
     if (sim->now_ms - m->start_ms < MIGRATION_MS || sim->fate == FATE_SLOW)
         return;
+    if (has_postcopy(sim->fate)) {
+        postcopy_run(sim);
+        return;
+    }
     m->ended = true;
     switch (sim->fate) {
     case FATE_SUCCESS:
@@ -122,9 +156,21 @@ void sim_engines_run(struct sim *sim)
         source_becomes(sim, DROVER__PARTITION_STATE__PARTITION_NONE);
         destination_becomes(sim, DROVER__PARTITION_STATE__PARTITION_RUNNING);
         break;
-    case FATE_SLOW:
+    default:
         break;
     }
+}
+
+/* After the hand-over of a migration with post-copy. */
+static Drover__MigrationOutcome postcopy_outcome(const struct sim *sim, bool source)
+{
+    const struct sim_migration *m = &sim->migration;
+    if (sim->fate == FATE_POSTCOPY)
+        return m->ended ? DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN : DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
+    if (source)
+        return m->ended ? DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT : DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
+    return sim->fate == FATE_DESTINATION_DIES ? DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED
+                                              : DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN;
 }
 
 Drover__MigrationOutcome sim_outcome_of(const struct sim *sim, size_t host)
@@ -137,6 +183,8 @@ Drover__MigrationOutcome sim_outcome_of(const struct sim *sim, size_t host)
         return DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN;
     if (!source && m->fenced)
         return DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED;
+    if (m->handed_over)
+        return postcopy_outcome(sim, source);
     if (!m->ended)
         return DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
     switch (sim->fate) {
@@ -152,7 +200,7 @@ Drover__MigrationOutcome sim_outcome_of(const struct sim *sim, size_t host)
         return source ? DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT : DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN;
     case FATE_SOURCE_FORGETS:
         return source ? DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN : DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN;
-    case FATE_SLOW:
+    default:
         break;
     }
     return DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
@@ -226,17 +274,24 @@ static void host_fence(struct sim *sim, size_t host)
     struct sim_migration *m = &sim->migration;
     bool taken = sim_outcome_of(sim, host) == DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN;
     bool forgotten = m->ended && sim->fate == FATE_DOUBT_FORGOTTEN;
-    if (host != m->destination || taken || forgotten || !m->prepared)
+    if (host != m->destination || taken || forgotten || !m->prepared || m->handed_over) /* what fetches is left alone */
         return;
     m->fenced = true;
     destination_becomes(sim, DROVER__PARTITION_STATE__PARTITION_NONE);
 }
 
-static void host_cancel(struct sim *sim, size_t host)
+static void host_cancel(struct sim *sim, size_t host, const Drover__MigrateCancelRequest *r)
 {
     struct sim_migration *m = &sim->migration;
     if (host != m->source || !m->started || m->ended)
         return;
+    if (r->destination_gone) /* nobody may say so of a destination that runs it, or may come to */
+        assert_null(sim_partition_find(sim, m->destination, m->vm_id));
+    if (m->handed_over) {
+        m->forsaken = r->destination_gone;
+        sim_engines_run(sim);
+        return;
+    }
     m->ended = true;
     sim->fate = FATE_ABORT;
     source_becomes(sim, DROVER__PARTITION_STATE__PARTITION_RUNNING);
@@ -282,7 +337,7 @@ int sim_host_call(struct sim *sim, size_t host, uint32_t method, const void *req
         *reply = pb_new(&drover__migrate_start_reply__descriptor);
         return host_migrate(sim, host, request, err);
     case DROVER__METHOD__MIGRATE_CANCEL:
-        host_cancel(sim, host);
+        host_cancel(sim, host, request);
         *reply = answer_query(sim, host);
         return 0;
     case DROVER__METHOD__MIGRATE_QUERY:

@@ -57,6 +57,16 @@ static void never_two_owners(void **unused)
     }
 }
 
+/* Killed, it may leave a doubt; told to stop, it resumes the guest: only where nothing can have been handed over. */
+static void a_source_whose_destination_is_gone(void **unused)
+{
+    (void)unused;
+    assert_false(decide_forsaken(RECORD_NONE));
+    assert_false(decide_forsaken(RECORD_FAILED));
+    assert_true(decide_forsaken(RECORD_HANDED_OVER));
+    assert_true(decide_forsaken(RECORD_UNREADABLE));
+}
+
 static void what_a_restarted_hostd_does(void **unused)
 {
     (void)unused;
@@ -106,6 +116,7 @@ int main(void)
         cmocka_unit_test(a_dead_source_engine),
         cmocka_unit_test(a_dead_destination_engine),
         cmocka_unit_test(never_two_owners),
+        cmocka_unit_test(a_source_whose_destination_is_gone),
         cmocka_unit_test(what_a_restarted_hostd_does),
         cmocka_unit_test(what_a_guests_death_means),
     };

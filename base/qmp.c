@@ -6,6 +6,7 @@
 #include <utlist.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/ensure.h"
 #include "base/jsonline.h"
 #include "base/loop.h"
@@ -142,6 +143,15 @@ static void qmp_on_reply(struct qmp *qmp, json_t *message)
     qmp_call_end(call, result ? NULL : &err, result);
 }
 
+static uint64_t qmp_stamp_ns(const json_t *message)
+{
+    const json_t *stamp = json_object_get(message, "timestamp");
+    json_int_t s = json_integer_value(json_object_get(stamp, "seconds"));
+    json_int_t us = json_integer_value(json_object_get(stamp, "microseconds"));
+    bool sane = s > 0 && s < INT32_MAX * 16ll && us >= 0 && us < 1000000; /* QEMU says -1 where it has no clock */
+    return sane ? clock_of_wall_ns(s * 1000000 + us) : clock_now_ns();
+}
+
 static void qmp_on_message(void *user, json_t *message)
 {
     struct qmp *qmp = user;
@@ -151,7 +161,7 @@ static void qmp_on_message(void *user, json_t *message)
         json_t *data = json_object_get(message, "data");
         json_t *empty = json_object();
         if (qmp->options.on_event)
-            qmp->options.on_event(qmp->options.user, event, json_is_object(data) ? data : empty);
+            qmp->options.on_event(qmp->options.user, event, json_is_object(data) ? data : empty, qmp_stamp_ns(message));
         json_decref(empty);
     } else if (qmp->state == QMP_GREETING && json_object_get(message, "QMP")) {
         qmp->state = QMP_NEGOTIATING;

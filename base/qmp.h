@@ -4,6 +4,7 @@
 #define BASE_QMP_H
 
 #include <jansson.h>
+#include <stdint.h>
 #include <uv.h>
 
 #include "base/err.h"
@@ -11,8 +12,9 @@
 struct qmp;
 
 struct qmp_options {
-    void (*on_event)(
-        void *user, const char *event, json_t *data);     /* lent; data is an object, empty where there is none */
+    /* Lent; data is an object, empty where there is none. `at_ns`: when it happened, by clock_now_ns(): QEMU stamps its
+     * events, and we may hear of them a good deal later. */
+    void (*on_event)(void *user, const char *event, json_t *data, uint64_t at_ns);
     void (*on_closed)(void *user, const struct err *err); /* QEMU went away; commands under way have failed before */
     void *user;
 };

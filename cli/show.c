@@ -126,6 +126,10 @@ void show_migration(const Drover__MigrationRecord *r)
     output_field("Mode", "%s%s%s", r->mode, r->tracker[0] ? ", tracked by " : "", r->tracker);
     output_field("Total", "%s", milliseconds(r->total_us, text));
     output_field("Blackout", "%s", milliseconds(r->blackout_us, text));
+    if (r->clock_forward_us)
+        output_field("Guest's clock", "set forward by %s", milliseconds(r->clock_forward_us, text));
+    else if (r->clock_left[0])
+        output_field("Guest's clock", "left alone, so late by the blackout: %s", r->clock_left);
     if (r->throttle_percent)
         output_field("Slowed down", "to %u %% of its CPU time at the end, for %s", r->throttle_percent,
             milliseconds(r->throttled_us, text));

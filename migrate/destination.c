@@ -154,6 +154,12 @@ static void destination_on_message(
     case DROVER__ENGINE_METHOD__ENGINE_VERIFY:
         destination_on_verify(d, request);
         break;
+    case DROVER__ENGINE_METHOD__ENGINE_CLOCK: {
+        Drover__EngineClockReply reply = DROVER__ENGINE_CLOCK_REPLY__INIT;
+        reply.now_ns = clock_now_ns();
+        wire_reply(request, &reply.base);
+        break;
+    }
     case DROVER__ENGINE_METHOD__ENGINE_HAND_OVER:
         destination_adopt(d, peer);
         destination_on_hand_over(d, request, body, len);
@@ -212,6 +218,7 @@ static int destination_open(struct destination *d, const struct options *options
     if (options_policy(options, err, &policy) < 0)
         return -1;
     d->whole = policy.tracker == TRACKER_QEMU;
+    d->ticks = hostticks_now();
     d->deadline = loop_timer_new(&d->side.loop, destination_late, d);
     d->announcer = loop_timer_new(&d->side.loop, destination_announce, d);
     if (snprintf(d->pipe_path, sizeof d->pipe_path, "%s.state", options->control_socket) >= (int)sizeof d->pipe_path)
@@ -227,6 +234,7 @@ static void destination_close(struct destination *d)
     receiver_close(d->receiver, NULL);
     tunnel_close(d->tunnel);
     statepipe_close(d->pipe);
+    guestclock_free(&d->clock);
     wire_server_close(d->server);
     puller_close(d->puller);
     digests_free(&d->digests);

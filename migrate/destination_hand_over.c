@@ -53,6 +53,10 @@ static void destination_answer(struct destination *d)
     reply.started_after_us = (d->resumed_ns - d->hand_over_ns) / 1000;
     reply.running_us = (clock_now_ns() - d->resumed_ns) / 1000;
     reply.receipt = d->receipt;
+    if (d->stopped_ns && d->stopped_ns < d->resumed_ns)
+        reply.stood_us = (d->resumed_ns - d->stopped_ns) / 1000;
+    reply.clock_forward_us = d->clock_forward_ns / 1000;
+    reply.clock_left = d->clock_left;
     wire_reply(d->hand_over, &reply.base);
     d->hand_over = NULL;
     crashpoint("destination", "hand-over-answered");
@@ -74,12 +78,12 @@ void destination_done(struct destination *d)
     destination_try_finish(d);
 }
 
-void destination_on_resumed(void *user)
+void destination_on_resumed(void *user, uint64_t at_ns)
 {
     struct destination *d = user;
     if (d->resumed_ns)
         return;
-    d->resumed_ns = clock_now_ns();
+    d->resumed_ns = at_ns > d->hand_over_ns ? at_ns : d->hand_over_ns;
     destination_trace(d, "resumed");
 }
 
@@ -98,7 +102,7 @@ static void destination_started(void *user, const struct err *err)
         return;
     }
     destination_trace(d, "started");
-    destination_on_resumed(d);
+    destination_on_resumed(d, clock_now_ns());
     crashpoint("destination", "guest-started");
     if (d->puller)
         destination_move(d, DESTINATION_POSTCOPY);

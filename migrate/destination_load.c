@@ -26,7 +26,7 @@ void destination_on_state(struct destination *d, const uint8_t *body, size_t len
         size_t bytes = state->unpacked_bytes ? state->unpacked_bytes : state->data.len;
         d->state_bytes += bytes;
         destination_trace(d, "state");
-        statepipe_write(d->pipe, data, bytes);
+        destination_write_state(d, data, bytes);
     } else {
         destination_fail(d, &err);
     }
@@ -39,14 +39,19 @@ void destination_on_state_end(struct destination *d, const uint8_t *body, size_t
     struct err err;
     Drover__EngineStateEnd *end = drover__engine_state_end__unpack(NULL, len, body);
     uint64_t total = end ? end->total_bytes : UINT64_MAX;
+    d->stopped_ns = end ? end->stopped_ns : 0;
+    d->round_trip_ns = end ? end->round_trip_ns : 0;
     drover__engine_state_end__free_unpacked(end, NULL);
     if (d->tunnel)
         d->state_bytes = tunnel_stream_bytes(d->tunnel);
     if (d->disks && !d->disks_closed)
         total = UINT64_MAX; /* a device must not be loaded while somebody else may write its disk */
+    bool over = total == d->state_bytes && !d->state_complete;
     d->state_complete = total == d->state_bytes;
     destination_trace(d, "state-complete");
     crashpoint("destination", "state-received");
+    if (over)
+        destination_end_state(d);
     if (d->state_complete)
         return;
     err_set(&err, ERR_PROTOCOL, "device state is incomplete");

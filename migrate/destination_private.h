@@ -4,6 +4,7 @@
  *   destination.c            the machine, failing, the connection, running
  *   destination_begin.c      hello, stripes, disks that come along
  *   destination_load.c       device state, verification
+ *   destination_clock.c      the guest's clock in it
  *   destination_hand_over.c  the hand-over and what follows it
  *   destination_postcopy.c   pages that come after it */
 #ifndef MIGRATE_DESTINATION_PRIVATE_H
@@ -12,6 +13,8 @@
 #include "migrate/addresses.h"
 #include "migrate/destination.h"
 #include "migrate/digest.h"
+#include "migrate/guestclock.h"
+#include "migrate/hostticks.h"
 #include "migrate/mirror.h"
 #include "migrate/puller.h"
 #include "migrate/receiver.h"
@@ -48,6 +51,12 @@ struct destination {
     struct mirror *disks;  /* that come, too; NULL: none do */
     struct relay *relay;
     uint64_t state_bytes, hand_over_ns, resumed_ns;
+    struct guestclock clock;
+    struct hostticks ticks;    /* as they were when we began */
+    uint64_t stopped_ns;       /* when the guest stopped, by our clock; 0: not known */
+    uint64_t round_trip_ns;    /* to the source */
+    uint64_t clock_forward_ns; /* by how much its clock was set forward */
+    enum guestclock_left clock_left;
     struct addresses addresses; /* of the guest, to be announced */
     size_t announcements;
     enum destination_phase phase;
@@ -83,11 +92,18 @@ void destination_on_state_end(struct destination *d, const uint8_t *body, size_t
 void destination_on_migration(void *user, const char *status);
 void destination_on_verify(struct destination *d, struct wire_request *request);
 
+/* destination_clock.c */
+
+/* As much of the device state as QEMU may have by now. */
+void destination_write_state(struct destination *d, const uint8_t *data, size_t len);
+/* All of it has come: QEMU gets its end, with the guest's clock. */
+void destination_end_state(struct destination *d);
+
 /* destination_hand_over.c */
 void destination_try_finish(struct destination *d);
 void destination_announce(void *user);
 void destination_done(struct destination *d);
-void destination_on_resumed(void *user);
+void destination_on_resumed(void *user, uint64_t at_ns);
 void destination_adopt(struct destination *d, struct wire_peer *peer);
 void destination_take(struct destination *d);
 void destination_on_hand_over(struct destination *d, struct wire_request *request, const uint8_t *body, size_t len);

@@ -38,7 +38,7 @@ struct guest {
 
     char *disks[GUEST_DISKS_MAX]; /* files of writable disks */
     size_t disk_count;
-    bool reads_directly, frees_memory;
+    bool reads_directly, frees_memory, emulated;
     int major;                                               /* QEMU's version */
     void (*ram_fn)(void *user, const struct guest_ram *ram); /* NULL: nobody asks */
     void *ram_user;
@@ -338,13 +338,26 @@ void guest_switch(struct guest *guest, guest_fn fn, void *user)
     guest_run(guest, commands, 1, fn, user);
 }
 
+static int check_emulated(struct guest *guest, json_t *result, struct err *err)
+{
+    (void)err;
+    guest->emulated = json_is_false(json_object_get(result, "enabled"));
+    return 0;
+}
+
+bool guest_emulated(const struct guest *guest)
+{
+    return guest->emulated;
+}
+
 void guest_prepare_destination(struct guest *guest, const char *path, bool whole, guest_fn fn, void *user)
 {
     const struct command commands[] = {
+        {"query-kvm", NULL, check_emulated},
         {"migrate-set-capabilities", capabilities(false, whole), NULL},
         {"migrate-incoming", unix_uri(path), NULL},
     };
-    guest_run(guest, commands, 2, fn, user);
+    guest_run(guest, commands, 3, fn, user);
 }
 
 void guest_start(struct guest *guest, guest_fn fn, void *user)
@@ -392,14 +405,14 @@ void guest_resume(struct guest *guest, guest_fn fn, void *user)
     guest_resume_try(guest);
 }
 
-static void guest_on_event(void *user, const char *event, json_t *data)
+static void guest_on_event(void *user, const char *event, json_t *data, uint64_t at_ns)
 {
     struct guest *guest = user;
     const char *status = json_string_value(json_object_get(data, "status"));
     if (strcmp(event, "STOP") == 0 && guest->events.on_stopped)
-        guest->events.on_stopped(guest->events.user);
+        guest->events.on_stopped(guest->events.user, at_ns);
     else if (strcmp(event, "RESUME") == 0 && guest->events.on_resumed)
-        guest->events.on_resumed(guest->events.user);
+        guest->events.on_resumed(guest->events.user, at_ns);
     else if (strcmp(event, "MIGRATION_PASS") == 0 && guest->events.on_pass)
         guest->events.on_pass(guest->events.user, count_of(data, "pass"));
     else if (strcmp(event, "MIGRATION") == 0 && status)

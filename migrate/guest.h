@@ -13,8 +13,9 @@ struct guest;
 typedef void (*guest_fn)(void *user, const struct err *err);
 
 struct guest_events {
-    void (*on_stopped)(void *user);                       /* the guest stands still */
-    void (*on_resumed)(void *user);                       /* the guest runs; before guest_start() is answered */
+    /* `at_ns`: since when, by clock_now_ns(). */
+    void (*on_stopped)(void *user, uint64_t at_ns);       /* the guest stands still */
+    void (*on_resumed)(void *user, uint64_t at_ns);       /* the guest runs; before guest_start() is answered */
     void (*on_migration)(void *user, const char *status); /* QEMU's migration status changed (lent) */
     void (*on_pass)(void *user, uint64_t pass);           /* QEMU has begun to go through RAM for this time */
     void (*on_gone)(void *user, const struct err *err);   /* QEMU went away */
@@ -67,6 +68,8 @@ void guest_switch(struct guest *guest, guest_fn fn, void *user);
 /* Source: whatever state QEMU's migration is in, ends it and has the guest run. */
 void guest_resume(struct guest *guest, guest_fn fn, void *user);
 
+/* Known after guest_prepare_destination(). Does QEMU emulate the guest's processor, i.e. not use KVM? */
+bool guest_emulated(const struct guest *guest);
 /* Destination: has QEMU listen for device state at `path`, or (`whole`) for RAM and devices; on_migration("completed")
  * follows once it has loaded it. */
 void guest_prepare_destination(struct guest *guest, const char *path, bool whole, guest_fn fn, void *user);

@@ -47,6 +47,8 @@ const struct config_key options_keys[] = {
         "source: hand over only if the destination holds every page as it was sent, by a hash over all of them; verify "
         "includes it"),
     KEY("verify.enabled", CONFIG_BOOL, verify, "false", 0, 0, "hash all of RAM on both sides at the switch"),
+    KEY("clock.correct", CONFIG_BOOL, correct_clock, "true", 0, 0,
+        "destination: set the guest's clock forward by the time it stood still (not with KVM, not with tracker qemu)"),
     KEY("storage.disks", CONFIG_STRING, disks, "", 0, 0,
         "numbers of the disks whose content moves, too, e.g. 0,2; the same on both sides; empty: none"),
     KEY("announce.interface", CONFIG_STRING, announce_interface, "", 0, 0,

@@ -24,6 +24,7 @@ struct options {
     uint64_t delta_memory;
     bool receipt;
     bool verify;
+    bool correct_clock;
     char *tracker;
     char *disks;
     char *announce_interface, *announce_macs, *announce_addresses;

@@ -28,8 +28,10 @@ struct report {
     json_t *round_list;        /* owned */
     uint32_t throttle_percent; /* the least the guest was left; 0: it was not slowed down */
     uint64_t throttled_us;
-    json_t *forecast; /* owned; NULL: none was made */
-    bool postcopied;  /* `postcopy` holds something */
+    uint64_t clock_forward_us; /* by how much the guest's clock was set forward */
+    uint32_t clock_left;       /* why it was left alone: guestclock.h */
+    json_t *forecast;          /* owned; NULL: none was made */
+    bool postcopied;           /* `postcopy` holds something */
     struct report_postcopy postcopy;
     char receipt[DIGEST_TEXT]; /* empty: none was compared */
     char source_hash[RAM_HASH_TEXT], destination_hash[RAM_HASH_TEXT];

@@ -197,6 +197,8 @@ static void source_welcomed(void *user, const struct err *err, const uint8_t *bo
     if (rc == 0)
         s->disk_address = mem_strdup(reply->disk_address);
     drover__engine_hello_reply__free_unpacked(reply, NULL);
+    if (rc == 0)
+        source_ask_clock(s, CLOCK_QUESTIONS);
     if (rc < 0)
         source_fail(s, &why);
     else if (whole)

@@ -42,11 +42,20 @@ void source_done(struct source *s)
     source_finish(s);
 }
 
+/* What the destination knows of the blackout: it has heard when the guest stopped, by its own clock. */
+static void source_take_told(struct source *s, const Drover__EngineHandOverReply *reply)
+{
+    if (reply->stood_us)
+        s->report.blackout_us = reply->stood_us;
+    s->report.clock_forward_us = reply->clock_forward_us;
+    s->report.clock_left = reply->clock_left;
+}
+
 /* It runs there, and has for `running_us`. Without post-copy it is all there, too. */
 void source_started(struct source *s, uint64_t running_us)
 {
     uint64_t elapsed_us = (clock_now_ns() - s->sw.stopped_ns) / 1000;
-    if (s->sw.stopped_ns) /* else only the engine before us knew */
+    if (s->sw.stopped_ns && !s->report.blackout_us) /* else only the engine before us knew */
         s->report.blackout_us = elapsed_us - (running_us < elapsed_us ? running_us : 0);
     source_trace(s, "taken");
     if (!s->pusher) {
@@ -101,6 +110,8 @@ static void source_handed_over(void *user, const struct err *err, const uint8_t 
         err_wrap(&why, "the destination refused the guest");
         source_fail(s, &why);
     } else {
+        if (reply)
+            source_take_told(s, reply);
         source_started(s, reply ? reply->running_us : 0);
     }
     drover__engine_hand_over_reply__free_unpacked(reply, NULL);

@@ -13,6 +13,7 @@
 #include "migrate/brake.h"
 #include "migrate/holes.h"
 #include "migrate/mirror.h"
+#include "migrate/peerclock.h"
 #include "migrate/policy.h"
 #include "migrate/pusher.h"
 #include "migrate/relay.h"
@@ -110,6 +111,9 @@ struct source {
     struct report report;
     uint8_t bulk_key[SEAL_KEY_BYTES];
     uint64_t started_ns, hand_over_ns, state_bytes;
+    struct peerclock clock;   /* the destination's */
+    uint64_t clock_asked_ns;  /* a question is under way since; 0: none */
+    uint32_t clock_questions; /* to be asked still */
     struct switching sw;
     struct err failure;
     bool finished;
@@ -138,8 +142,17 @@ void source_send_pass(struct source *s);
 void source_switch_passed(struct source *s);
 void source_let_switch(struct source *s);
 void source_on_migration(void *user, const char *status);
-void source_on_stopped(void *user);
+void source_on_stopped(void *user, uint64_t at_ns);
 void source_begin_switch(struct source *s);
+
+/* source_clock.c */
+
+#define CLOCK_QUESTIONS 4u
+
+/* Asks the destination for its time, so many times, one after the other: the quickest answer is the best. */
+void source_ask_clock(struct source *s, uint32_t times);
+/* When the guest stopped, by the destination's clock, if that is known. */
+void source_tell_stop(const struct source *s, Drover__EngineStateEnd *end);
 
 /* source_collect.c */
 

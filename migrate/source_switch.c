@@ -135,6 +135,7 @@ static void source_release_state(struct source *s)
         return;
     Drover__EngineStateEnd end = DROVER__ENGINE_STATE_END__INIT;
     end.total_bytes = s->state_bytes;
+    source_tell_stop(s, &end);
     s->sw.sent = true;
     source_trace(s, "state-sent");
     if (wire_note(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_STATE_END, &end.base, &err) < 0)
@@ -237,12 +238,12 @@ static void source_send_early(struct source *s)
         source_send_pass(s);
 }
 
-void source_on_stopped(void *user)
+void source_on_stopped(void *user, uint64_t at_ns)
 {
     struct source *s = user;
     if ((s->phase != SOURCE_SWITCHING && !s->tunnel) || s->sw.stopped_ns)
         return;
-    s->sw.stopped_ns = clock_now_ns();
+    s->sw.stopped_ns = at_ns;
     source_release_brake(s); /* not before: until it stands still it would write as fast as ever */
     source_trace(s, "stopped");
     crashpoint("source", "stopped");
@@ -298,6 +299,7 @@ void source_begin_switch(struct source *s)
         return;
     }
     guest_migrate(s->side.guest, s->pipe_path, source_switched, s);
+    source_ask_clock(s, CLOCK_QUESTIONS);
     if (s->pusher)
         source_flow(s);
     else if (source_scan(s, &err) < 0)

@@ -28,6 +28,7 @@ static void tunnel_check_end(struct source *s)
         return;
     Drover__EngineStateEnd end = DROVER__ENGINE_STATE_END__INIT;
     end.total_bytes = s->state_bytes = tunnel_stream_bytes(s->tunnel);
+    source_tell_stop(s, &end);
     s->sw.sent = s->sw.memory_there = s->sw.memory_final = true;
     source_trace(s, "state-sent");
     if (wire_note(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_STATE_END, &end.base, &err) < 0)

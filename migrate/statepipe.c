@@ -1,12 +1,16 @@
 #include "migrate/statepipe.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/ensure.h"
+#include "base/log.h"
 
 struct statepipe {
     uv_pipe_t listener, stream;
@@ -14,6 +18,11 @@ struct statepipe {
     char path[108];
     bool connected, flowing, closed;
     int open_handles;
+    size_t writing; /* writes under way */
+    uv_poll_t taken;
+    int taken_fd;                 /* the stream's, again: libuv has a file descriptor watched once; -1: not watched */
+    int buffer;                   /* that the socket had before */
+    void (*on_taken)(void *user); /* NULL: nobody waits */
     uint8_t chunk[STATEPIPE_CHUNK];
 };
 
@@ -88,6 +97,7 @@ static struct statepipe *statepipe_new(uv_loop_t *loop, const char *path, const 
     ENSURE(uv_pipe_init(loop, &pipe->listener, 0) == 0 && uv_pipe_init(loop, &pipe->stream, 0) == 0);
     pipe->listener.data = pipe->stream.data = pipe;
     pipe->open_handles = 2;
+    pipe->taken_fd = -1;
     return pipe;
 }
 
@@ -141,12 +151,86 @@ int statepipe_connect(
     return 0;
 }
 
+static void statepipe_closed(uv_handle_t *handle)
+{
+    struct statepipe *pipe = handle->data;
+    if (--pipe->open_handles == 0)
+        free(pipe);
+}
+
+static void statepipe_unwatch(struct statepipe *pipe)
+{
+    if (pipe->taken_fd < 0)
+        return;
+    uv_poll_stop(&pipe->taken);
+    uv_close((uv_handle_t *)&pipe->taken, statepipe_closed);
+    close(pipe->taken_fd);
+    pipe->taken_fd = -1;
+}
+
+static void statepipe_buffer(struct statepipe *pipe, int bytes)
+{
+    if (setsockopt(pipe->taken_fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) < 0)
+        log_event(LOG_DEBUG, "statepipe.buffer", "bytes=%d", bytes); /* then it is told sooner than it should be */
+}
+
+static void statepipe_tell_taken(struct statepipe *pipe)
+{
+    void (*fn)(void *user) = pipe->on_taken;
+    pipe->on_taken = NULL;
+    fn(pipe->options.user);
+}
+
+static void statepipe_writable(uv_poll_t *handle, int status, int events)
+{
+    struct statepipe *pipe = handle->data;
+    (void)status;
+    (void)events;
+    statepipe_buffer(pipe, pipe->buffer);
+    statepipe_unwatch(pipe);
+    statepipe_tell_taken(pipe);
+}
+
+/* A socket is writable once what waits in it is no more than a quarter of its buffer. With the least of buffers (Linux:
+ * 4.5 KiB, bookkeeping included) that is nothing. */
+static void statepipe_watch(struct statepipe *pipe)
+{
+    uv_os_fd_t fd = -1;
+    socklen_t len = sizeof pipe->buffer;
+    if (uv_fileno((uv_handle_t *)&pipe->stream, &fd) == 0)
+        pipe->taken_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (pipe->taken_fd < 0) {
+        log_event(LOG_WARN, "statepipe.unwatched", "errno=%d", errno);
+        statepipe_tell_taken(pipe);
+        return;
+    }
+    ENSURE(uv_poll_init(pipe->stream.loop, &pipe->taken, pipe->taken_fd) == 0);
+    pipe->taken.data = pipe;
+    pipe->open_handles++;
+    if (getsockopt(pipe->taken_fd, SOL_SOCKET, SO_SNDBUF, &pipe->buffer, &len) == 0)
+        pipe->buffer /= 2; /* Linux tells twice what it is told */
+    statepipe_buffer(pipe, 1);
+    ENSURE(uv_poll_start(&pipe->taken, UV_WRITABLE, statepipe_writable) == 0);
+}
+
+void statepipe_when_taken(struct statepipe *pipe, void (*fn)(void *user))
+{
+    ENSURE(!pipe->on_taken);
+    pipe->on_taken = fn;
+    if (pipe->writing == 0) /* else once that is done */
+        statepipe_watch(pipe);
+}
+
 static void statepipe_written(uv_write_t *request, int status)
 {
     struct statepipe_request *write = (struct statepipe_request *)request;
+    struct statepipe *pipe = write->pipe;
+    pipe->writing--;
     if (status < 0 && status != UV_ECANCELED)
-        statepipe_fail(write->pipe, "write", status);
+        statepipe_fail(pipe, "write", status);
     free(write);
+    if (pipe->writing == 0 && pipe->on_taken && !pipe->closed && pipe->taken_fd < 0)
+        statepipe_watch(pipe);
 }
 
 void statepipe_write(struct statepipe *pipe, const uint8_t *data, size_t len)
@@ -154,17 +238,11 @@ void statepipe_write(struct statepipe *pipe, const uint8_t *data, size_t len)
     struct statepipe_request *write = mem_alloc(sizeof *write + len);
     write->pipe = pipe;
     memcpy(write->data, data, len);
+    pipe->writing++;
     uv_buf_t piece = uv_buf_init((char *)write->data, (unsigned)len);
     int rc = uv_write(&write->request, (uv_stream_t *)&pipe->stream, &piece, 1, statepipe_written);
     if (rc != 0)
         statepipe_written(&write->request, rc);
-}
-
-static void statepipe_closed(uv_handle_t *handle)
-{
-    struct statepipe *pipe = handle->data;
-    if (--pipe->open_handles == 0)
-        free(pipe);
 }
 
 void statepipe_close(struct statepipe *pipe)
@@ -174,6 +252,7 @@ void statepipe_close(struct statepipe *pipe)
     pipe->closed = true;
     if (pipe->path[0])
         unlink(pipe->path);
+    statepipe_unwatch(pipe);
     uv_close((uv_handle_t *)&pipe->listener, statepipe_closed);
     uv_close((uv_handle_t *)&pipe->stream, statepipe_closed);
 }

@@ -33,6 +33,9 @@ MUST_CHECK int statepipe_connect(uv_loop_t *loop, const char *path, const struct
     struct err *err, struct statepipe **out);
 /* Destination: writes the next bytes (copied). */
 void statepipe_write(struct statepipe *pipe, const uint8_t *data, size_t len);
+/* Destination: calls `fn` once, with the options' `user`, when QEMU has taken all that was written so far out of the
+ * socket (what it reads at once, 32 KiB, may still be before it), or that cannot be told. */
+void statepipe_when_taken(struct statepipe *pipe, void (*fn)(void *user));
 /* NULL is fine. No callback comes any more. */
 void statepipe_close(struct statepipe *pipe);
 

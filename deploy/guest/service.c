@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "beat.h"
+#include "kernel_log.h"
 #include "load.h"
 
 #define LINE_BYTES       200
@@ -180,6 +181,10 @@ static bool command_run(FILE *out, const char *line)
         clock_gettime(CLOCK_MONOTONIC, &monotonic);
         fprintf(out, "%lld.%09ld %lld.%09ld\n", (long long)real.tv_sec, real.tv_nsec, (long long)monotonic.tv_sec,
             monotonic.tv_nsec);
+    } else if (strcmp(line, "complaints") == 0) {
+        char newest[LINE_BYTES];
+        int count = kernel_log_complaints(newest, sizeof(newest));
+        fprintf(out, "%d %s\n", count, newest);
     } else if (strcmp(line, "load") == 0) {
         pthread_mutex_lock(&spec_lock);
         fprintf(out, "%s\n", running);

@@ -9,6 +9,7 @@
  *   verify store     reads the values in redis back: "ok VALUES" or "corrupt N"
  *   verify read      checks the buffers that were read from the disk: "ok BLOCKS" or "corrupt N"
  *   clock            CLOCK_REALTIME and CLOCK_MONOTONIC, in seconds
+ *   complaints       how often the kernel has complained of clocks or lockups since boot, and the newest such line
  *   load SPEC        as drover.run= on the kernel's command line, with blanks or colons: "ok" or "error WHY"
  *   load             the last SPEC
  *   stream [MS]      from now on an increasing number every 10 (or MS) ms, until the client goes

@@ -41,6 +41,20 @@ class Guest:
     def boot(self):
         return self.ask("boot")
 
+    def clock_ahead_ms(self, questions=30):
+        """Its monotonic clock less ours, by the quickest of some answers."""
+        def one():
+            begin = time.monotonic_ns()
+            monotonic = int(self.ask("clock").split()[1].replace(".", ""))
+            end = time.monotonic_ns()
+            return end - begin, monotonic - (begin + end) // 2
+        return min(one() for _ in range(questions))[1] / 1e6
+
+    def complaints(self):
+        """How often its kernel has complained of clocks or lockups, and the newest of these lines."""
+        count, _, line = self.ask("complaints").partition(" ")
+        return int(count), line
+
     def load(self, spec):
         answer = self.ask(f"load {spec}", timeout=60)
         if answer != "ok":

@@ -1,12 +1,14 @@
-/* What the two engines of a migration send each other: batches of pages, packed device state. What is let through must
- * stay within the limits that its reader relies on. */
+/* What the two engines of a migration send each other: batches of pages, packed device state, and the guest's clock in
+ * it. What is let through must stay within the limits that its reader relies on. */
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/ensure.h"
 #include "migrate/batch.h"
+#include "migrate/guestclock.h"
 #include "migrate/pack.h"
 
 #define PAGE_LIMIT 4096u
@@ -52,11 +54,29 @@ static void fuzz_pack(const uint8_t *data, size_t size)
         (void)unpack(data + 2, size - 2, raw_len, &err, out);
 }
 
+/* QEMU's state in pieces: it comes out as it went in, and a section at most is added before its last byte. */
+static void fuzz_clock(const uint8_t *data, size_t size)
+{
+    struct guestclock clock = {0};
+    struct buf out = {0};
+    size_t piece = size > 0 ? data[0] + 1u : 1;
+    for (size_t at = 0; at < size; at += piece)
+        guestclock_pass(&clock, data + at, size - at < piece ? size - at : piece, &out);
+    guestclock_end(&clock, GUESTCLOCK_FORWARD_MAX_NS, 1, &out);
+    bool set = size > 0 && guestclock_check(&clock) == GUESTCLOCK_SET;
+    ENSURE(out.len == size + (set ? GUESTCLOCK_SECTION_BYTES : 0));
+    ENSURE(size == 0 || (memcmp(out.data, data, size - 1) == 0 && out.data[out.len - 1] == data[size - 1]));
+    buf_free(&out);
+    guestclock_free(&clock);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size > 0 && data[0] == 'b')
         fuzz_batch(data + 1, size - 1);
     else if (size > 0 && data[0] == 'u')
         fuzz_pack(data + 1, size - 1);
+    else if (size > 0 && data[0] == 'c')
+        fuzz_clock(data + 1, size - 1);
     return 0;
 }

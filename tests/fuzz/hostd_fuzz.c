@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/ensure.h"
 #include "base/loop.h"
 #include "base/qmp.h"
@@ -62,10 +63,10 @@ static void talk_reply(void *user, const struct err *err, json_t *result)
     talk->replies++;
 }
 
-static void talk_event(void *user, const char *event, json_t *data)
+static void talk_event(void *user, const char *event, json_t *data, uint64_t at_ns)
 {
     (void)user;
-    ENSURE(event && json_is_object(data));
+    ENSURE(event && json_is_object(data) && at_ns <= clock_now_ns());
 }
 
 static void talk_closed(void *user, const struct err *err)

@@ -102,9 +102,10 @@ static void guest_status_known(void *user, const struct err *err, json_t *result
     guest->events.on_ready(guest->events.user, json_is_true(json_object_get(result, "running")));
 }
 
-static void guest_event(void *user, const char *event, json_t *data)
+static void guest_event(void *user, const char *event, json_t *data, uint64_t at_ns)
 {
     struct guest *guest = user;
+    (void)at_ns;
     if (strcmp(event, "SHUTDOWN") == 0) {
         guest->shut_down_by_guest = json_is_true(json_object_get(data, "guest"));
     } else if (strcmp(event, "JOB_STATUS_CHANGE") == 0) {

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/jsonline.h"
 #include "base/qmp.h"
 #include "until.h"
@@ -31,6 +32,7 @@ struct fixture {
     struct buf journal; /* what the callbacks were told, a line each */
     unsigned reissues;
     bool close_inside;
+    uint64_t event_ns; /* of the last one */
 };
 
 static void peer_accepted(void *user, int fd)
@@ -38,9 +40,10 @@ static void peer_accepted(void *user, int fd)
     ((struct fixture *)user)->peer = fd;
 }
 
-static void on_event(void *user, const char *event, json_t *data)
+static void on_event(void *user, const char *event, json_t *data, uint64_t at_ns)
 {
     struct fixture *f = user;
+    f->event_ns = at_ns;
     char *text = json_dumps(data, JSON_COMPACT);
     buf_printf(&f->journal, "event %s %s\n", event, text);
     free(text);
@@ -355,6 +358,35 @@ static void closing_inside_the_others(void **state)
     assert_null(f->qmp);
 }
 
+/* An event counts from when QEMU says it happened, unless that cannot be. */
+static void events_have_their_time(void **state)
+{
+    struct fixture *f = *state;
+    char line[200];
+    int64_t now_ms = clock_wall_ms();
+    snprintf(line, sizeof line,
+        GREETING "{\"event\":\"PAST\",\"timestamp\":{\"seconds\":%lld,\"microseconds\":%lld}}\n",
+        (long long)(now_ms / 1000 - 20), (long long)(now_ms % 1000 * 1000));
+    say(f, line);
+    expect(f, "event PAST {}\n");
+    uint64_t now_ns = clock_now_ns();
+    assert_in_range(f->event_ns, now_ns - UINT64_C(50000000000), now_ns - UINT64_C(19000000000));
+    const char *const senseless[] = {
+        "{\"event\":\"ODD\",\"timestamp\":{\"seconds\":-1,\"microseconds\":-1}}\n",
+        "{\"event\":\"ODD\",\"timestamp\":{\"seconds\":9223372036854775807,\"microseconds\":5}}\n",
+        "{\"event\":\"ODD\",\"timestamp\":{\"seconds\":\"1\",\"microseconds\":5}}\n",
+        "{\"event\":\"ODD\",\"timestamp\":{\"seconds\":1,\"microseconds\":5}}\n",
+        "{\"event\":\"ODD\"}\n",
+    };
+    for (size_t i = 0; i < sizeof senseless / sizeof *senseless; i++) {
+        uint64_t before_ns = clock_now_ns();
+        buf_clear(&f->journal);
+        say(f, senseless[i]);
+        expect(f, "event ODD {}\n");
+        assert_in_range(f->event_ns, before_ns, clock_now_ns());
+    }
+}
+
 static void closing_inside_an_event(void **state)
 {
     struct fixture *f = *state;
@@ -396,6 +428,7 @@ int main(void)
         T(closing_cancels),
         T(closing_inside_a_reply),
         T(closing_inside_the_others),
+        T(events_have_their_time),
         T(closing_inside_an_event),
         T(retrying_callbacks_do_not_spin),
     };

@@ -29,7 +29,9 @@ struct engine {
     struct loop_timer *retry;
     struct report report;
     char directory[PATH_MAX];
-    bool cancel; /* asked for; sent as soon as it can be */
+    bool cancel;  /* asked for; sent as soon as it can be */
+    bool limited; /* `quota` is to be told to whoever listens */
+    struct engine_quota quota;
     bool dead;
     int status; /* wait(2)'s; -1 when it was not our child */
 };
@@ -84,6 +86,9 @@ char *engine_config_format(const struct engine_config *c)
     buf_printf(&text, "[channel]\n%s = %s\n", c->role == ENGINE_DESTINATION ? "listen" : "connect", c->address);
     buf_printf(&text, "[limits]\nmax_downtime_ms = %" PRIu32 "\nbandwidth = %" PRIu64 "\n", downtime_of(c),
         o->bandwidth_bytes_per_s);
+    buf_printf(&text, "share = %" PRIu64 "\ncpu = %" PRIu64 "\n", c->quota.bytes_per_s, c->quota.millicores);
+    if (c->cores)
+        buf_printf(&text, "cores = %s\n", c->cores);
     if (o->max_rounds)
         buf_printf(&text, "max_rounds = %" PRIu32 "\n", o->max_rounds);
     buf_printf(&text, "[policy]\nmode = %s\non_no_convergence = %s\n", mode_of(o), stuck_of(o));
@@ -156,6 +161,14 @@ static void send_cancel(struct engine *engine)
     jsonline_send(engine->control, json_pack("{s:s}", "command", "cancel"));
 }
 
+static void send_quota(struct engine *engine)
+{
+    jsonline_send(engine->control,
+        json_pack("{s:s, s:I}", "command", "bandwidth", "bytes_per_s", (json_int_t)engine->quota.bytes_per_s));
+    jsonline_send(
+        engine->control, json_pack("{s:s, s:I}", "command", "cpu", "millicores", (json_int_t)engine->quota.millicores));
+}
+
 static void control_connect(void *user)
 {
     struct engine *engine = user;
@@ -165,9 +178,12 @@ static void control_connect(void *user)
     if (jsonline_connect(engine->loop, path, &options, NULL, &engine->control) < 0) {
         engine->control = NULL;
         loop_timer_start(engine->retry, CONNECT_RETRY_MS, 0);
-    } else if (engine->cancel) {
-        send_cancel(engine);
+        return;
     }
+    if (engine->limited)
+        send_quota(engine);
+    if (engine->cancel)
+        send_cancel(engine);
 }
 
 static struct engine *engine_make(uv_loop_t *loop, const char *directory, const struct engine_events *events)
@@ -272,6 +288,16 @@ void engine_take_report(struct engine *engine, struct report *out)
 {
     *out = engine->report;
     engine->report = (struct report){0};
+}
+
+void engine_set_quota(struct engine *engine, const struct engine_quota *quota)
+{
+    bool changed = !engine->limited || engine->quota.bytes_per_s != quota->bytes_per_s ||
+                   engine->quota.millicores != quota->millicores;
+    engine->quota = *quota;
+    engine->limited = true;
+    if (changed && engine->control)
+        send_quota(engine);
 }
 
 void engine_cancel(struct engine *engine)

@@ -22,6 +22,12 @@ enum engine_role {
     ENGINE_FORECAST, /* watches the guest, says how a migration would go, and ends */
 };
 
+/* What it may use; 0: not limited. */
+struct engine_quota {
+    uint64_t bytes_per_s;
+    uint64_t millicores; /* thousandths of a core */
+};
+
 struct engine_config {
     const char *program;
     enum engine_role role;
@@ -37,6 +43,8 @@ struct engine_config {
     const Drover__MigrationOptions *options;
     const Drover__LinkHistory *way; /* NULL: not known */
     const char *announce_interface;
+    struct engine_quota quota;
+    const char *cores;     /* "0,2-3": where it may run; NULL: anywhere */
     const char *log_level; /* NULL: the engine's default */
     const int *cgroup_fds;
     size_t cgroup_count;
@@ -66,6 +74,8 @@ MUST_CHECK int engine_adopt(uv_loop_t *loop, const char *directory, struct proce
 const struct report *engine_report(const struct engine *engine);
 /* Takes its report out of an engine that has ended. */
 void engine_take_report(struct engine *engine, struct report *out);
+/* From now on; it is told as soon as it listens. */
+void engine_set_quota(struct engine *engine, const struct engine_quota *quota);
 /* Asks it to stop before it hands over. */
 void engine_cancel(struct engine *engine);
 void engine_kill(struct engine *engine);

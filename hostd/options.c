@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "hostd/partition/paths.h"
+#include "proto/limits.h"
 
 #ifndef DROVER_LIBDIR
 #define DROVER_LIBDIR "/usr/local/lib"
@@ -33,6 +34,12 @@ const struct config_key options_keys[] = {
     KEY("capacity.memory", CONFIG_UINT, memory_bytes, "0", 0, 0,
         "memory for guests, e.g. 16G; 0: the machine's less one eighth"),
     KEY("capacity.disk_iops", CONFIG_DOUBLE, disk_iops, "0", 0, 0, "disk operations a second; 0: not limited"),
+    KEY("migration.bandwidth", CONFIG_UINT, migration_bandwidth, "0", 0, LIMITS_BYTES_PER_S,
+        "bytes a second that all migrations leaving this host may use together, and as much those entering it, e.g. "
+        "100M; divided equally among those under way; 0: not limited"),
+    KEY("migration.cpu_percent", CONFIG_UINT, migration_cpu_percent, "50", 1, 100,
+        "share of the machine's CPU time that all migration engines of this host may use together, on average; 100: "
+        "not limited. They never run on cores that a guest's virtual CPUs are pinned to, unless that is all of them"),
     KEY("network.bridge", CONFIG_STRING, bridge, "drover0", 0, 0,
         "default virtual switch: a Linux bridge, made when it is missing"),
     KEY("network.uplink", CONFIG_STRING, uplink, "", 0, 0, "interface put into the bridge; empty: none"),
@@ -107,8 +114,9 @@ static void find_programs(struct options *o)
 
 static void find_capacity(struct options *o)
 {
+    o->machine_cores = (double)sysconf(_SC_NPROCESSORS_ONLN);
     if (o->cpu_cores <= 0)
-        o->cpu_cores = (double)sysconf(_SC_NPROCESSORS_ONLN);
+        o->cpu_cores = o->machine_cores;
     if (o->memory_bytes == 0) {
         uint64_t all = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
         o->memory_bytes = all - all / 8;

@@ -14,9 +14,10 @@ struct options {
     char *directory;
     char *memory_directory;
     char *migration_address;
-    char *controllers; /* one "KEY ADDRESS" a line */
-    double cpu_cores;
+    char *controllers;               /* one "KEY ADDRESS" a line */
+    double cpu_cores, machine_cores; /* for guests; of the machine */
     uint64_t memory_bytes;
+    uint64_t migration_bandwidth, migration_cpu_percent;
     double disk_iops;
     char *bridge;
     char *uplink;

@@ -94,6 +94,17 @@ static void destination_on_cancel(void *user)
         side_refused(&d->side, "the guest runs here already, so it cannot be cancelled any more");
 }
 
+/* Who sends must keep to this host's share of its link. */
+static void destination_on_share(void *user)
+{
+    struct destination *d = user;
+    struct err unsent; /* a source whose connection is lost hears it with its new one */
+    Drover__EngineBandwidth note = DROVER__ENGINE_BANDWIDTH__INIT;
+    note.bytes_per_s = quota_bytes_per_s(&d->side.quota);
+    if (d->source && wire_note(d->source, DROVER__ENGINE_METHOD__ENGINE_BANDWIDTH, &note.base, &unsent) < 0)
+        log_event(LOG_INFO, "share.unsent", "message=%s", LOG_QUOTE(unsent.message));
+}
+
 static void destination_late(void *user)
 {
     struct destination *d = user;
@@ -212,7 +223,7 @@ static int destination_open(struct destination *d, const struct options *options
         .on_gone = destination_on_gone,
         .user = d};
     const struct wire_options wire = {.handler = destination_on_message, .on_peer = destination_on_peer, .user = d};
-    if (side_open(&d->side, options, &events, destination_on_cancel, d, err) < 0)
+    if (side_open(&d->side, options, &events, destination_on_cancel, destination_on_share, d, err) < 0)
         return -1;
     struct options_policy policy;
     if (options_policy(options, err, &policy) < 0)

@@ -38,6 +38,7 @@ int destination_open_receiver(struct destination *d, const uint8_t *key, struct 
         .key = key,
         .host = host,
         .stripes = (uint32_t)d->side.options->stripes,
+        .quota = &d->side.quota,
         .on_failed = destination_on_broken,
         .user = d,
     };
@@ -135,6 +136,7 @@ static void destination_welcome(struct destination *d)
     reply.n_bulk_addresses = destination_addresses(d, addresses);
     reply.bulk_addresses = addresses;
     reply.window_bytes = RECEIVER_WINDOW_BYTES;
+    reply.bandwidth_bytes_per_s = quota_bytes_per_s(&d->side.quota);
     reply.disk_address = d->relay ? (char *)relay_address(d->relay) : reply.disk_address;
     wire_reply(d->hello, &reply.base);
     d->hello = NULL;

@@ -94,6 +94,7 @@ void destination_on_resume(
     reply.n_bulk_addresses = destination_addresses(d, addresses);
     reply.bulk_addresses = addresses;
     reply.window_bytes = RECEIVER_WINDOW_BYTES;
+    reply.bandwidth_bytes_per_s = quota_bytes_per_s(&d->side.quota);
     wire_reply(request, &reply.base);
     destination_adopt(d, peer);
 }

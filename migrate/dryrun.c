@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "migrate/control.h"
+#include "migrate/quota.h"
 #include "migrate/report.h"
 #include "migrate/survey.h"
 
@@ -31,9 +32,11 @@ static void dryrun_fail(struct dryrun *d, const struct err *err)
     uv_stop(&d->loop);
 }
 
-static void dryrun_on_cancel(void *user)
+static void dryrun_on_command(void *user, const struct control_command *command)
 {
     struct err err;
+    if (command->verb != CONTROL_CANCEL)
+        return; /* it sends nothing, and is over in moments */
     err_set(&err, ERR_CANCELLED, "cancelled on request");
     dryrun_fail(user, &err);
 }
@@ -57,12 +60,16 @@ static int dryrun_begin(struct dryrun *d, const struct options *options, struct 
 {
     struct options_policy chosen;
     if (options_policy(options, err, &chosen) < 0 ||
-        control_open(&d->loop, options->control_socket, dryrun_on_cancel, d, err, &d->control) < 0 ||
+        control_open(&d->loop, options->control_socket, dryrun_on_command, d, err, &d->control) < 0 ||
         ram_open(options->ram_file, options->ram_bytes, err, &d->ram) < 0)
         return -1;
     if (tracker_open(chosen.tracker, (pid_t)options->qemu_pid, &d->ram, err, &d->tracker) < 0)
         return -1;
     struct bitmap allocated = bitmap_new(d->ram.pages);
+    struct quota quota;
+    quota_init(&quota);
+    quota_limit(&quota, QUOTA_ASKED, options->bandwidth);
+    quota_limit(&quota, QUOTA_HERE, options->share);
     int rc = ram_allocated(&d->ram, err, &allocated);
     const struct survey_options survey = {
         .ram = &d->ram,
@@ -71,6 +78,7 @@ static int dryrun_begin(struct dryrun *d, const struct options *options, struct 
         .options = options,
         .chosen = chosen,
         .limits = options_limits(options, &chosen),
+        .bytes_per_s = quota_bytes_per_s(&quota),
         .longest_ms = DRYRUN_MS,
         .whole = true,
         .on_done = dryrun_surveyed,

@@ -230,10 +230,8 @@ static int check_sound(struct guest *guest, json_t *result, struct err *err)
     return 0;
 }
 
-void guest_prepare_source_whole(
-    struct guest *guest, uint64_t bytes_per_s, uint64_t max_downtime_ms, guest_fn fn, void *user)
+void guest_prepare_source_whole(struct guest *guest, uint64_t max_downtime_ms, guest_fn fn, void *user)
 {
-    json_int_t bandwidth = bytes_per_s ? (json_int_t)bytes_per_s : (json_int_t)1 << 40;
     const struct command commands[] = {
         {"query-status", NULL, check_running},
         {"query-version", NULL, check_version},
@@ -241,7 +239,9 @@ void guest_prepare_source_whole(
         {"query-block", NULL, check_disks},
         {"migrate-set-capabilities", capabilities(true, true), NULL},
         {"migrate-set-parameters",
-            json_pack("{s:I, s:I}", "max-bandwidth", bandwidth, "downtime-limit", (json_int_t)max_downtime_ms), NULL},
+            json_pack(
+                "{s:I, s:I}", "max-bandwidth", (json_int_t)1 << 40, "downtime-limit", (json_int_t)max_downtime_ms),
+            NULL},
     };
     guest_run(guest, commands, sizeof commands / sizeof *commands, fn, user);
 }

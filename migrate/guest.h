@@ -35,10 +35,8 @@ struct qmp *guest_qmp(struct guest *guest);
 /* Source: refuses devices whose writes nobody can see (by name), checks that the guest runs, and sets QEMU's migration
  * up so that it carries device state only and waits before the switch. */
 void guest_prepare_source(struct guest *guest, guest_fn fn, void *user);
-/* The same for a migration of QEMU's own, RAM included, within limits (`bytes_per_s` 0: none). Refuses versions of QEMU
- * that lose writes under TCG. */
-void guest_prepare_source_whole(
-    struct guest *guest, uint64_t bytes_per_s, uint64_t max_downtime_ms, guest_fn fn, void *user);
+/* The same for a migration of QEMU's own, RAM included. Refuses versions of QEMU that lose writes under TCG. */
+void guest_prepare_source_whole(struct guest *guest, uint64_t max_downtime_ms, guest_fn fn, void *user);
 /* What QEMU says of its migration of RAM, since it began. */
 struct guest_ram {
     uint64_t pages, zero_pages; /* sent; those of them that were zero */

@@ -1,8 +1,10 @@
 /* drover-migrate: the engine's program. See README.md. */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/cpulist.h"
 #include "base/crashpoint.h"
 #include "base/log.h"
 #include "migrate/destination.h"
@@ -43,6 +45,22 @@ static const struct role *role_find(const char *name)
     return NULL;
 }
 
+/* Before there is any other thread. -1: that is no list of cores. */
+static int keep_to_cores(const char *cores)
+{
+    struct err err;
+    cpu_set_t set;
+    if (!cores[0])
+        return 0;
+    if (cpulist_parse(cores, &err, &set) < 0) {
+        fprintf(stderr, "drover-migrate: limits.cores: %s\n", err.message);
+        return -1;
+    }
+    if (sched_setaffinity(0, sizeof set, &set) < 0)
+        log_event(LOG_WARN, "cores.unavailable", "cores=%s reason=%s", cores, LOG_QUOTE(strerror(errno)));
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "--help") == 0)
@@ -64,7 +82,7 @@ int main(int argc, char **argv)
     log_setup(role->log_name, level < 0 ? LOG_INFO : (enum log_level)level);
     crashpoint_open((pid_t)options.qemu_pid);
     signal(SIGPIPE, SIG_IGN); /* whoever listened to our events may be gone */
-    int status = role->run(&options);
+    int status = keep_to_cores(options.cores) < 0 ? 2 : role->run(&options);
     config_free(options_keys, &options);
     return status;
 }

@@ -218,6 +218,16 @@ void mirror_on_job(struct mirror *m, const char *event, json_t *data)
     }
 }
 
+void mirror_limit(struct mirror *m, uint64_t bytes_per_s)
+{
+    m->options.bytes_per_s = bytes_per_s;
+    for (size_t i = 0; i < m->count; i++)
+        if (!m->over && m->disks[i].state == DISK_COPYING)
+            qmp_command(m->options.qmp, "block-job-set-speed",
+                json_pack("{s:s, s:I}", "device", m->disks[i].name, "speed", (json_int_t)(bytes_per_s / m->count)),
+                COMMAND_MS, NULL, NULL);
+}
+
 static void finish_asked(void *user, const struct err *err, json_t *result)
 {
     (void)result;

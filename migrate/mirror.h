@@ -42,6 +42,8 @@ void mirror_free(struct mirror *mirror);
 void mirror_start(struct mirror *mirror);
 /* Hand it every event of QEMU's block jobs. */
 void mirror_on_job(struct mirror *mirror, const char *event, json_t *data);
+/* Source: from here on copies at most so fast, all disks together; 0: not limited. */
+void mirror_limit(struct mirror *mirror, uint64_t bytes_per_s);
 void mirror_finish(struct mirror *mirror);
 /* Calls the copying off, without waiting. */
 void mirror_abandon(struct mirror *mirror);

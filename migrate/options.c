@@ -26,6 +26,13 @@ const struct config_key options_keys[] = {
     KEY("limits.max_downtime_ms", CONFIG_UINT, max_downtime_ms, "30", 1, LIMITS_DOWNTIME_MS,
         "longest blackout the switch may predict"),
     KEY("limits.bandwidth", CONFIG_UINT, bandwidth, "0", 0, 0, "bytes per second; 0: not limited"),
+    KEY("limits.share", CONFIG_UINT, share, "0", 0, LIMITS_BYTES_PER_S,
+        "bytes per second that this host leaves to this migration; 0: not limited; command bandwidth changes it"),
+    KEY("limits.cpu", CONFIG_UINT, cpu, "0", 0, LIMITS_MILLICORES,
+        "thousandths of a core that this engine may use on average; 0: not limited; command cpu changes it"),
+    KEY("limits.cores", CONFIG_STRING, cores, "", 0, 0,
+        "cores that this engine may run on, e.g. 0,2-3; empty: any. It says so and runs anywhere if none of them is to "
+        "be had"),
     KEY("limits.max_rounds", CONFIG_UINT, max_rounds, "60", 1, 1000, "rounds of pre-copy before it gives up"),
     KEY("policy.mode", CONFIG_STRING, mode, "precopy", 0, 0, "source: precopy, auto, hybrid or postcopy"),
     KEY("policy.on_no_convergence", CONFIG_STRING, on_no_convergence, "", 0, 0,

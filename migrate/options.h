@@ -16,7 +16,8 @@ struct options {
     uint64_t ram_bytes;
     char *listen, *connect;
     uint64_t stripes;
-    uint64_t max_downtime_ms, bandwidth, max_rounds;
+    uint64_t max_downtime_ms, bandwidth, share, cpu, max_rounds;
+    char *cores;
     char *mode, *on_no_convergence;
     uint64_t last_wire, last_raw;
     bool resume;

@@ -366,13 +366,14 @@ static int pusher_open_sender(struct pusher *p, const Drover__EngineResumeReply 
     uint64_t stripes = p->options.side->options->stripes;
     if (reply->n_bulk_addresses != stripes || reply->window_bytes == 0)
         return err_set(err, ERR_PROTOCOL, "the destination offers %zu stripes", reply->n_bulk_addresses);
+    quota_limit(&p->options.side->quota, QUOTA_THERE, reply->bandwidth_bytes_per_s);
     struct sender_options options = {
         .ram = &p->options.side->ram,
         .key = p->key,
         .addresses = (const char *const *)reply->bulk_addresses,
         .stripes = (uint32_t)stripes,
         .window_bytes = reply->window_bytes,
-        .bandwidth = p->options.side->options->bandwidth,
+        .quota = &p->options.side->quota,
         .on_pass = pusher_on_pass,
         .on_failed = pusher_on_lost,
         .user = p,

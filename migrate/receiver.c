@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <time.h>
 #include <zmq.h>
 
 #include "base/ensure.h"
@@ -158,6 +159,18 @@ static int applier_take(
     return 0;
 }
 
+/* Rests until this process may use CPU time again. */
+static void applier_rest(const struct applier *a)
+{
+    struct quota *quota = a->receiver->options.quota;
+    uint64_t wait_ns;
+    while (quota && !atomic_load(&a->receiver->stop) && (wait_ns = quota_rest_ns(quota)) > 0) {
+        if (wait_ns > POLL_MS * UINT64_C(1000000))
+            wait_ns = POLL_MS * UINT64_C(1000000);
+        nanosleep(&(struct timespec){.tv_nsec = (long)wait_ns}, NULL);
+    }
+}
+
 static void *applier_main(void *arg)
 {
     struct applier *a = arg;
@@ -169,6 +182,7 @@ static void *applier_main(void *arg)
         zmq_pollitem_t item = {.socket = a->socket, .events = ZMQ_POLLIN};
         if (zmq_poll(&item, 1, POLL_MS) <= 0)
             continue;
+        applier_rest(a);
         if (zmq_msg_recv(&identity, a->socket, ZMQ_DONTWAIT) < 0)
             continue;
         if (!zmq_msg_more(&identity) || zmq_msg_recv(&frame, a->socket, ZMQ_DONTWAIT) < 0)

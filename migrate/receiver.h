@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "migrate/digest.h"
 #include "migrate/filler.h"
+#include "migrate/quota.h"
 #include "migrate/ram.h"
 
 #define RECEIVER_WINDOW_BYTES (4u << 20) /* per stripe */
@@ -27,6 +28,7 @@ struct receiver_options {
     const uint8_t *key; /* SEAL_KEY_BYTES, copied */
     const char *host;   /* IP to bind to */
     uint32_t stripes;
+    struct quota *quota; /* lent; of CPU time; NULL: not limited */
     void (*on_failed)(void *user, const struct err *err);
     void *user;
 };

@@ -25,7 +25,6 @@ struct worker {
     struct seal *out, *in;
     uint64_t sent_bytes, acked_bytes; /* of sealed messages, since the beginning */
     uint64_t heard_ns;                /* when the receiver last acknowledged something */
-    uint64_t next_send_ns;            /* by the bandwidth limit */
     size_t word, word_end;            /* the claimed part of the bitmap */
     uint64_t rest;                    /* pages of `word` not taken yet */
     struct sender_stats stats;        /* of this pass */
@@ -173,23 +172,38 @@ static int worker_wait_acks(struct worker *w, uint64_t limit, struct err *err)
     return 0;
 }
 
-/* Waits until the bandwidth limit lets `bytes` more go. */
+/* In steps in which a changed quota and the end are noticed. */
+static long worker_wait_ms(uint64_t wait_ns)
+{
+    uint64_t ms = wait_ns / 1000000 + 1;
+    return ms < POLL_MS ? (long)ms : POLL_MS;
+}
+
+/* Waits until `bytes` more may go. */
 static int worker_pace(struct worker *w, size_t bytes, struct err *err)
 {
-    uint64_t limit = w->sender->options.bandwidth / w->sender->options.stripes;
-    if (w->sender->options.bandwidth == 0)
-        return 0;
-    if (limit == 0)
-        limit = 1;
-    for (uint64_t now = clock_now_ns(); now < w->next_send_ns; now = clock_now_ns()) {
+    struct quota *quota = w->sender->options.quota;
+    uint64_t wait_ns;
+    while (quota && (wait_ns = quota_link_wait_ns(quota, clock_now_ns(), bytes)) > 0) {
         if (atomic_load(&w->sender->stop))
             return err_set(err, ERR_CANCELLED, "stopped");
-        long wait_ms = (long)((w->next_send_ns - now) / 1000000) + 1;
-        if (worker_listen(w, wait_ms < POLL_MS ? wait_ms : POLL_MS, err) < 0)
+        if (worker_listen(w, worker_wait_ms(wait_ns), err) < 0)
             return -1;
     }
-    uint64_t now = clock_now_ns();
-    w->next_send_ns = (w->next_send_ns > now ? w->next_send_ns : now) + bytes * UINT64_C(1000000000) / limit;
+    return 0;
+}
+
+/* Rests until this process may use CPU time again. */
+static int worker_rest(struct worker *w, struct err *err)
+{
+    struct quota *quota = w->sender->options.quota;
+    uint64_t wait_ns;
+    while (quota && (wait_ns = quota_rest_ns(quota)) > 0) {
+        if (atomic_load(&w->sender->stop))
+            return err_set(err, ERR_CANCELLED, "stopped");
+        if (worker_listen(w, worker_wait_ms(wait_ns), err) < 0)
+            return -1;
+    }
     return 0;
 }
 
@@ -224,7 +238,7 @@ static int worker_pass(struct worker *w, struct err *err)
     uint64_t window = w->sender->window_bytes;
     size_t packed = 0;
     for (;;) {
-        if (worker_fill(w, err, &packed) < 0)
+        if (worker_rest(w, err) < 0 || worker_fill(w, err, &packed) < 0)
             return -1;
         if (packed == 0)
             return worker_wait_acks(w, 0, err);

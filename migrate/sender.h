@@ -19,6 +19,7 @@
 #include "migrate/classes.h"
 #include "migrate/copies.h"
 #include "migrate/digest.h"
+#include "migrate/quota.h"
 #include "migrate/ram.h"
 #include "migrate/seal.h"
 
@@ -40,7 +41,7 @@ struct sender_options {
     const char *const *addresses;
     uint32_t stripes;
     uint64_t window_bytes;
-    uint64_t bandwidth; /* bytes/s over all stripes; 0: not limited */
+    struct quota *quota; /* lent; NULL: not limited */
     /* For sender_pass(), see sieve.h; lent: */
     struct digests *digests;
     struct copies *copies;

@@ -1,6 +1,7 @@
 #include "migrate/side.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,10 +21,45 @@ static bool side_auth(void *user, const uint8_t public_key[KEY_BYTES], struct pr
     return true;
 }
 
-int side_open(struct side *side, const struct options *options, const struct guest_events *events,
-    void (*on_cancel)(void *user), void *user, struct err *err)
+void side_log_quota(const struct side *side)
 {
-    *side = (struct side){.options = options, .ram = {.fd = -1}};
+    log_event(LOG_INFO, "migration.quota", "migration=%s bytes_per_s=%" PRIu64 " millicores=%" PRIu64,
+        side->options->migration_id, quota_bytes_per_s(&side->quota), quota_millicores(&side->quota));
+}
+
+static void side_on_command(void *user, const struct control_command *command)
+{
+    struct side *side = user;
+    switch (command->verb) {
+    case CONTROL_CANCEL:
+        side->on_cancel(side->user);
+        return;
+    case CONTROL_BANDWIDTH:
+        quota_limit(&side->quota, QUOTA_HERE, command->amount);
+        side->on_share(side->user);
+        break;
+    case CONTROL_CPU:
+        quota_cpu(&side->quota, command->amount);
+        break;
+    }
+    side_log_quota(side);
+}
+
+static void side_set_quota(struct side *side)
+{
+    quota_init(&side->quota);
+    quota_limit(&side->quota, QUOTA_ASKED, side->options->bandwidth);
+    quota_limit(&side->quota, QUOTA_HERE, side->options->share);
+    quota_cpu(&side->quota, side->options->cpu);
+    side_log_quota(side);
+}
+
+int side_open(struct side *side, const struct options *options, const struct guest_events *events,
+    void (*on_cancel)(void *user), void (*on_share)(void *user), void *user, struct err *err)
+{
+    *side = (struct side){
+        .options = options, .ram = {.fd = -1}, .on_cancel = on_cancel, .on_share = on_share, .user = user};
+    side_set_quota(side);
     ENSURE(uv_loop_init(&side->loop) == 0);
     struct key_pair key;
     if (key_parse(options->key_peer, err, side->peer_key) < 0)
@@ -33,7 +69,7 @@ int side_open(struct side *side, const struct options *options, const struct gue
     int rc = wire_new(&side->loop, &key, "drover-migrate " DROVER_VERSION, side_auth, side, err, &side->wire);
     key_wipe(&key, sizeof key);
     if (rc < 0 || ram_open(options->ram_file, options->ram_bytes, err, &side->ram) < 0 ||
-        control_open(&side->loop, options->control_socket, on_cancel, user, err, &side->control) < 0 ||
+        control_open(&side->loop, options->control_socket, side_on_command, side, err, &side->control) < 0 ||
         guest_open(&side->loop, options->qmp, events, err, &side->guest) < 0)
         return -1;
     return 0;

@@ -7,6 +7,7 @@
 #include "migrate/control.h"
 #include "migrate/guest.h"
 #include "migrate/options.h"
+#include "migrate/quota.h"
 #include "migrate/ram.h"
 #include "proto/wire.h"
 #include "proto/wire.pb-c.h"
@@ -16,15 +17,23 @@ struct side {
     const struct options *options; /* lent */
     uint8_t peer_key[KEY_BYTES];
     struct ram ram;
+    struct quota quota;
     struct control *control;
     struct guest *guest;
     struct wire *wire;
+    void (*on_cancel)(void *user);
+    void (*on_share)(void *user);
+    void *user;
 };
 
-/* Opens everything. On failure side_close() releases what there is. `on_cancel` and `events` get `user`. */
+/* Opens everything. On failure side_close() releases what there is. `on_cancel` and `on_share` (this host's share of
+ * the link has changed, and the quota with it) get `user`, as `events` does. */
 MUST_CHECK int side_open(struct side *side, const struct options *options, const struct guest_events *events,
-    void (*on_cancel)(void *user), void *user, struct err *err);
+    void (*on_cancel)(void *user), void (*on_share)(void *user), void *user, struct err *err);
 void side_close(struct side *side);
+
+/* Tells the log what this engine may use. */
+void side_log_quota(const struct side *side);
 
 /* Tells the clients and the log. */
 void side_phase(struct side *side, const char *phase);

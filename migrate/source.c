@@ -37,6 +37,7 @@ void source_move(struct source *s, enum source_phase to)
 {
     ENSURE(phases[s->phase].successors & TO(to));
     s->phase = to;
+    quota_urgent(&s->side.quota, to == SOURCE_SWITCHING || to == SOURCE_HANDED_OVER);
     side_phase(&s->side, phases[to].name);
     crashpoint("source", phases[to].name);
 }
@@ -143,6 +144,14 @@ static void source_on_cancel(void *user)
         side_refused(&s->side, "the guest has been handed over to the destination, so the move cannot be cancelled");
 }
 
+/* This host's share of the link or the other's is another one now: the workers see it, QEMU's copying must be told. */
+static void source_on_share(void *user)
+{
+    struct source *s = user;
+    if (s->mirror)
+        mirror_limit(s->mirror, quota_bytes_per_s(&s->side.quota));
+}
+
 static void source_late(void *user)
 {
     struct source *s = user;
@@ -169,7 +178,7 @@ static int source_open_sender(struct source *s, const Drover__EngineHelloReply *
         .addresses = (const char *const *)reply->bulk_addresses,
         .stripes = (uint32_t)s->side.options->stripes,
         .window_bytes = reply->window_bytes,
-        .bandwidth = s->side.options->bandwidth,
+        .quota = &s->side.quota,
         .digests = s->digests.page ? &s->digests : NULL,
         .copies = s->copies,
         .silent = o->silent_writes,
@@ -196,14 +205,15 @@ static void source_welcomed(void *user, const struct err *err, const uint8_t *bo
                    : err_set(&why, ERR_PROTOCOL, "the destination's welcome makes no sense");
     if (rc == 0)
         s->disk_address = mem_strdup(reply->disk_address);
+    if (rc == 0)
+        quota_limit(&s->side.quota, QUOTA_THERE, reply->bandwidth_bytes_per_s);
     drover__engine_hello_reply__free_unpacked(reply, NULL);
     if (rc == 0)
         source_ask_clock(s, CLOCK_QUESTIONS);
     if (rc < 0)
         source_fail(s, &why);
     else if (whole)
-        guest_prepare_source_whole(
-            s->side.guest, s->side.options->bandwidth, s->side.options->max_downtime_ms, source_prepared, s);
+        guest_prepare_source_whole(s->side.guest, s->side.options->max_downtime_ms, source_prepared, s);
     else
         guest_prepare_source(s->side.guest, source_prepared, s);
 }
@@ -230,6 +240,17 @@ static void source_say_hello(struct source *s)
     crashpoint("source", "hello-sent");
 }
 
+static void source_on_other_share(struct source *s, const uint8_t *body, size_t len)
+{
+    Drover__EngineBandwidth *note = drover__engine_bandwidth__unpack(NULL, len, body);
+    if (note) {
+        quota_limit(&s->side.quota, QUOTA_THERE, note->bytes_per_s);
+        side_log_quota(&s->side);
+        source_on_share(s);
+    }
+    drover__engine_bandwidth__free_unpacked(note, NULL);
+}
+
 static void source_on_note(
     void *user, struct wire_request *request, struct wire_peer *peer, uint32_t method, const uint8_t *body, size_t len)
 {
@@ -247,6 +268,8 @@ static void source_on_note(
     } else if (method == DROVER__ENGINE_METHOD__ENGINE_READY) {
         s->sw.peer_ready = true;
         source_try_commit(s);
+    } else if (method == DROVER__ENGINE_METHOD__ENGINE_BANDWIDTH) {
+        source_on_other_share(s, body, len);
     } else if (method == DROVER__ENGINE_METHOD__ENGINE_ABORT) {
         Drover__EngineAbort *abort = drover__engine_abort__unpack(NULL, len, body);
         side_error_from(abort ? abort->error : NULL, &err);
@@ -289,7 +312,7 @@ static int source_open(struct source *s, const struct options *options, struct e
         .on_block_job = source_on_block_job,
         .user = s};
     const struct wire_options wire = {.handler = source_on_note, .on_peer = source_on_peer, .user = s};
-    if (side_open(&s->side, options, &events, source_on_cancel, s, err) < 0 ||
+    if (side_open(&s->side, options, &events, source_on_cancel, source_on_share, s, err) < 0 ||
         options_policy(options, err, &s->chosen) < 0)
         return -1;
     if (options->resume && !record_says(options->record_file, options->migration_id, "handed-over"))

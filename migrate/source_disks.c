@@ -57,7 +57,7 @@ void source_send_disks(struct source *s, const char *address)
         .qmp = guest_qmp(s->side.guest),
         .numbers = o->disks,
         .path = path,
-        .bytes_per_s = o->bandwidth,
+        .bytes_per_s = quota_bytes_per_s(&s->side.quota),
         .id = o->migration_id,
         .on_ready = disks_ready,
         .on_finished = disks_finished,

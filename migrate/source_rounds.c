@@ -319,6 +319,7 @@ void source_send_memory(struct source *s)
         .options = s->side.options,
         .chosen = s->chosen,
         .limits = options_limits(s->side.options, &s->chosen),
+        .bytes_per_s = quota_bytes_per_s(&s->side.quota),
         .longest_ms = SURVEY_MS,
         .on_done = source_surveyed,
         .user = s,

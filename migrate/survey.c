@@ -173,7 +173,7 @@ struct survey *survey_start(uv_loop_t *loop, const struct survey_options *option
         .last_wire = options->options->last_wire,
         .last_raw = options->options->last_raw,
         .link = linkspeed_to(options->options->connect),
-        .limit = options->options->bandwidth,
+        .limit = options->bytes_per_s,
     };
     if (survey_sample(s, &err) < 0) /* the forecast is poorer then; that pages cannot be read will show by itself */
         log_event(LOG_WARN, "survey.unsampled", "message=%s", LOG_QUOTE(err.message));

@@ -21,6 +21,7 @@ struct survey_options {
     const struct options *options;  /* of the migration */
     struct options_policy chosen;
     struct policy_limits limits;
+    uint64_t bytes_per_s; /* the link's quota; 0: not limited */
     uint64_t longest_ms;
     bool whole; /* look that long even if the verdict is clear: who only asks has the time */
     void (*on_done)(void *user, const struct err *err);

@@ -16,6 +16,7 @@
 #include <uv.h>
 
 #include "base/err.h"
+#include "migrate/quota.h"
 
 #define TUNNEL_SILENCE_MS   10000u
 #define TUNNEL_WINDOW_BYTES (4u << 20)
@@ -27,6 +28,7 @@ struct tunnel_options {
     const char *socket;          /* of QEMU; copied. Source: made here, and QEMU connects. Destination: QEMU's */
     const char *address;         /* source: where the destination end listens */
     const char *host;            /* destination: IP to bind to */
+    struct quota *quota;         /* source: lent; NULL: not limited */
     uint64_t window_bytes;       /* source: how much may be under way */
     void (*on_over)(void *user); /* source: QEMU has closed its end, and QEMU there has taken every byte */
     void (*on_failed)(void *user, const struct err *err);

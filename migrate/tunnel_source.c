@@ -52,6 +52,21 @@ static int wait_acks(struct tunnel *t, uint64_t limit, struct err *err)
     return 0;
 }
 
+/* Waits until the quota lets `bytes` more go (0: until CPU time may be used again). */
+static int wait_quota(struct tunnel *t, size_t bytes, struct err *err)
+{
+    struct quota *quota = t->options.quota;
+    for (uint64_t wait_ns;
+         quota && (wait_ns = bytes ? quota_link_wait_ns(quota, clock_now_ns(), bytes) : quota_rest_ns(quota)) > 0;) {
+        zmq_pollitem_t item = {.socket = t->socket, .events = ZMQ_POLLIN};
+        uint64_t ms = wait_ns / 1000000 + 1;
+        (void)zmq_poll(&item, 1, ms < TUNNEL_POLL_MS ? (long)ms : TUNNEL_POLL_MS);
+        if (stopped(t, err) < 0 || take_acks(t, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int send_piece(struct tunnel *t, size_t len, struct err *err)
 {
     size_t packed = pack(t->piece, len, t->plain + TUNNEL_HEAD);
@@ -60,6 +75,8 @@ static int send_piece(struct tunnel *t, size_t len, struct err *err)
     if (!packed)
         memcpy(t->plain + TUNNEL_HEAD, t->piece, len);
     size_t sealed = seal_close(t->out, t->plain, TUNNEL_HEAD + (packed ? packed : len), t->frame);
+    if (wait_quota(t, sealed, err) < 0)
+        return -1;
     atomic_fetch_add(&t->stream_bytes, len);
     atomic_fetch_add(&t->wire_bytes, sealed);
     while (zmq_send(t->socket, t->frame, sealed, 0) < 0) { /* waits for TUNNEL_POLL_MS at most */
@@ -87,7 +104,7 @@ static int send_stream(struct tunnel *t, struct err *err)
     for (;;) {
         zmq_pollitem_t items[] = {{.fd = t->stream, .events = ZMQ_POLLIN}, {.socket = t->socket, .events = ZMQ_POLLIN}};
         (void)zmq_poll(items, 2, TUNNEL_POLL_MS);
-        if (stopped(t, err) < 0 || take_acks(t, err) < 0)
+        if (stopped(t, err) < 0 || take_acks(t, err) < 0 || wait_quota(t, 0, err) < 0)
             return -1;
         ssize_t n = read(t->stream, t->piece, sizeof t->piece);
         if (n == 0)

@@ -2,7 +2,11 @@
 #ifndef PROTO_LIMITS_H
 #define PROTO_LIMITS_H
 
-#define LIMITS_DOWNTIME_MS         60000 /* longest blackout that may be promised of a migration */
-#define LIMITS_DOWNTIME_DEFAULT_MS 30    /* where nobody says */
+#include <stdint.h>
+
+#define LIMITS_DOWNTIME_MS         60000               /* longest blackout that may be promised of a migration */
+#define LIMITS_DOWNTIME_DEFAULT_MS 30                  /* where nobody says */
+#define LIMITS_BYTES_PER_S         (UINT64_C(1) << 40) /* a share of a link */
+#define LIMITS_MILLICORES          UINT64_C(1000000)   /* a share of CPU time */
 
 #endif

@@ -67,7 +67,7 @@ class Node:
 
 class Lab:
     def __init__(self, build, guest, hosts=3, controllers=3, cores=1.0, memory=2048 * MiB, disk_iops=400, lease_ms=5000,
-                 controller_keys=(), crash_points=False, prefix="drv"):
+                 controller_keys=(), host_keys=(), crash_points=False, prefix="drv"):
         self.id = f"{prefix}-{secrets.token_hex(2)}"
         self.bin = os.path.abspath(f"{build}/bin")
         self.guest_directory = os.path.abspath(guest)
@@ -77,6 +77,7 @@ class Lab:
         self.cores, self.memory, self.disk_iops, self.lease_ms = cores, memory, disk_iops, lease_ms
         self.crash_points = crash_points
         self.controller_keys = list(controller_keys)  # further lines of the controllers' configuration: (section, line)
+        self.host_keys = list(host_keys)  # the same of the hosts'
         self.controllers = {f"c{i}": Node(self, f"c{i}", f"10.76.0.{10 + i}", "drover-controller")
                             for i in range(1, controllers + 1)}
         self.hosts = {f"h{i}": Node(self, f"h{i}", f"10.76.0.{100 + i}", "drover-hostd") for i in range(1, hosts + 1)}
@@ -184,7 +185,8 @@ class Lab:
                 ("host", f"memory_directory = {node.memory_directory}"), ("host", f"migration_address = {node.address}"),
                 *(("controllers", line) for line in api), ("capacity", f"cpu_cores = {self.cores}"),
                 ("capacity", f"memory = {self.memory}"), ("capacity", f"disk_iops = {self.disk_iops}"),
-                ("network", "bridge = drover0"), ("network", "uplink = uplink"), ("metrics", f"listen = {node.metrics}")])
+                ("network", "bridge = drover0"), ("network", "uplink = uplink"), ("metrics", f"listen = {node.metrics}"),
+                *self.host_keys])
         self._write_ini(self.config, [("user", f"key = {self.directory}/keys/admin.key"),
                                       *(("controllers", line) for line in api)])
 

@@ -146,6 +146,7 @@ int partitions_open(const struct partitions_env *env, struct err *err, struct pa
         free(names[i]);
     }
     free(names);
+    quotas_divide(ps, NULL);
     return rc;
 }
 

@@ -238,6 +238,7 @@ static bool resumed(struct partition *p)
         engine_resume(p->all->env.loop, &config, &events, &err, &p->engine) < 0)
         return false;
     p->engine_resumes++;
+    quotas_divide(p->all, NULL);
     log_event(LOG_WARN, "migration.resumed", "migration=%s vm=%s", p->record.migration.id, p->record.vm_id);
     return true;
 }
@@ -328,6 +329,7 @@ static void engine_ended(void *user, const char *why)
     engine_take_report(p->engine, &p->last);
     engine_free(p->engine);
     p->engine = NULL;
+    quotas_divide(p->all, NULL);
     migration_decide(p, last_words);
 }
 
@@ -403,6 +405,7 @@ static void taken(struct partition *p)
         return; /* the engine's end will try again */
     p->lingering = p->engine;
     p->engine = NULL;
+    quotas_divide(p->all, NULL);
     if (!p->farewell)
         p->farewell = loop_timer_new(p->all->env.loop, farewell_over, p);
     loop_timer_start(p->farewell, FAREWELL_MS, 0);

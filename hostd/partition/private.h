@@ -44,6 +44,7 @@ struct partition {
     struct loop_timer *timer;         /* of the state's deadline */
     struct loop_timer *farewell;      /* until `lingering` is ended; NULL: there was none yet */
     uint32_t engine_resumes;          /* of a source engine that died in post-copy */
+    struct engine_quota quota;        /* of `engine` */
     uint64_t migrating_from_ms;       /* for progress */
     char peer_key[KEY_TEXT];          /* INCOMING, until its engine is started */
     Drover__MigrationOptions options; /* its texts are not kept, but for the next */
@@ -139,6 +140,13 @@ extern const struct engine_events migration_engine_events; /* `user` to be set t
 void queries_answer(struct partition *p);
 /* Has them ask again. */
 void queries_refuse(struct partition *p, const struct err *err);
+
+/* quotas.c: what migrations may use of this host. */
+
+/* Divides it among those under way, and `beginning` (NULL: none), whose engine is about to be started; tells them. */
+void quotas_divide(struct partitions *ps, const struct partition *beginning);
+/* The cores that no guest's virtual CPUs are pinned to; NULL: all. Take: free(). */
+char *quotas_cores(struct partitions *ps);
 
 /* arrivals.c: disks that come with a migration. */
 

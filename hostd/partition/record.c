@@ -25,9 +25,10 @@ char *record_format(const struct record *r)
     ENSURE(json != NULL);
     const struct record_migration *m = &r->migration;
     if (m->id[0]) {
-        json_t *migration = json_pack("{s:s, s:b, s:b, s:I, s:s, s:s, s:o}", "id", m->id, "incoming", m->incoming,
-            "disks", m->disks, "generation", (json_int_t)m->generation, "to_host", m->to_host, "address", m->address,
-            "engine", process_json(m->engine));
+        json_t *migration = json_pack("{s:s, s:b, s:b, s:I, s:I, s:s, s:s, s:o}", "id", m->id, "incoming", m->incoming,
+            "disks", m->disks, "generation", (json_int_t)m->generation, "bandwidth_bytes_per_s",
+            (json_int_t)m->bandwidth_bytes_per_s, "to_host", m->to_host, "address", m->address, "engine",
+            process_json(m->engine));
         ENSURE(migration != NULL);
         json_object_set_new(json, "migration", migration);
     }
@@ -66,15 +67,17 @@ static int parse_process(const json_t *json, struct err *err, struct process_id 
 static int parse_migration(json_t *json, struct err *err, struct record_migration *out)
 {
     const char *id, *to_host, *address;
-    json_int_t generation;
+    json_int_t generation, bandwidth = 0;
     int incoming, disks = 0;
     json_t *engine;
     json_error_t why;
-    if (json_unpack_ex(json, &why, 0, "{s:s, s:b, s?b, s:I, s:s, s:s, s:o}", "id", &id, "incoming", &incoming, "disks",
-            &disks, "generation", &generation, "to_host", &to_host, "address", &address, "engine", &engine) < 0)
+    if (json_unpack_ex(json, &why, 0, "{s:s, s:b, s?b, s:I, s?I, s:s, s:s, s:o}", "id", &id, "incoming", &incoming,
+            "disks", &disks, "generation", &generation, "bandwidth_bytes_per_s", &bandwidth, "to_host", &to_host,
+            "address", &address, "engine", &engine) < 0)
         return err_set(err, ERR_INVALID, "migration: %s", why.text);
-    if (!paths_migration_id_ok(id) || generation < 1)
-        return err_set(err, ERR_INVALID, "migration: bad id or generation");
+    if (!paths_migration_id_ok(id) || generation < 1 || bandwidth < 0)
+        return err_set(err, ERR_INVALID, "migration: bad id, generation or bandwidth");
+    out->bandwidth_bytes_per_s = (uint64_t)bandwidth;
     out->incoming = incoming != 0;
     out->disks = disks != 0;
     out->generation = (uint64_t)generation;

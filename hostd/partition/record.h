@@ -14,10 +14,11 @@
 
 /* The migration under way, or in doubt. */
 struct record_migration {
-    char id[PATHS_ID_MAX]; /* empty: none */
-    bool incoming;         /* this host is the destination */
-    bool disks;            /* those the guest writes to move, too */
-    uint64_t generation;   /* the destination runs it under */
+    char id[PATHS_ID_MAX];          /* empty: none */
+    bool incoming;                  /* this host is the destination */
+    bool disks;                     /* those the guest writes to move, too */
+    uint64_t generation;            /* the destination runs it under */
+    uint64_t bandwidth_bytes_per_s; /* it was asked to keep to; 0: none */
     char to_host[WIRE_PRINCIPAL_MAX];
     char address[WIRE_ADDRESS_MAX]; /* destination: where the engine listens; empty: not yet */
     struct process_id engine;

@@ -5,6 +5,7 @@
 #include <utlist.h>
 
 #include "base/buf.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/crashpoint.h"
 #include "base/log.h"
@@ -48,8 +49,12 @@ static int engine_launch(struct partition *p, const char *peer_key, const char *
 {
     struct partitions_env *env = &p->all->env;
     char ram[PATH_MAX];
+    quotas_divide(p->all, p);
+    cleanup_free char *cores = quotas_cores(p->all);
     struct engine_config config = {
         .program = env->options->engine,
+        .quota = p->quota,
+        .cores = cores,
         .role = p->record.migration.incoming ? ENGINE_DESTINATION : ENGINE_SOURCE,
         .migration_id = p->record.migration.id,
         .key_file = env->options->key,
@@ -70,7 +75,10 @@ static int engine_launch(struct partition *p, const char *peer_key, const char *
     p->migrating_from_ms = clock_now_ms();
     p->engine_resumes = 0;
     p->forsaken = false;
-    return engine_start(env->loop, &config, &events, err, &p->engine);
+    int rc = engine_start(env->loop, &config, &events, err, &p->engine);
+    if (rc < 0)
+        quotas_divide(p->all, NULL);
+    return rc;
 }
 
 void migration_guest_ready(struct partition *p)
@@ -133,7 +141,10 @@ void migrate_prepare(struct partitions *ps, const Drover__MigratePrepareRequest 
     if (go > 0 && partition_room(ps, m->spec, &err) < 0)
         go = -1;
     if (go > 0) {
-        struct record_migration migration = {.incoming = true, .disks = m->disks != NULL, .generation = m->generation};
+        struct record_migration migration = {.incoming = true,
+            .disks = m->disks != NULL,
+            .generation = m->generation,
+            .bandwidth_bytes_per_s = m->options ? m->options->bandwidth_bytes_per_s : 0};
         strcpy(migration.id, m->migration_id);
         snprintf(migration.to_host, sizeof migration.to_host, "%s", ps->host_name);
         go = partition_make(ps, m->vm_id, m->generation, m->spec, STATE_INCOMING, &migration, &err, &p) < 0 ? -1 : 1;
@@ -209,8 +220,9 @@ void migration_launch(struct partition *p, const Drover__MigrateStartRequest *m,
         return;
     }
     engine_remove_files(p->directory);
-    *migration = (struct record_migration){
-        .disks = m->options && m->options->with_storage, .generation = m->hand_over->generation};
+    *migration = (struct record_migration){.disks = m->options && m->options->with_storage,
+        .generation = m->hand_over->generation,
+        .bandwidth_bytes_per_s = m->options ? m->options->bandwidth_bytes_per_s : 0};
     strcpy(migration->id, m->migration_id);
     text_print(migration->to_host, sizeof migration->to_host, m->hand_over->to_host);
     snprintf(migration->address, sizeof migration->address, "%s", m->address);

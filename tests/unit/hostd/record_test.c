@@ -22,8 +22,12 @@ static struct record sample(struct specs *specs)
         .uptime_base_ms = 5000,
         .uptime_from_ms = 123456789,
         .stop_by_ms = 42,
-        .migration =
-            {.id = "m-17", .generation = 8, .to_host = "h2", .address = "tcp://10.0.0.2:4711", .engine = {77, 88}},
+        .migration = {.id = "m-17",
+            .generation = 8,
+            .bandwidth_bytes_per_s = 12500000,
+            .to_host = "h2",
+            .address = "tcp://10.0.0.2:4711",
+            .engine = {77, 88}},
         .storage = {.id = SPECS_VM_ID,
             .disk = 0,
             .source = "/disks/a.raw",
@@ -72,6 +76,7 @@ static void what_is_written_is_read(void **unused)
     assert_int_equal(back.storage.bandwidth_bytes_per_s, 1 << 20);
     assert_false(back.migration.incoming);
     assert_int_equal(back.migration.generation, 8);
+    assert_int_equal(back.migration.bandwidth_bytes_per_s, 12500000);
     assert_string_equal(back.migration.to_host, "h2");
     assert_string_equal(back.migration.address, "tcp://10.0.0.2:4711");
     assert_int_equal(back.migration.engine.pid, 77);

@@ -117,8 +117,8 @@ int main(int argc, char **argv)
     const char *addresses[SENDER_STRIPES_MAX];
 
     fill_ram(&from, (unsigned)strtoul(argv[3], NULL, 10));
-    digests_init(&sent, from.pages, 1);
-    digests_init(&held, to.pages, 1);
+    digests_init(&sent, from.pages, 1, receipt);
+    digests_init(&held, to.pages, 1, true);
     seal_make_key(key);
     ENSURE(uv_loop_init(&run.loop) == 0);
     const struct receiver_options to_options = {.ram = &to,

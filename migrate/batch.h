@@ -46,6 +46,7 @@ struct batch_run {
 };
 
 struct batch {
+    bool quick; /* to be packed in less time, not in fewer bytes; set by whoever makes it */
     uint32_t runs;
     struct batch_run run[BATCH_RUNS];
     uint32_t full_bytes, packed_bytes, delta_bytes; /* packed_bytes: once it was encoded or decoded */

@@ -170,7 +170,7 @@ static int destination_accept(struct destination *d, const Drover__EngineHello *
         return err_set(err, ERR_INVALID, "tracker.kind must be qemu on both sides or on none; it is on the %s",
             d->whole ? "destination" : "source");
     if (hello->receipt)
-        digests_init(&d->digests, d->side.ram.pages, seal_derive(hello->bulk_key.data, "page digests"));
+        digests_init(&d->digests, d->side.ram.pages, seal_derive(hello->bulk_key.data, "page digests"), true);
     destination_take_addresses(d, hello);
     if (destination_open_receiver(d, hello->bulk_key.data, err) < 0)
         return -1;

@@ -18,11 +18,11 @@ static size_t leaves_of(size_t pages)
     return (pages + DIGEST_LEAF_PAGES - 1) / DIGEST_LEAF_PAGES;
 }
 
-void digests_init(struct digests *digests, size_t pages, uint64_t seed)
+void digests_init(struct digests *digests, size_t pages, uint64_t seed, bool receipt)
 {
     *digests = (struct digests){.pages = pages, .seed = seed};
     digests->page = mem_zalloc(pages * sizeof *digests->page);
-    digests->leaf = mem_zalloc(leaves_of(pages) * sizeof *digests->leaf);
+    digests->leaf = receipt ? mem_zalloc(leaves_of(pages) * sizeof *digests->leaf) : NULL;
 }
 
 void digests_free(struct digests *digests)
@@ -36,7 +36,7 @@ struct digest digests_make(const struct digests *digests, const uint8_t *content
 {
     XXH128_hash_t hash = XXH3_128bits_withSeed(content, PAGE_BYTES, digests->seed);
     struct digest digest = {hash.low64, hash.high64};
-    if (digest_is_zero(digest)) /* means a zero page */
+    if (digest_is_zero(digest) || digest_equal(digest, digest_unknown)) /* these mean something else */
         digest.low = 1;
     return digest;
 }
@@ -57,6 +57,8 @@ void digests_set(struct digests *digests, size_t page, struct digest digest)
     if (digest_equal(before, digest))
         return;
     digests->page[page] = digest;
+    if (!digests->leaf)
+        return;
     struct digest minus = digests_share(digests, page, before), plus = digests_share(digests, page, digest);
     struct digest_leaf *leaf = &digests->leaf[page / DIGEST_LEAF_PAGES];
     atomic_fetch_add(&leaf->low, plus.low - minus.low);
@@ -66,7 +68,7 @@ void digests_set(struct digests *digests, size_t page, struct digest digest)
 void digests_root(const struct digests *digests, char out[static DIGEST_TEXT])
 {
     XXH3_state_t *state = XXH3_createState();
-    ENSURE(state != NULL);
+    ENSURE(state != NULL && digests->leaf != NULL);
     XXH3_128bits_reset_withSeed(state, digests->seed);
     for (size_t i = 0; i < leaves_of(digests->pages); i++) {
         uint64_t leaf[] = {htole64(atomic_load(&digests->leaf[i].low)), htole64(atomic_load(&digests->leaf[i].high))};

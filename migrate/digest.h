@@ -34,15 +34,18 @@ struct digests {
     size_t pages;
     uint64_t seed;
     struct digest *page;
-    struct digest_leaf *leaf;
+    struct digest_leaf *leaf; /* NULL: no receipt is wanted */
 };
 
+/* Of a page that holds something, nobody knows what: like no page there is. Has no place in a receipt. */
+static const struct digest digest_unknown = {UINT64_MAX, UINT64_MAX};
+
 /* All pages zero. Take: digests_free(). */
-void digests_init(struct digests *digests, size_t pages, uint64_t seed);
+void digests_init(struct digests *digests, size_t pages, uint64_t seed, bool receipt);
 void digests_free(struct digests *digests);
 /* What the page holds from now on. */
 void digests_set(struct digests *digests, size_t page, struct digest digest);
-/* The receipt, of RAM that nobody sets pages of. About 1 us a GiB. */
+/* The receipt, if it is wanted, of RAM that nobody sets pages of. About 1 us a GiB. */
 void digests_root(const struct digests *digests, char out[static DIGEST_TEXT]);
 /* Of a page that is not zero. */
 struct digest digests_make(const struct digests *digests, const uint8_t *content);

@@ -91,7 +91,11 @@ static void play_round(const struct forecast_input *in, double rate, struct play
     double us = pass_us(pages, rate);
     p->us += us;
     p->pages += pages;
-    policy_round(&p->policy, (uint64_t)pages, (uint64_t)us, (uint64_t)forecast_written(in, us * speed(in, &p->policy)));
+    double pace = speed(in, &p->policy), written = forecast_written(in, us * pace);
+    /* The first round looks at every page, half of what is written before it has come to it: that is in what it sends.
+     */
+    double left = p->policy.rounds ? written : forecast_written(in, us / 2 * pace);
+    policy_round(&p->policy, (uint64_t)pages, (uint64_t)us, (uint64_t)written, (uint64_t)left);
 }
 
 /* Rounds as the policy would have them. `percent`: CPU time the guest keeps from the beginning; `floor`: see

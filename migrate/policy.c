@@ -27,7 +27,7 @@ void policy_init(struct policy *p)
     *p = (struct policy){.throttle_percent = 100};
 }
 
-void policy_round(struct policy *p, uint64_t pages, uint64_t duration_us, uint64_t dirty_pages)
+void policy_round(struct policy *p, uint64_t pages, uint64_t duration_us, uint64_t written_pages, uint64_t dirty_pages)
 {
     if (duration_us == 0)
         duration_us = 1;
@@ -38,7 +38,7 @@ void policy_round(struct policy *p, uint64_t pages, uint64_t duration_us, uint64
     else if (pages >= 4096)
         p->bytes_per_us = p->bytes_per_us * 0.5 + rate * 0.5;
     double weight = p->rounds == 0 || duration_us >= TELLING_ROUND_US ? 1 : (double)duration_us / TELLING_ROUND_US;
-    p->dirty_pages_per_us += weight * ((double)dirty_pages / (double)duration_us - p->dirty_pages_per_us);
+    p->dirty_pages_per_us += weight * ((double)written_pages / (double)duration_us - p->dirty_pages_per_us);
     p->rounds++;
     p->round_us = duration_us;
     p->round_pages = pages;

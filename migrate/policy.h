@@ -35,8 +35,10 @@ struct policy {
 };
 
 void policy_init(struct policy *policy);
-/* One round is over: `raw_bytes` were applied in `duration_us`, and `dirty_pages` were written meanwhile. */
-void policy_round(struct policy *policy, uint64_t pages, uint64_t duration_us, uint64_t dirty_pages);
+/* One round is over: `pages` were applied in `duration_us`; `written_pages` were written meanwhile, and of these
+ * `dirty_pages` must be sent again. */
+void policy_round(
+    struct policy *policy, uint64_t pages, uint64_t duration_us, uint64_t written_pages, uint64_t dirty_pages);
 /* Predicted time the guest would stand still if it was switched now. */
 uint64_t policy_predict_us(const struct policy *policy);
 enum policy_decision policy_decide(const struct policy *policy, const struct policy_limits *limits);

@@ -9,6 +9,8 @@
 #include "base/clock.h"
 #include "base/ensure.h"
 #include "migrate/ack.h"
+#include "migrate/hostidle.h"
+#include "migrate/pressure.h"
 #include "migrate/sieve.h"
 
 /* A worker takes this many words (64 pages each) of the bitmap at a time: 4 MiB of guest RAM. */
@@ -28,6 +30,7 @@ struct worker {
     size_t word, word_end;            /* the claimed part of the bitmap */
     uint64_t rest;                    /* pages of `word` not taken yet */
     struct sender_stats stats;        /* of this pass */
+    struct pressure pressure;
     struct sieve sieve;
     struct iovec pieces[BATCH_PIECES]; /* of the message that is to be sent */
     uint8_t packed[BATCH_BYTES_MAX];
@@ -49,6 +52,7 @@ struct sender {
     uint64_t window_bytes;
     uint64_t started_ns;
 
+    struct hostidle idle; /* the first worker looks */
     atomic_size_t cursor; /* next word to claim */
     atomic_bool stop;
     bool reported;
@@ -74,26 +78,44 @@ static uint64_t worker_word(const struct worker *w, size_t word)
     return pages && taken ? pages & ~atomic_fetch_or(&taken[word], pages) : pages;
 }
 
-/* Takes the next page of the pass; false when there is none left. */
-static bool worker_next_page(struct worker *w, size_t *page)
+/* Claims a part of the bitmap that has pages; 0: there is none left. */
+static int worker_claim(struct worker *w, struct err *err)
 {
-    const struct bitmap *pages = w->sender->pages;
-    size_t words = bitmap_words(pages);
-    while (w->rest == 0) {
-        if (w->word + 1 < w->word_end) {
-            w->rest = worker_word(w, ++w->word);
-            continue;
-        }
+    const struct sender *s = w->sender;
+    size_t words = bitmap_words(s->pages);
+    do {
         size_t claim = atomic_fetch_add(&w->sender->cursor, CLAIM_WORDS);
         if (claim >= words)
-            return false;
+            return 0;
         w->word = claim;
         w->word_end = claim + CLAIM_WORDS < words ? claim + CLAIM_WORDS : words;
-        w->rest = worker_word(w, w->word);
+        while (w->word + 1 < w->word_end && s->pages->words[w->word] == 0)
+            w->word++;
+    } while (s->pages->words[w->word] == 0);
+    if (!s->taken && s->options.before_read) {
+        size_t end = w->word_end * 64 < s->pages->bits ? w->word_end * 64 : s->pages->bits;
+        if (s->options.before_read(s->options.user, w->word * 64, end - w->word * 64, err) < 0)
+            return -1;
+    }
+    w->rest = worker_word(w, w->word);
+    return 1;
+}
+
+/* Takes the next page of the pass; 0: there is none left. */
+static int worker_next_page(struct worker *w, struct err *err, size_t *page)
+{
+    while (w->rest == 0) {
+        int rc = 1;
+        if (w->word + 1 < w->word_end)
+            w->rest = worker_word(w, ++w->word);
+        else
+            rc = worker_claim(w, err);
+        if (rc <= 0)
+            return rc;
     }
     *page = w->word * 64 + (size_t)__builtin_ctzll(w->rest);
     w->rest &= w->rest - 1;
-    return true;
+    return 1;
 }
 
 /* Looks at the next pages of the pass. Neighbouring pages are read with one call, to where they stay if they are sent
@@ -103,9 +125,11 @@ static int worker_look(struct worker *w, struct err *err, uint32_t *count)
     uint32_t pages[READ_PAGES];
     uint8_t *contents = batch_room(&w->sieve.batch);
     size_t page;
-    *count = 0;
-    while (*count < READ_PAGES && worker_next_page(w, &page))
+    int rc = 1;
+    for (*count = 0; *count < READ_PAGES && (rc = worker_next_page(w, err, &page)) > 0;)
         pages[(*count)++] = (uint32_t)page;
+    if (rc < 0)
+        return -1;
     for (uint32_t i = 0, run; i < *count; i += run) {
         run = 1;
         while (i + run < *count && pages[i + run] == pages[i] + run)
@@ -238,12 +262,20 @@ static int worker_pass(struct worker *w, struct err *err)
     uint64_t window = w->sender->window_bytes;
     size_t packed = 0;
     for (;;) {
-        if (worker_rest(w, err) < 0 || worker_fill(w, err, &packed) < 0)
+        if (worker_rest(w, err) < 0)
+            return -1;
+        uint64_t begun_ns = clock_now_ns();
+        w->sieve.thorough = w->sender->options.thorough || w->pressure.bytes;
+        if (w->index == 0)
+            hostidle_look(&w->sender->idle, begun_ns);
+        if (worker_fill(w, err, &packed) < 0)
             return -1;
         if (packed == 0)
             return worker_wait_acks(w, 0, err);
+        uint64_t made_ns = clock_now_ns();
         if (worker_wait_acks(w, window, err) < 0 || worker_send(w, packed, err) < 0)
             return -1;
+        pressure_note(&w->pressure, made_ns - begun_ns, clock_now_ns() - made_ns, atomic_load(&w->sender->idle.cores));
     }
 }
 

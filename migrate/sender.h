@@ -46,6 +46,10 @@ struct sender_options {
     struct digests *digests;
     struct copies *copies;
     bool silent;
+    bool thorough; /* bytes are dear, whatever the workers find; false: they find out */
+    /* In sender_pass(), on a worker's thread: it is about to read pages of [first, first + pages), multiples of 64,
+     * which are its alone. May be NULL. */
+    int (*before_read)(void *user, size_t first, size_t pages, struct err *err);
     void (*on_pass)(void *user, const struct sender_stats *stats);
     void (*on_failed)(void *user, const struct err *err);
     void *user;

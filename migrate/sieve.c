@@ -7,6 +7,7 @@
 void sieve_begin(struct sieve *s)
 {
     batch_begin(&s->batch);
+    s->batch.quick = !s->thorough;
 }
 
 bool sieve_has_room(const struct sieve *s, uint32_t pages)
@@ -29,7 +30,15 @@ static bool sieve_is_news(struct sieve *s, uint32_t page, struct digest digest, 
         return true;
     *before = s->digests->page[page];
     digests_set(s->digests, page, digest);
-    return !s->silent || !digest_equal(*before, digest);
+    return !s->silent || !digest_equal(*before, digest) || digest_equal(digest, digest_unknown);
+}
+
+/* Of a page that is not zero. */
+static struct digest sieve_digest(const struct sieve *s, const uint8_t *content)
+{
+    if (!s->digests)
+        return (struct digest){0};
+    return s->thorough || s->digests->leaf ? digests_make(s->digests, content) : digest_unknown;
 }
 
 static void sieve_add_zero(struct sieve *s, uint32_t page)
@@ -62,7 +71,7 @@ static bool sieve_add_delta(struct sieve *s, uint32_t page, const uint8_t *conte
     size_t len;
     uint8_t *copy = copies_find(s->copies, page);
     if (!copy) { /* sent for the second time at least, so there may be a third */
-        copy = copies_admit(s->copies, page);
+        copy = s->thorough ? copies_admit(s->copies, page) : NULL;
         if (copy)
             memcpy(copy, content, PAGE_BYTES);
         return false;
@@ -85,14 +94,15 @@ void sieve_add(struct sieve *s, uint32_t page, const uint8_t *content)
         sieve_add_zero(s, page);
         return;
     }
-    struct digest digest = s->digests ? digests_make(s->digests, content) : (struct digest){0};
+    struct digest digest = sieve_digest(s, content);
     if (!sieve_is_news(s, page, digest, &before)) {
         sieve_count(s, CLASS_SILENT, 0);
         return;
     }
-    if (s->copies && digest_is_zero(before))
+    bool first = digest_is_zero(before);
+    if (s->copies && first && s->thorough)
         sieve_try_copy(s, page, content);
-    else if (s->copies && sieve_add_delta(s, page, content))
+    else if (s->copies && !first && sieve_add_delta(s, page, content))
         return;
     batch_add_full(&s->batch, page, content); /* counted when it is known what LZ4 makes of it */
 }

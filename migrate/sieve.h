@@ -10,6 +10,9 @@
  * - whatever goes wrong in between ends the migration.
  * In post-copy none of these holds, so there the sieve is given no digests and sends every page whole.
  *
+ * All of that costs CPU time, so it is done where bytes are dear (`thorough`). Where they are not, pages are packed
+ * quickly; no digest is made, unless a receipt needs it; no copy is kept, and those that there are are used.
+ *
  * One sieve belongs to one thread; several share digests and copies, but never a page of the same pass. */
 #ifndef MIGRATE_SIEVE_H
 #define MIGRATE_SIEVE_H
@@ -23,6 +26,7 @@ struct sieve {
     struct digests *digests; /* lent; NULL: nothing is known of what the destination holds */
     bool silent;             /* silent writes are left out */
     struct copies *copies;   /* lent; NULL: no deltas; set only if `digests` is */
+    bool thorough;           /* bytes are dear (pressure.h); may change between batches */
     struct classes counts;   /* since whoever counts cleared it */
     struct batch batch;
 };

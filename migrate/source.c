@@ -169,7 +169,7 @@ static int source_open_sender(struct source *s, const Drover__EngineHelloReply *
             reply->n_bulk_addresses, s->side.options->stripes);
     const struct options *o = s->side.options;
     if (o->silent_writes || o->delta_memory || o->receipt || o->verify)
-        digests_init(&s->digests, s->side.ram.pages, seal_derive(s->bulk_key, "page digests"));
+        digests_init(&s->digests, s->side.ram.pages, seal_derive(s->bulk_key, "page digests"), o->receipt || o->verify);
     if (o->delta_memory)
         s->copies = copies_new(s->side.ram.pages, o->delta_memory);
     struct sender_options options = {
@@ -182,6 +182,8 @@ static int source_open_sender(struct source *s, const Drover__EngineHelloReply *
         .digests = s->digests.page ? &s->digests : NULL,
         .copies = s->copies,
         .silent = o->silent_writes,
+        .thorough = o->bandwidth != 0,
+        .before_read = source_renew,
         .on_pass = source_on_pass,
         .on_failed = source_on_sender_failed,
         .user = s,

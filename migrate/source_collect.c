@@ -12,7 +12,11 @@
  *
  * and the switch begins with what little is unsettled: QEMU stops the guest with a drain of its own.
  *
- * Freed pages: holes.h. */
+ * Freed pages: holes.h.
+ *
+ * Written and sent: a pass takes a while, and what was written before a page's turn came is in what is read. So a part
+ * of RAM is looked at once more right before it is read, and its pages are protected again: only what is written after
+ * that is for the next round. Pages that are not in the pass are; to direct I/O it is a report like any other. */
 #include "base/clock.h"
 #include "base/ensure.h"
 #include "migrate/blind.h"
@@ -26,6 +30,7 @@ int source_open_collecting(struct source *s, struct err *err)
     c->direct = guest_reads_directly(s->side.guest);
     c->fresh = bitmap_new(s->side.ram.pages);
     c->unsettled = bitmap_new(s->side.ram.pages);
+    c->renewed = bitmap_new(s->side.ram.pages);
     return guest_frees_memory(s->side.guest) ? holes_open(&s->side.ram, err, &c->holes) : 0;
 }
 
@@ -37,6 +42,7 @@ void source_close_collecting(struct source *s)
     holes_close(c->holes);
     bitmap_free(&c->fresh);
     bitmap_free(&c->unsettled);
+    bitmap_free(&c->renewed);
 }
 
 int source_scan(struct source *s, struct err *err)
@@ -54,6 +60,27 @@ int source_scan(struct source *s, struct err *err)
     bitmap_add(&s->dirty, &c->fresh);
     bitmap_add(&c->unsettled, &c->fresh);
     return 0;
+}
+
+int source_renew(void *user, size_t first, size_t pages, struct err *err)
+{
+    struct source *s = user;
+    return s->collecting.renewing ? tracker_rescan(s->tracker, first, pages, err, &s->collecting.renewed) : 0;
+}
+
+size_t source_renewed(struct source *s)
+{
+    struct collecting *c = &s->collecting;
+    size_t pages = 0;
+    for (size_t i = 0; c->renewing && i < bitmap_words(&c->renewed); i++) {
+        uint64_t word = c->renewed.words[i];
+        pages += (size_t)__builtin_popcountll(word & s->sending.words[i]);
+        s->dirty.words[i] |= word & ~s->sending.words[i];
+        if (c->direct)
+            c->unsettled.words[i] |= word;
+        c->renewed.words[i] = 0;
+    }
+    return pages;
 }
 
 void source_drained(struct source *s)

@@ -62,6 +62,8 @@ struct source;
 struct collecting {
     bool direct;             /* disks write guest memory past the page tables */
     struct bitmap fresh;     /* of one scan */
+    struct bitmap renewed;   /* reported while a pass was under way, before its pages were read */
+    bool renewing;           /* that is looked for */
     struct bitmap unsettled; /* reported since the disks were last known to have nothing under way */
     struct holes *holes;     /* NULL: nothing frees guest memory */
     void (*then)(struct source *s);
@@ -101,8 +103,9 @@ struct source {
     bool flushed;        /* the guest's disks have been written back for the switch */
     bool pass_under_way; /* the workers read `sending` */
     struct sender_stats last_pass;
-    bool naming; /* the first stale pages are being named */
-    bool lost;   /* the connection broke after the hand-over */
+    size_t renewed_pages; /* of the last pass: written during it, and yet there */
+    bool naming;          /* the first stale pages are being named */
+    bool lost;            /* the connection broke after the hand-over */
     struct options_policy chosen;
     struct policy policy;
     struct digests digests; /* of what the destination holds; empty: not kept */
@@ -162,6 +165,11 @@ void source_close_collecting(struct source *s);
 /* Adds to `dirty` what was written or freed since the last scan; without tracking nothing was sent, so all that is
  * allocated. */
 MUST_CHECK int source_scan(struct source *s, struct err *err);
+/* On a worker's thread, before it reads these pages of a pass: what was written to them up to now is in what it reads.
+ */
+MUST_CHECK int source_renew(void *user, size_t first, size_t pages, struct err *err);
+/* A pass is over: what was written up to when it was read need not be sent again. Returns how many pages those are. */
+size_t source_renewed(struct source *s);
 /* In PRECOPY: the same, in a way that leaves little to direct I/O; then calls `then`, if still in PRECOPY. */
 void source_collect(struct source *s, void (*then)(struct source *s));
 /* The disks have nothing under way: adds to `dirty` what they may have written unseen since the last time. */

@@ -200,7 +200,7 @@ static void source_round_over(struct source *s)
     const struct sender_stats *stats = &s->last_pass;
     crashpoint("source", "round-over");
     uint64_t dirty = bitmap_count(&s->dirty);
-    policy_round(&s->policy, classes_sent(&stats->classes), stats->duration_ns / 1000, dirty);
+    policy_round(&s->policy, classes_sent(&stats->classes), stats->duration_ns / 1000, dirty + s->renewed_pages, dirty);
     control_event(s->side.control, "round", report_round(&s->report, stats, &s->policy), false);
 
     if (s->chosen.mode == MODE_HYBRID || source_foreseen(s)) {
@@ -220,6 +220,7 @@ void source_on_pass(void *user, const struct sender_stats *stats)
     source_trace(s, "pass-over");
     if (s->phase == SOURCE_PRECOPY) {
         s->last_pass = *stats;
+        s->renewed_pages = source_renewed(s);
         source_collect(s, source_round_over);
     } else if (s->phase == SOURCE_SWITCHING) {
         control_event(s->side.control, "round", report_round(&s->report, stats, &s->policy), false);

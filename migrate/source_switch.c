@@ -104,6 +104,8 @@ void source_send_pass(struct source *s)
         return;
     }
     s->pass_under_way = true;
+    /* Not in the switch, where the disks' last drain may come at any moment. */
+    s->collecting.renewing = s->phase == SOURCE_PRECOPY && s->tracker;
     sender_pass(s->sender, &s->sending);
 }
 

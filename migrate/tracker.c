@@ -82,6 +82,11 @@ int tracker_scan(struct tracker *tracker, struct err *err, struct bitmap *writte
     return tracker->backend->scan(tracker->state, err, written);
 }
 
+int tracker_rescan(struct tracker *tracker, size_t first, size_t pages, struct err *err, struct bitmap *written)
+{
+    return tracker->backend->rescan(tracker->state, first, pages, err, written);
+}
+
 void tracker_close(struct tracker *tracker)
 {
     if (!tracker)

@@ -42,6 +42,10 @@ MUST_CHECK int tracker_open(
     enum tracker_kind kind, pid_t pid, const struct ram *ram, struct err *err, struct tracker **out);
 /* Adds the pages written since the last scan (or since tracker_open()) to `written` and protects them again. */
 MUST_CHECK int tracker_scan(struct tracker *tracker, struct err *err, struct bitmap *written);
+/* The same for `pages` pages from `first` on. Several threads may do so at once, each for multiples of 64 pages of its
+ * own, while nobody scans. */
+MUST_CHECK int tracker_rescan(
+    struct tracker *tracker, size_t first, size_t pages, struct err *err, struct bitmap *written);
 /* Lifts the protection. NULL is fine. */
 void tracker_close(struct tracker *tracker);
 /* Name of the back end, for records: "wp-async" or "wp-sync". */

@@ -80,18 +80,24 @@ fail:
     return -1;
 }
 
+/* What one call may find. */
+struct finds {
+    struct scan_region *regions;
+    size_t max;
+};
+
 /* One call: finds written ranges in [start, end) and adds them to `written`; `*walked` is where it stopped. Returns
  * their number. */
-static int async_walk_once(struct async *async, uint64_t start, uint64_t end, uint64_t flags, struct err *err,
-    struct bitmap *written, uint64_t *walked)
+static int async_walk_once(const struct async *async, struct finds finds, uint64_t start, uint64_t end, uint64_t flags,
+    struct err *err, struct bitmap *written, uint64_t *walked)
 {
     struct scan_arg arg = {
         .size = sizeof arg,
         .flags = flags | SCAN_CHECK_WPASYNC,
         .start = start,
         .end = end,
-        .vec = (uint64_t)(uintptr_t)async->regions,
-        .vec_len = SCAN_REGIONS,
+        .vec = (uint64_t)(uintptr_t)finds.regions,
+        .vec_len = finds.max,
         .category_mask = SCAN_WRITTEN,
         .return_mask = SCAN_WRITTEN,
     };
@@ -102,16 +108,35 @@ static int async_walk_once(struct async *async, uint64_t start, uint64_t end, ui
     if (n < 0)
         return err_errno(err, errno == ENOTTY ? ERR_UNSUPPORTED : ERR_INTERNAL, errno, "cannot scan guest RAM");
     for (int i = 0; i < n; i++)
-        bitmap_set_range(written, (async->regions[i].start - async->uffd.address) / PAGE_BYTES,
-            (async->regions[i].end - async->uffd.address) / PAGE_BYTES);
+        bitmap_set_range(written, (finds.regions[i].start - async->uffd.address) / PAGE_BYTES,
+            (finds.regions[i].end - async->uffd.address) / PAGE_BYTES);
     *walked = arg.walk_end;
     return n;
 }
 
-static int async_protect(struct async *async, uint64_t start, uint64_t end, struct err *err, struct bitmap *written)
+static int async_protect(const struct async *async, struct finds finds, uint64_t start, uint64_t end, struct err *err,
+    struct bitmap *written)
 {
     while (start < end)
-        if (async_walk_once(async, start, end, SCAN_PROTECT, err, written, &start) < 0)
+        if (async_walk_once(async, finds, start, end, SCAN_PROTECT, err, written, &start) < 0)
+            return -1;
+    return 0;
+}
+
+static int async_collect(const struct async *async, struct finds finds, uint64_t start, uint64_t end, struct err *err,
+    struct bitmap *written)
+{
+    uint64_t walked;
+    int found = async_walk_once(async, finds, start, end, 0, err, written, &walked);
+    if (found < 0)
+        return -1;
+    if (found > NARROW_REGIONS || walked < end)
+        return async_protect(async, finds, start, end, err, written);
+
+    struct scan_region narrow[NARROW_REGIONS];
+    memcpy(narrow, finds.regions, (size_t)found * sizeof *narrow);
+    for (int i = 0; i < found; i++)
+        if (async_protect(async, finds, narrow[i].start, narrow[i].end, err, written) < 0)
             return -1;
     return 0;
 }
@@ -119,19 +144,18 @@ static int async_protect(struct async *async, uint64_t start, uint64_t end, stru
 static int async_scan(void *state, struct err *err, struct bitmap *written)
 {
     struct async *async = state;
-    uint64_t start = async->uffd.address, end = start + async->uffd.bytes, walked;
-    int found = async_walk_once(async, start, end, 0, err, written, &walked);
-    if (found < 0)
-        return -1;
-    if (found > NARROW_REGIONS || walked < end)
-        return async_protect(async, start, end, err, written);
-
-    struct scan_region narrow[NARROW_REGIONS];
-    memcpy(narrow, async->regions, (size_t)found * sizeof *narrow);
-    for (int i = 0; i < found; i++)
-        if (async_protect(async, narrow[i].start, narrow[i].end, err, written) < 0)
-            return -1;
-    return 0;
+    uint64_t start = async->uffd.address;
+    return async_collect(
+        async, (struct finds){async->regions, SCAN_REGIONS}, start, start + async->uffd.bytes, err, written);
 }
 
-const struct tracker_backend tracker_async = {"wp-async", async_open, async_scan, async_close};
+static int async_rescan(void *state, size_t first, size_t pages, struct err *err, struct bitmap *written)
+{
+    const struct async *async = state;
+    struct scan_region regions[NARROW_REGIONS + 1];
+    uint64_t start = async->uffd.address + first * PAGE_BYTES;
+    return async_collect(
+        async, (struct finds){regions, NARROW_REGIONS + 1}, start, start + pages * PAGE_BYTES, err, written);
+}
+
+const struct tracker_backend tracker_async = {"wp-async", async_open, async_scan, async_rescan, async_close};

@@ -8,6 +8,7 @@ struct tracker_backend {
     const char *name;
     int (*open)(pid_t pid, const struct ram *ram, int lock_fd, struct err *err, void **out);
     int (*scan)(void *state, struct err *err, struct bitmap *written);
+    int (*rescan)(void *state, size_t first, size_t pages, struct err *err, struct bitmap *written);
     void (*close)(void *state);
 };
 

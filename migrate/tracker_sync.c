@@ -148,6 +148,24 @@ static int sync_scan(void *state, struct err *err, struct bitmap *written)
     return why ? err_errno(err, ERR_INTERNAL, why, "cannot protect guest RAM again") : 0;
 }
 
+/* A word at a time: where a few of its pages are noted, one call protects all from the first to the last. */
+static int sync_rescan(void *state, size_t first, size_t pages, struct err *err, struct bitmap *written)
+{
+    struct sync *s = state;
+    int why = 0;
+    for (size_t word = first / 64; word * 64 < first + pages && !why; word++) {
+        pthread_mutex_lock(&s->lock);
+        uint64_t noted = s->noted.words[word];
+        s->noted.words[word] = 0;
+        pthread_mutex_unlock(&s->lock);
+        written->words[word] |= noted;
+        if (noted)
+            why = sync_protect(
+                s, word * 64 + (size_t)__builtin_ctzll(noted), word * 64 + 64 - (size_t)__builtin_clzll(noted), true);
+    }
+    return why ? err_errno(err, ERR_INTERNAL, why, "cannot protect guest RAM again") : 0;
+}
+
 static void sync_close(void *state)
 {
     struct sync *s = state;
@@ -203,4 +221,4 @@ static int sync_open(pid_t pid, const struct ram *ram, int lock_fd, struct err *
     return 0;
 }
 
-const struct tracker_backend tracker_sync = {"wp-sync", sync_open, sync_scan, sync_close};
+const struct tracker_backend tracker_sync = {"wp-sync", sync_open, sync_scan, sync_rescan, sync_close};

@@ -26,8 +26,8 @@ static void test_digests_tell_pages_apart(void **unused)
     (void)unused;
     struct digests a, b;
     uint8_t page[PAGE_BYTES] = {1};
-    digests_init(&a, PAGES, 1);
-    digests_init(&b, PAGES, 2);
+    digests_init(&a, PAGES, 1, true);
+    digests_init(&b, PAGES, 2, true);
     struct digest whole = digests_make(&a, page);
     assert_true(digest_equal(whole, digests_make(&a, page)));
     assert_false(digest_equal(whole, digests_make(&b, page))); /* the seed counts */
@@ -45,8 +45,8 @@ static void test_receipt_depends_on_contents_alone(void **unused)
     (void)unused;
     struct digests a, b;
     char at[DIGEST_TEXT], bt[DIGEST_TEXT], empty[DIGEST_TEXT];
-    digests_init(&a, PAGES, 5);
-    digests_init(&b, PAGES, 5);
+    digests_init(&a, PAGES, 5, true);
+    digests_init(&b, PAGES, 5, true);
     digests_root(&a, empty);
     for (unsigned page = 0; page < PAGES; page++)
         digests_set(&a, page, of(&a, page));
@@ -72,7 +72,7 @@ static void test_receipt_shows_every_difference(void **unused)
     (void)unused;
     struct digests d;
     char before[DIGEST_TEXT], after[DIGEST_TEXT];
-    digests_init(&d, PAGES, 5);
+    digests_init(&d, PAGES, 5, true);
     for (unsigned page = 0; page < PAGES; page += 3)
         digests_set(&d, page, of(&d, page));
     digests_root(&d, before);
@@ -119,8 +119,8 @@ static void test_threads_share_leaves(void **unused)
     char expected[DIGEST_TEXT], got[DIGEST_TEXT];
     pthread_t threads[4];
     struct setter setters[4];
-    digests_init(&together, PAGES, 5);
-    digests_init(&alone, PAGES, 5);
+    digests_init(&together, PAGES, 5, true);
+    digests_init(&alone, PAGES, 5, true);
     for (unsigned i = 0; i < 4; i++) {
         setters[i] = (struct setter){&together, i};
         assert_int_equal(pthread_create(&threads[i], NULL, set_pages, &setters[i]), 0);

@@ -24,7 +24,7 @@ static enum policy_decision play(uint64_t resident, double rate, uint64_t set, d
         double dirty = rate * (double)us / 1e6;
         if (dirty > (double)set)
             dirty = (double)set;
-        policy_round(&policy, pages, us, (uint64_t)dirty);
+        policy_round(&policy, pages, us, (uint64_t)dirty, (uint64_t)dirty);
         pages = (uint64_t)dirty;
         enum policy_decision decision = policy_decide(&policy, &limits);
         *left = pages;
@@ -91,9 +91,9 @@ static void test_a_writer_above_the_link_is_given_up_sooner_where_postcopy_follo
     (void)state;
     const struct policy_limits with = {.max_downtime_us = 30000, .max_rounds = 60, .postcopy_next = true};
     struct policy policy = {0};
-    policy_round(&policy, 20000, 1000000, 10000);
+    policy_round(&policy, 20000, 1000000, 10000, 10000);
     while (policy_decide(&policy, &with) == POLICY_ROUND)
-        policy_round(&policy, 10000, 500000, 10000);
+        policy_round(&policy, 10000, 500000, 10000, 10000);
     assert_int_equal(policy_decide(&policy, &with), POLICY_GIVE_UP);
     assert_in_range(policy.rounds, 2, 5);
     assert_int_equal(policy_decide(&policy, &limits), POLICY_ROUND);
@@ -103,11 +103,11 @@ static void test_hybrid_makes_a_second_round_only_where_it_helps(void **state)
 {
     (void)state;
     struct policy busy = {0}, calm = {0};
-    policy_round(&busy, 20000, 1000000, 10000);
+    policy_round(&busy, 20000, 1000000, 10000, 10000);
     assert_false(policy_hybrid_round(&busy));
-    policy_round(&calm, 20000, 1000000, 2000);
+    policy_round(&calm, 20000, 1000000, 2000, 2000);
     assert_true(policy_hybrid_round(&calm));
-    policy_round(&calm, 2000, 100000, 200);
+    policy_round(&calm, 2000, 100000, 200, 200);
     assert_false(policy_hybrid_round(&calm)); /* two are enough */
 }
 
@@ -124,7 +124,7 @@ static void test_throttle_goes_down_step_by_step(void **state)
     do {
         uint64_t us = 1000 + pages * PAGE_BYTES / 100;                 /* 100 MB/s */
         pages = 200 * (uint64_t)policy.throttle_percent * us / 400000; /* twice that, when it may */
-        policy_round(&policy, pages, us, pages > 50000 ? 50000 : pages);
+        policy_round(&policy, pages, us, pages > 50000 ? 50000 : pages, pages > 50000 ? 50000 : pages);
         decision = policy_decide(&policy, &with);
         if (decision == POLICY_THROTTLE) {
             uint32_t before = policy.throttle_percent;
@@ -152,7 +152,7 @@ static void test_throttle_has_a_floor_and_a_short_cut(void **state)
     assert_int_equal(policy.throttle_percent, 1);
     const struct policy_limits with = {.max_downtime_us = 30000, .max_rounds = 1000, .throttle = true};
     while (policy_decide(&policy, &with) == POLICY_ROUND)
-        policy_round(&policy, 10000, 1000000, 10000);
+        policy_round(&policy, 10000, 1000000, 10000, 10000);
     assert_int_equal(policy_decide(&policy, &with), POLICY_GIVE_UP); /* nothing is left to try */
 }
 

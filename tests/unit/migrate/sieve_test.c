@@ -26,9 +26,10 @@ struct fixture {
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
-    digests_init(&f->digests, PAGES, 77);
+    digests_init(&f->digests, PAGES, 77, true);
     f->sieve.digests = &f->digests;
     f->sieve.silent = true;
+    f->sieve.thorough = true;
     f->sieve.copies = copies_new(PAGES, 20 * PAGE_BYTES);
     f->seed = 1;
     *state = f;
@@ -231,10 +232,39 @@ static void test_silent_writes_are_sent_where_that_is_wanted(void **state)
     assert_int_equal(classes_sent(&f->sieve.counts), 1);
 }
 
+/* Where CPU time is dear no digest is made and no copy kept; what is known already is used, and stays right. */
+static void test_quickly_looks_for_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct digests without;
+    digests_init(&without, PAGES, 77, false);
+    f->sieve.digests = &without;
+    f->sieve.thorough = false;
+    for (size_t i = 0; i < 10; i++)
+        random_page(f, f->ram[i]);
+    pass(f);
+    pass(f);
+    assert_int_equal(classes_sent(&f->sieve.counts), 10); /* again, although it is there */
+    assert_int_equal(pages_of(f, CLASS_ZERO), PAGES - 10);
+    assert_int_equal(pages_of(f, CLASS_DELTA), 0);
+    f->sieve.thorough = true;
+    pass(f);
+    assert_int_equal(classes_sent(&f->sieve.counts), 10); /* what is there is not known */
+    pass(f);
+    assert_int_equal(pages_of(f, CLASS_SILENT), 10);
+    f->sieve.thorough = false;
+    f->ram[3][7] ^= 1;
+    pass(f);
+    assert_int_equal(pages_of(f, CLASS_DELTA), 10); /* the copies are there, and nobody looked whether it changed */
+    f->sieve.digests = &f->digests;
+    digests_free(&without);
+}
+
 static void test_random_histories(void **state)
 {
     struct fixture *f = *state;
-    for (unsigned round = 0; round < 60; round++) {
+    for (unsigned round = 0; round < 120; round++) {
+        f->sieve.thorough = round < 60 || random_next(f) % 2;
         for (unsigned k = random_next(f) % 200; k > 0; k--) {
             uint8_t *page = f->ram[random_next(f) % (k % 2 ? PAGES : 30)]; /* some are written often */
             if (random_next(f) % 4 == 0)
@@ -262,6 +292,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_is_written_again_takes_the_places, setup, teardown),
         cmocka_unit_test_setup_teardown(test_zero_in_between_forgets_the_copy, setup, teardown),
         cmocka_unit_test_setup_teardown(test_silent_writes_are_sent_where_that_is_wanted, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_quickly_looks_for_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_random_histories, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

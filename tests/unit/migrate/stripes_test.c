@@ -66,8 +66,8 @@ static int setup(void **state)
 {
     struct fixture *f = &fixture;
     *f = (struct fixture){.from = memory_file(PAGES), .to = memory_file(PAGES)};
-    digests_init(&f->digests, PAGES, 5);
-    digests_init(&f->received_digests, PAGES, 5);
+    digests_init(&f->digests, PAGES, 5, true);
+    digests_init(&f->received_digests, PAGES, 5, true);
     f->copies = copies_new(PAGES, 1u << 20);
     uv_loop_init(&f->loop);
     f->bound = loop_timer_new(&f->loop, on_late, f);
@@ -118,6 +118,7 @@ static void open_sender(struct fixture *f, const uint8_t *with, uint64_t window)
         .digests = &f->digests,
         .copies = f->copies,
         .silent = true,
+        .thorough = true,
         .on_pass = on_pass,
         .on_failed = on_failed,
         .user = f};

@@ -271,6 +271,62 @@ static void test_no_write_is_lost(void **state)
     free(copy);
 }
 
+/* The same with a late look: what is found right before a part is read, and read then, is not for the next round; what
+ * is found and not read is. */
+static void test_no_write_is_lost_by_looking_late(void **state)
+{
+    struct fixture *f = *state;
+    struct writer writers[WRITERS];
+    struct bitmap late = bitmap_new(PAGES), next = bitmap_new(PAGES);
+    open_or_skip(f);
+    uint8_t *copy = malloc(f->ram.bytes);
+    assert_non_null(copy);
+    bitmap_set_range(&f->written, 0, PAGES);
+    writers_start(f, writers);
+    size_t spared = 0;
+    for (size_t round = 0; round <= ROUNDS; round++) {
+        if (round == ROUNDS)
+            writers_stop(writers);
+        bitmap_clear(&late);
+        for (size_t part = 0; part < PAGES; part += 1024) {
+            assert_int_equal(tracker_rescan(f->tracker, part, 1024, &f->err, &late), 0);
+            for (size_t page = part; page < part + 1024; page++)
+                if (bitmap_test(&f->written, page) && (round < ROUNDS || !bitmap_test(&late, page)))
+                    assert_int_equal(ram_read(&f->ram, page, 1, &f->err, copy + page * PAGE_BYTES), 0);
+        }
+        bitmap_clear(&next);
+        for (size_t page = 0; page < PAGES; page++) {
+            bool read = bitmap_test(&f->written, page) && round < ROUNDS;
+            spared += read && bitmap_test(&late, page);
+            if (bitmap_test(&late, page) && !read)
+                bitmap_set(&next, page);
+        }
+        scan(f);
+        bitmap_add(&f->written, &next);
+    }
+    for (size_t page = 0; page < PAGES; page++) /* the guest stands still: the rest */
+        if (bitmap_test(&f->written, page))
+            assert_int_equal(ram_read(&f->ram, page, 1, &f->err, copy + page * PAGE_BYTES), 0);
+    assert_memory_equal(copy, (const void *)f->guest, f->ram.bytes);
+    assert_true(spared > 0);
+    bitmap_free(&late);
+    bitmap_free(&next);
+    free(copy);
+}
+
+static void test_a_part_is_looked_at_alone(void **state)
+{
+    struct fixture *f = *state;
+    open_or_skip(f);
+    static const size_t pages[] = {63, 64, 70, 127, 128};
+    for (size_t i = 0; i < 5; i++)
+        f->guest[pages[i] * PAGE_BYTES] = 7;
+    assert_int_equal(tracker_rescan(f->tracker, 64, 64, &f->err, &f->written), 0);
+    assert_int_equal(bitmap_count(&f->written), 3);
+    assert_int_equal(scan(f), 2); /* the others, and not those again */
+    assert_true(bitmap_test(&f->written, 63) && bitmap_test(&f->written, 128));
+}
+
 /* ---- engines that die ---- */
 
 /* An engine in a process of its own. Returns its id once it tracks; -1: it cannot. */
@@ -384,6 +440,8 @@ int main(void)
         OVER_BOTH(test_there_is_one_at_a_time),
         OVER_BOTH(test_one_after_the_other),
         OVER_BOTH(test_no_write_is_lost),
+        OVER_BOTH(test_no_write_is_lost_by_looking_late),
+        OVER_BOTH(test_a_part_is_looked_at_alone),
         OVER_BOTH(test_the_guest_outlives_a_killed_engine),
         OVER_BOTH(test_the_guardian_is_guarded),
     };

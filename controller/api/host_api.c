@@ -19,6 +19,7 @@ static void host_hello(struct api_call *call)
     }
     log_event(LOG_INFO, "host.connected", "host=%s program=%s accelerator=%s partitions=%zu", host->name,
         LOG_QUOTE(host->facts->program), LOG_QUOTE(host->facts->accelerator), host->partition_count);
+    runner_host_back(c->runner, host->name);
     keeper_note_facts(c, host);
     Drover__HostHelloReply reply = DROVER__HOST_HELLO_REPLY__INIT;
     reply.lease_ms = fleet_lease_ms(c->fleet);

@@ -318,11 +318,18 @@ static void finish_end_source(struct job_ctx *ctx)
     job_call(ctx, data->from_host, DROVER__METHOD__MIGRATE_RESOLVE, request, MIGRATE_CALL_MS);
 }
 
+/* The destination had the guest and has it no more. */
+static bool finish_lost(const struct job *job)
+{
+    const struct job_side *destination = &job->destination;
+    return destination->heard && destination->outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN &&
+           destination->error.code != ERR_NONE;
+}
+
 static void finish_done(struct job_ctx *ctx, const char *note)
 {
     const struct job_side *destination = &ctx->job->destination;
-    bool lost = destination->heard && destination->outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN &&
-                destination->error.code != ERR_NONE;
+    bool lost = finish_lost(ctx->job);
     Drover__JobUpdate *update =
         job_done(ctx, lost ? "was lost on host %s%s" : "runs on host %s%s", job_data(ctx)->host, note);
     migrate_update_record(ctx, update);
@@ -340,12 +347,29 @@ static void finish_left(struct job_ctx *ctx)
         finish_done(ctx, "");
 }
 
+static void finish_ended(struct job_ctx *ctx)
+{
+    struct job *job = ctx->job;
+    const struct err *err = ctx->event->err;
+    if (migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT) && (!err || !err_retryable(err->code))) {
+        /* It knows now, from us or by itself, and has begun to end it; its disks are in use until it has. */
+        job->source.outcome = DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN;
+        finish_end_source(ctx);
+    } else if (!err) {
+        finish_left(ctx);
+    } else if (job_within(ctx, MIGRATE_FAREWELL_MS)) {
+        job_back_off(ctx, "waiting for host %s: %.150s", job_data(ctx)->from_host, err->message);
+    } else {
+        finish_done(ctx, "; the source host will be told when it is back");
+    }
+}
+
 static void run_finish(struct job_ctx *ctx)
 {
     struct job *job = ctx->job;
     struct err err;
     if (ctx->event->type == JOB_OUTCOME) {
-        bool doubt = job->source.heard && job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT;
+        bool doubt = migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT);
         if (doubt && job->phase == FINISH_RECORD) /* it has no record, and waits for us */
             finish_end_source(ctx);
         return;
@@ -355,22 +379,14 @@ static void run_finish(struct job_ctx *ctx)
             finish_end_source(ctx);
         else if (job->source.heard && job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN && job->record)
             finish_end_source(ctx);
+        else if (finish_lost(job)) /* nobody will answer its engine any more */
+            migrate_tell_source(ctx);
         else
             migrate_ask_source(ctx);
         return;
     }
     if (job->phase == FINISH_END) {
-        if (!ctx->event->err) {
-            finish_left(ctx);
-        } else if (job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT &&
-                   !err_retryable(ctx->event->err->code)) {
-            job->source.outcome = DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN; /* it has learned so by itself */
-            finish_end_source(ctx);
-        } else if (job_within(ctx, MIGRATE_FAREWELL_MS)) {
-            job_back_off(ctx, "waiting for host %s: %.150s", job_data(ctx)->from_host, ctx->event->err->message);
-        } else {
-            finish_done(ctx, "; the source host will be told when it is back");
-        }
+        finish_ended(ctx);
         return;
     }
     if (job->phase == FINISH_LEAVE) {

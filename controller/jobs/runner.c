@@ -19,6 +19,7 @@ struct run {
     uint64_t token; /* names the action under way; answers to earlier ones are ignored */
     struct loop_timer *timer;
     bool enter_again; /* the timer brings JOB_ENTER: a commit did not get through */
+    bool waiting;     /* nothing is under way but the timer */
     struct run *next;
 };
 
@@ -94,6 +95,7 @@ static void run_timer_fired(void *user)
     struct run *run = user;
     struct job_event event = {.type = run->enter_again ? JOB_ENTER : JOB_TIMER};
     run->enter_again = false;
+    run->waiting = false;
     run_event(run, &event);
 }
 
@@ -139,6 +141,7 @@ static void run_act(struct run *run, struct job_action *action)
         return;
     run->token = ++run->runner->last_token;
     run->enter_again = false;
+    run->waiting = action->act == ACT_WAIT;
     loop_timer_stop(run->timer);
     switch (action->act) {
     case ACT_KEEP:
@@ -306,6 +309,18 @@ bool runner_outcome(struct runner *runner, const char *host, const Drover__Migra
     if (run)
         run_event(run, &event);
     return id != 0;
+}
+
+void runner_host_back(struct runner *runner, const char *host)
+{
+    for (struct run *run = runner->runs; run; run = run->next) {
+        const Drover__JobData *data = run->job.log.data;
+        bool concerned = strcmp(data->from_host, host) == 0 || strcmp(data->host, host) == 0;
+        if (!concerned || !run->waiting || run->job.attempts == 0)
+            continue;
+        run->job.attempts = 0;
+        loop_timer_start(run->timer, 0, 0);
+    }
 }
 
 static bool past_queue(const struct state_job *log)

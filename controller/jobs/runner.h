@@ -36,6 +36,8 @@ void runner_lead(struct runner *runner, bool leader);
 void runner_sync(struct runner *runner);
 /* A host told the outcome of a migration. False: no job waits for it. */
 bool runner_outcome(struct runner *runner, const char *host, const Drover__MigrateOutcomeRequest *outcome);
+/* A host has begun a session: jobs that asked it in vain ask again now. */
+void runner_host_back(struct runner *runner, const char *host);
 /* The migrations that are at work or wait to be, by job id. Take: free(); names are lent until the runner does
  * anything. */
 size_t runner_moves(const struct runner *runner, struct admission_move **out);

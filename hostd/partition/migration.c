@@ -177,6 +177,8 @@ static void verdict_run(struct partition *p, const char *why)
 {
     struct err err, failure = failure_of(p, why);
     bool incoming = p->record.migration.incoming;
+    if (incoming && !p->guest && !p->shut_down)
+        err_set(&failure, ERR_INTERNAL, "the guest ended on this host as soon as it was taken: %s", why);
     if (p->guest && !p->stopping) {
         text_print(p->end_detail, sizeof p->end_detail, why);
         p->resuming = true;
@@ -185,7 +187,7 @@ static void verdict_run(struct partition *p, const char *why)
     }
     if (keep_outcome(p,
             incoming ? DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN : DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED,
-            incoming ? NULL : &failure, false, &err) < 0) {
+            incoming && (p->guest || p->shut_down) ? NULL : &failure, false, &err) < 0) {
         undecided(p, &err);
         return;
     }

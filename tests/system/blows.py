@@ -136,13 +136,14 @@ USUAL = [Blow("source", "record.before.handed-over", "precopy", ""), Blow("sourc
 
 
 def chosen(which):
-    """all, K/N (every N-th, from the K-th), the beginning of some points' names, or nothing: the usual ones."""
+    """all, K/N (every N-th, from the K-th), =BLOW=BLOW... (as the table shows them), the beginning of some points' names, or nothing:
+    the usual ones."""
     if not which:
         return USUAL
     if which == "all":
         return every()
-    if which.startswith("="):
-        return [blow for blow in every() if str(blow) == which[1:]]
+    if "=" in which:
+        return [blow for blow in every() if str(blow) in which.split("=")]
     if "/" in which:
         share, of = (int(part) for part in which.split("/"))
         return every()[share - 1::of]

@@ -16,7 +16,7 @@ from lab.program import until
 from watched import SLOW, Watched, other_host, owner
 
 MiB = 1 << 20
-IN_ORDER_S = 60  # a blow whose traces are still there then has failed
+IN_ORDER_S = 30  # a blow whose traces are still there then has failed
 GRACE_S = 8  # a point may come after its job's end, but not long after
 POSTCOPY = ("--mode", "postcopy", "--bandwidth", "32M")
 AT_REST = ("partition.json", "qemu.log", "serial.log", "qmp.sock", "qmp-engine.sock", "serial.sock", "addresses")
@@ -53,7 +53,9 @@ class Victim:
 
     def born_again(self):
         self.lab.forget_connections()
-        self.lab.cli("vm", "start", self.name)
+        directory = os.path.dirname(self.disks()[0])
+        home = [word for node in self.lab.hosts.values() if node.disks == directory for word in ("--host", node.name)]
+        self.lab.cli("vm", "start", self.name, *home)
         self.lab.guest_wait(self.name).close()
         self.watched = Watched(self.lab, self.name)
 
@@ -82,7 +84,7 @@ class Victim:
     def disks(self):
         """Files of its disk, partial ones included."""
         directories = [f"{self.lab.directory}/disks"] + [node.disks for node in self.lab.hosts.values()]
-        return [path for directory in directories for path in glob.glob(f"{directory}/*{self.name}*") + glob.glob(f"{directory}/.*{self.name}*")]
+        return [f"{directory}/{entry}" for directory in directories for entry in os.listdir(directory) if self.name in entry]
 
     def disorder(self, mortal):
         """What keeps this from being one owner with nothing left behind: [] when it is."""
@@ -138,7 +140,7 @@ class Stage:
 
     def enter(self, kind):
         """Has that victim on stage, and no other."""
-        if isinstance(self.victim, kind) and type(self.victim) is kind:
+        if type(self.victim) is kind:
             return
         self.leave()
         self.victim = kind(self.lab)
@@ -176,7 +178,8 @@ class Act:
             WAYS[self.blow.way](self)
             left, seconds = self.settle()
             end = self.job()
-            self.judge(end)
+            if not left:
+                self.judge(end)
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"
         finally:
@@ -210,7 +213,7 @@ class Act:
         """Asks for something and keeps the job's id, also where the leader died over the question."""
         before = {job["id"] for job in self.lab.job_list()}
         self.lab.cli(*words, "--async", check=False)
-        self.job_id = until(lambda: next((job["id"] for job in self.lab.job_list() if job["id"] not in before), None), 20, "the job")
+        self.job_id = until(lambda: min((job["id"] for job in self.lab.job_list() if job["id"] not in before), default=None), 20, "the job")
 
     def move(self, *flags):
         self.ask("vm", "migrate", self.victim.name, "--to", self.there, *flags)
@@ -332,7 +335,8 @@ WAYS = {
     "with-storage-cancel": lambda act: act.go_and_cancel(act.move, lambda: act.phase() in ("disks", "precopy"), "--with-storage",
                                                          "--storage-to", act.host("destination").disks, *SLOW),
     "move-storage": lambda act: act.go(act.move_disk),
-    "move-storage-cancel": lambda act: act.go_and_cancel(act.move_disk, lambda: act.job()["progress"]["raw_bytes"] > 0, "--bandwidth", "2M"),
+    "move-storage-cancel": lambda act: act.go_and_cancel(act.move_disk, lambda: act.job()["progress"]["raw_bytes"] > 0,
+                                                         "--bandwidth", "2M"),
     "evacuate": lambda act: act.go(act.evacuation),
     "evacuate-cancel": lambda act: act.go_and_cancel(
         act.evacuation, lambda: any(job.get("parent_id") == act.job_id for job in act.lab.job_list())),

@@ -294,6 +294,33 @@ static void what_a_host_calls_off_has_failed(void **unused)
     bench_close(&b);
 }
 
+/* One that is asked in vain is asked less and less often, but at once when it is back. */
+static void a_host_that_is_back_is_asked_at_once(void **unused)
+{
+    (void)unused;
+    struct bench b;
+    struct err away;
+    const unsigned times = 12; /* which would take most of a minute */
+    bench_open(&b);
+    b.hold_calls = true;
+    runner_lead(b.runner, true);
+    sim_job(&b.sim, sim_vm_job(DROVER__JOB_KIND__JOB_VM_STOP, "vm-1", "h1", false));
+    err_set(&away, ERR_UNAVAILABLE, "host h1 is not connected");
+    for (unsigned i = 1; i < times; i++) {
+        while (!b.held_fn)
+            uv_run(&b.loop, UV_RUN_ONCE);
+        assert_int_equal(b.calls, i);
+        wire_reply_fn reply = b.held_fn;
+        b.held_fn = NULL;
+        reply(b.held_user, &away, NULL, 0);
+        runner_host_back(b.runner, "h2"); /* not its concern */
+        runner_host_back(b.runner, "h1");
+        uv_run(&b.loop, UV_RUN_NOWAIT);
+        assert_non_null(b.held_fn);
+    }
+    bench_close(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -303,6 +330,7 @@ int main(void)
         cmocka_unit_test(late_answer_is_ignored),
         cmocka_unit_test(cancel_interrupts_a_wait),
         cmocka_unit_test(what_a_host_calls_off_has_failed),
+        cmocka_unit_test(a_host_that_is_back_is_asked_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -224,6 +224,8 @@ static void heartbeat_answered(void *user, const struct err *err, const uint8_t 
     } else {
         lease_renew(agent, call->sent_ms, reply->lease_ms);
         partitions_heard(agent->options.partitions, call->sequence);
+        for (size_t i = 0; i < reply->n_deleted; i++)
+            visits_forget(agent->options.visits, reply->deleted[i]);
         if (agent->poked)
             agent_poke(agent);
     }
@@ -252,11 +254,13 @@ static void send_heartbeat(void *user)
     heartbeat.load = &load;
     heartbeat.partitions = reports.list;
     heartbeat.n_partitions = reports.count;
+    heartbeat.visits = visits_list(agent->options.visits, &heartbeat.n_visits);
     agent->heartbeat_under_way = true;
     agent->poked = false;
     wire_call(wire_client_peer(agent->leader->client), DROVER__METHOD__HOST_HEARTBEAT, &heartbeat.base,
         heartbeat_deadline_ms(agent), heartbeat_answered, call_make(agent->leader));
     reports_free(&reports);
+    free(heartbeat.visits);
 }
 
 void agent_poke(struct agent *agent)

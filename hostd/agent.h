@@ -12,6 +12,7 @@
 #include "hostd/options.h"
 #include "hostd/partition/partition.h"
 #include "hostd/stats.h"
+#include "hostd/visits.h"
 
 struct agent;
 
@@ -23,6 +24,7 @@ struct agent_options {
     const Drover__HostFacts *facts; /* lent */
     struct partitions *partitions;
     struct outcomes *outcomes;
+    struct visits *visits;
     struct stats *stats;
     wire_handler_fn handler; /* of the controllers' requests */
     void *handler_user;

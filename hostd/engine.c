@@ -102,6 +102,8 @@ char *engine_config_format(const struct engine_config *c)
         if (!c->spec->disks[i]->read_only)
             buf_printf(&text, n++ ? ",%zu" : "[storage]\ndisks = %zu", i);
     buf_printf(&text, "\n[verify]\nenabled = %s\n", o->verify ? "true" : "false");
+    if (c->image)
+        buf_printf(&text, "[reuse]\nimage = %s\nkey_file = %s\n", c->image, c->image_key);
     if (c->spec->n_nics > 0)
         buf_printf(&text, "[announce]\naddresses = %s\n", paths_file(c->directory, PATH_ADDRESSES, path));
     if (c->role == ENGINE_DESTINATION && c->spec->n_nics > 0) {

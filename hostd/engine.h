@@ -44,8 +44,9 @@ struct engine_config {
     const Drover__LinkHistory *way; /* NULL: not known */
     const char *announce_interface;
     struct engine_quota quota;
-    const char *cores;     /* "0,2-3": where it may run; NULL: anywhere */
-    const char *log_level; /* NULL: the engine's default */
+    const char *cores;             /* "0,2-3": where it may run; NULL: anywhere */
+    const char *image, *image_key; /* destination: of the guest's last visit; NULL: there is none */
+    const char *log_level;         /* NULL: the engine's default */
     const int *cgroup_fds;
     size_t cgroup_count;
 };

@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,8 @@ struct hostd {
     struct ledger *ledger;
     struct outcomes *outcomes;
     struct actions *actions;
+    struct visits *visits;
+    char visit_keys[PATH_MAX];
     struct partitions *partitions;
     struct stats *stats;
     struct console *console;
@@ -111,6 +114,17 @@ static int open_state(struct hostd *h, struct err *err)
     if (outcomes_open(path, err, &h->outcomes) < 0)
         return -1;
     h->actions = actions_open(h->ledger);
+    snprintf(h->visit_keys, sizeof h->visit_keys, "%s/visits", h->options.directory);
+    const struct visits_options visits = {
+        .loop = &h->loop,
+        .program = h->options.engine,
+        .directory = h->options.reuse_directory,
+        .key_directory = h->visit_keys,
+        .memory_directory = h->options.memory_directory,
+        .max_bytes = h->options.reuse_bytes,
+        .max_age_ms = h->options.reuse_hours * 3600000,
+    };
+    h->visits = visits_open(&visits);
     struct partitions_env env = {
         .loop = &h->loop,
         .options = &h->options,
@@ -119,6 +133,7 @@ static int open_state(struct hostd *h, struct err *err)
         .cgroups = h->cgroups,
         .ledger = h->ledger,
         .outcomes = h->outcomes,
+        .visits = h->visits,
         .actions = h->actions,
         .boot_id = h->facts.boot_id,
         .on_change = changed,
@@ -149,6 +164,7 @@ static int open_session(struct hostd *h, struct err *err)
         .facts = &h->facts.message,
         .partitions = h->partitions,
         .outcomes = h->outcomes,
+        .visits = h->visits,
         .stats = h->stats,
         .handler = dispatch_request,
         .handler_user = &h->dispatch,
@@ -173,6 +189,7 @@ static void close_all(void *user)
     stats_close(h->stats);
     partitions_close(h->partitions);
     agent_close(h->agent);
+    visits_close(h->visits);
     if (h->wire)
         wire_free(h->wire);
     outcomes_close(h->outcomes);

@@ -59,6 +59,11 @@ const struct config_key options_keys[] = {
         "path of libdrover-shim.so; empty: ../lib beside this program, else where it is installed"),
     KEY("hypervisor.tcg_cache_mb", CONFIG_UINT, tcg_cache_mb, "64", 8, 4096,
         "translation cache of a guest under tcg, in MiB"),
+    KEY("reuse.max_bytes", CONFIG_UINT, reuse_bytes, "0", 0, 0,
+        "disk space for what guests held when they left, so that less travels when they come back, e.g. 64G; 0: off. "
+        "Sealed, with keys in host.directory"),
+    KEY("reuse.directory", CONFIG_STRING, reuse_directory, "/var/lib/drover/visits", 0, 0, "where that is kept"),
+    KEY("reuse.max_age_hours", CONFIG_UINT, reuse_hours, "24", 1, 8760, "and for how long"),
     KEY("log.level", CONFIG_STRING, log_level, "info", 0, 0, "error, warn, info or debug"),
     {NULL},
 };
@@ -133,6 +138,9 @@ static int options_check(const struct options *o, struct err *err)
         return err_set(err, ERR_INVALID,
             "host.directory '%.128s' must be absolute and at most %d bytes long (sockets are named below it)",
             o->directory, PATHS_DIRECTORY_MAX);
+    if (o->reuse_directory[0] != '/' || strlen(o->reuse_directory) > OPTIONS_REUSE_MAX)
+        return err_set(err, ERR_INVALID, "reuse.directory '%.128s' must be absolute and at most %d bytes long",
+            o->reuse_directory, OPTIONS_REUSE_MAX);
     if (o->memory_directory[0] != '/')
         return err_set(err, ERR_INVALID, "host.memory_directory '%.128s' is not absolute", o->memory_directory);
     if (!o->bridge[0] || strlen(o->bridge) >= IF_NAMESIZE || strlen(o->uplink) >= IF_NAMESIZE)

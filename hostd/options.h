@@ -8,6 +8,7 @@
 #include "proto/wire.h"
 
 #define OPTIONS_CONTROLLERS_MAX 9
+#define OPTIONS_REUSE_MAX       160 /* the engine's paths of images are bounded */
 
 struct options {
     char *key;
@@ -30,6 +31,8 @@ struct options {
     char *storage_directories; /* one a line */
     char *shim;
     uint64_t tcg_cache_mb;
+    uint64_t reuse_bytes, reuse_hours;
+    char *reuse_directory;
     char *log_level;
 };
 

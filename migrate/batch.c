@@ -71,6 +71,11 @@ bool batch_add_zero(struct batch *b, uint32_t page)
     return batch_extend(b, page, BATCH_ZERO, 0);
 }
 
+bool batch_add_reused(struct batch *b, uint32_t page)
+{
+    return batch_extend(b, page, BATCH_REUSED, 0);
+}
+
 bool batch_add_full(struct batch *b, uint32_t page, const uint8_t *content)
 {
     ENSURE(b->full_bytes + PAGE_BYTES <= BATCH_FULL_BYTES);
@@ -154,8 +159,6 @@ static int batch_decode_runs(const uint8_t *at, size_t page_limit, struct err *e
             .first = get_u32(at), .kind = at[4] >> KIND_SHIFT, .pages = (uint8_t)((at[4] & PAGES_MASK) + 1)};
         if ((size_t)run->first + run->pages > page_limit)
             return err_set(err, ERR_PROTOCOL, "batch names page %u beyond the end of RAM", run->first);
-        if (run->kind >= BATCH_KINDS)
-            return err_set(err, ERR_PROTOCOL, "batch has pages of an unknown kind");
         if (run->kind == BATCH_FULL) {
             run->at = full;
             full += run->pages * PAGE_BYTES;

@@ -35,7 +35,8 @@
 enum batch_kind {
     BATCH_ZERO,
     BATCH_FULL,
-    BATCH_DELTA, /* what changed since the page was sent last */
+    BATCH_DELTA,  /* what changed since the page was sent last */
+    BATCH_REUSED, /* as the destination has it from the guest's last visit (image.h) */
     BATCH_KINDS
 };
 
@@ -63,6 +64,7 @@ bool batch_has_room(const struct batch *batch, uint32_t pages);
 uint8_t *batch_room(struct batch *batch);
 /* Each returns true if the page began a new run. Copied. */
 bool batch_add_zero(struct batch *batch, uint32_t page);
+bool batch_add_reused(struct batch *batch, uint32_t page);
 bool batch_add_full(struct batch *batch, uint32_t page, const uint8_t *content);
 bool batch_add_delta(struct batch *batch, uint32_t page, const uint8_t *delta, size_t len);
 

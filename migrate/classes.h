@@ -8,6 +8,7 @@
 enum page_class {
     CLASS_ZERO,   /* zero: named, or not even that where the destination has zeros already */
     CLASS_SILENT, /* written, but with what was there: not sent */
+    CLASS_REUSED, /* as the destination has it from the guest's last visit: named */
     CLASS_DELTA,  /* sent as what changed */
     CLASS_LZ4,    /* sent in a block that LZ4 made smaller */
     CLASS_RAW,    /* sent in a block that it did not */
@@ -22,7 +23,7 @@ struct classes {
 /* As told in events and records. */
 static inline const char *class_name(enum page_class class)
 {
-    static const char *const names[CLASSES] = {"zero", "silent", "delta", "lz4", "raw"};
+    static const char *const names[CLASSES] = {"zero", "silent", "reused", "delta", "lz4", "raw"};
     return names[class];
 }
 

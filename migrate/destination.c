@@ -178,6 +178,9 @@ static void destination_on_message(
     case DROVER__ENGINE_METHOD__ENGINE_DISKS_OVER:
         destination_on_disks_over(d, request);
         break;
+    case DROVER__ENGINE_METHOD__ENGINE_IMAGE:
+        destination_on_image(d, request, body, len);
+        break;
     case DROVER__ENGINE_METHOD__ENGINE_POSTCOPY:
         destination_on_postcopy(d, request);
         break;
@@ -249,6 +252,7 @@ static void destination_close(struct destination *d)
     wire_server_close(d->server);
     puller_close(d->puller);
     digests_free(&d->digests);
+    image_close(d->image);
     relay_close(d->relay);
     side_close(&d->side);
     mirror_free(d->disks);

@@ -8,6 +8,8 @@
 #include "migrate/destination_private.h"
 #include "migrate/seal.h"
 
+#define IMAGE_TAGS_MAX 8192u /* in one answer: of 32 MiB of RAM, 128 KiB */
+
 /* ---- stripes ---- */
 
 /* The IP we listen at. */
@@ -35,6 +37,7 @@ int destination_open_receiver(struct destination *d, const uint8_t *key, struct 
         .ram = &d->side.ram,
         .filler = d->puller ? puller_filler(d->puller) : NULL,
         .digests = d->digests.page ? &d->digests : NULL,
+        .image = d->image,
         .key = key,
         .host = host,
         .stripes = (uint32_t)d->side.options->stripes,
@@ -118,6 +121,38 @@ void destination_on_disks_over(struct destination *d, struct wire_request *reque
     mirror_unexport(d->disks, destination_disks_closed, d);
 }
 
+/* ---- the image of the guest's last visit ---- */
+
+/* Without it all pages come. */
+static void destination_open_image(struct destination *d)
+{
+    const struct options *o = d->side.options;
+    struct err err;
+    if (!o->image[0] || d->whole || image_open(o->image, o->image_key, o->ram_bytes, &err, &d->image) == 0)
+        return;
+    log_event(LOG_INFO, "image.unused", "message=%s", LOG_QUOTE(err.message));
+}
+
+void destination_on_image(struct destination *d, struct wire_request *request, const uint8_t *body, size_t len)
+{
+    static uint8_t tags[IMAGE_TAGS_MAX * IMAGE_TAG_BYTES]; /* answered before the next is asked for */
+    struct err err;
+    Drover__EngineImage *asked = drover__engine_image__unpack(NULL, len, body);
+    size_t page = asked ? (size_t)asked->first_page : 0;
+    int count = asked && d->image && d->phase == DESTINATION_RECEIVING
+                    ? image_tags(d->image, IMAGE_TAGS_MAX, &err, &page, tags)
+                    : err_set(&err, ERR_PROTOCOL, "no image is offered now");
+    drover__engine_image__free_unpacked(asked, NULL);
+    if (count < 0) {
+        wire_reply_error(request, &err);
+        return;
+    }
+    Drover__EngineImageReply reply = DROVER__ENGINE_IMAGE_REPLY__INIT;
+    reply.first_page = page;
+    reply.tags = (ProtobufCBinaryData){(size_t)count * IMAGE_TAG_BYTES, tags};
+    wire_reply(request, &reply.base);
+}
+
 /* ---- hello ---- */
 
 /* Answers the hello once QEMU listens for device state and the stripes are open. */
@@ -138,6 +173,8 @@ static void destination_welcome(struct destination *d)
     reply.window_bytes = RECEIVER_WINDOW_BYTES;
     reply.bandwidth_bytes_per_s = quota_bytes_per_s(&d->side.quota);
     reply.disk_address = d->relay ? (char *)relay_address(d->relay) : reply.disk_address;
+    if (d->image)
+        reply.image_key = (ProtobufCBinaryData){IMAGE_KEY_BYTES, (uint8_t *)(uintptr_t)image_key(d->image)};
     wire_reply(d->hello, &reply.base);
     d->hello = NULL;
     crashpoint("destination", "welcomed");
@@ -172,6 +209,7 @@ static int destination_accept(struct destination *d, const Drover__EngineHello *
     if (hello->receipt)
         digests_init(&d->digests, d->side.ram.pages, seal_derive(hello->bulk_key.data, "page digests"), true);
     destination_take_addresses(d, hello);
+    destination_open_image(d);
     if (destination_open_receiver(d, hello->bulk_key.data, err) < 0)
         return -1;
     return o->disks[0] ? destination_open_disks(d, hello->bulk_key.data, err) : 0;

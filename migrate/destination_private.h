@@ -15,6 +15,7 @@
 #include "migrate/digest.h"
 #include "migrate/guestclock.h"
 #include "migrate/hostticks.h"
+#include "migrate/image.h"
 #include "migrate/mirror.h"
 #include "migrate/puller.h"
 #include "migrate/receiver.h"
@@ -46,6 +47,7 @@ struct destination {
     struct receiver *receiver;
     struct puller *puller;  /* NULL: all pages come before the hand-over */
     struct digests digests; /* of what was received; empty: no receipt is wanted */
+    struct image *image;    /* of the guest's last visit; NULL: none is offered */
     struct statepipe *pipe;
     struct tunnel *tunnel; /* NULL: memory and devices come by themselves */
     struct mirror *disks;  /* that come, too; NULL: none do */
@@ -85,6 +87,7 @@ void destination_on_disks_over(struct destination *d, struct wire_request *reque
 void destination_on_hello(
     struct destination *d, struct wire_request *request, struct wire_peer *peer, const uint8_t *body, size_t len);
 void destination_prepared(void *user, const struct err *err);
+void destination_on_image(struct destination *d, struct wire_request *request, const uint8_t *body, size_t len);
 
 /* destination_load.c */
 void destination_on_state(struct destination *d, const uint8_t *body, size_t len);

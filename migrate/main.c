@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "migrate/destination.h"
 #include "migrate/dryrun.h"
+#include "migrate/keep.h"
 #include "migrate/source.h"
 
 static int usage(FILE *out)
@@ -19,6 +20,8 @@ static int usage(FILE *out)
         "  drover-migrate source --config FILE        beside the QEMU that runs the guest\n"
         "  drover-migrate destination --config FILE   beside the QEMU that will\n"
         "  drover-migrate forecast --config FILE      beside the QEMU that runs the guest: says how it would go\n"
+        "  drover-migrate keep RAM-FILE IMAGE KEY-FILE MAX-BYTES\n"
+        "                                             keeps, sealed, what a guest that has left held; frees its RAM\n"
         "  drover-migrate --crash-points              the points at which tests kill programs\n"
         "\n"
         "Exit status: 0 moved, 1 failed (the guest runs on at the source), 2 wrong usage, 3 in doubt (see the "
@@ -69,6 +72,8 @@ int main(int argc, char **argv)
         crashpoint_print(stdout);
         return 0;
     }
+    if (argc == 2 + KEEP_ARGUMENTS && strcmp(argv[1], "keep") == 0)
+        return keep_run(argv + 2);
     const struct role *role = argc == 4 && strcmp(argv[2], "--config") == 0 ? role_find(argv[1]) : NULL;
     if (!role)
         return usage(stderr);

@@ -46,6 +46,9 @@ const struct config_key options_keys[] = {
         "source: do not send a page again that was written with what it held"),
     KEY("bytes.delta_memory", CONFIG_UINT, delta_memory, "67108864", 0, UINT64_C(1) << 40,
         "source: bytes for copies of pages sent more than once, to send what changed in them; 0: none"),
+    KEY("reuse.image", CONFIG_STRING, image, "", 0, 0,
+        "destination: what the guest held when it was here last (drover-migrate keep); empty: nothing; need not exist"),
+    KEY("reuse.key_file", CONFIG_STRING, image_key, "", 0, 0, "destination: the image's key"),
     KEY("tracker.kind", CONFIG_STRING, tracker, "auto", 0, 0,
         "who tells what the guest writes: wp-async (Linux 6.7), wp-sync (5.19), auto: the first of them that works; "
         "qemu: "

@@ -23,6 +23,7 @@ struct options {
     bool resume;
     bool silent_writes;
     uint64_t delta_memory;
+    char *image, *image_key;
     bool receipt;
     bool verify;
     bool correct_clock;

@@ -24,6 +24,7 @@ struct applier {
     void *socket;
     char address[RECEIVER_ADDRESS_MAX];
     struct seal *in, *out;
+    struct image_cipher *cipher; /* NULL: there is no image */
     uint64_t applied_bytes;
     struct receiver_stats stats;
     struct batch batch; /* points into the message it came with */
@@ -106,6 +107,19 @@ static int applier_deltas(struct applier *a, const struct batch_run *run, struct
     return 0;
 }
 
+/* What is read is proved to be what was offered. */
+static int applier_reused(struct applier *a, const struct batch_run *run, struct err *err)
+{
+    uint8_t page[PAGE_BYTES];
+    if (!a->cipher)
+        return err_set(err, ERR_PROTOCOL, "batch names pages of an image that was never offered");
+    for (uint32_t i = 0; i < run->pages; i++)
+        if (image_read(a->receiver->options.image, a->cipher, run->first + i, err, page) < 0 ||
+            applier_full(a, run->first + i, 1, page, err) < 0)
+            return -1;
+    return 0;
+}
+
 static int applier_run(struct applier *a, const struct batch_run *run, struct err *err)
 {
     const struct batch *b = &a->batch;
@@ -119,6 +133,8 @@ static int applier_run(struct applier *a, const struct batch_run *run, struct er
         return applier_full(a, run->first, run->pages, b->pages + run->at, err);
     case BATCH_DELTA:
         return applier_deltas(a, run, err);
+    case BATCH_REUSED:
+        return applier_reused(a, run, err);
     case BATCH_KINDS:
         break;
     }
@@ -223,6 +239,7 @@ static int applier_start(struct applier *a, struct receiver *r, uint32_t index, 
     a->receiver = r;
     a->in = seal_new(r->options.key, SEAL_TO_DESTINATION, index);
     a->out = seal_new(r->options.key, SEAL_TO_SOURCE, index);
+    a->cipher = r->options.image ? image_cipher_new(image_key(r->options.image)) : NULL;
     a->socket = zmq_socket(r->zmq, ZMQ_ROUTER);
     char bind[RECEIVER_ADDRESS_MAX];
     snprintf(bind, sizeof bind, "tcp://%s:*", r->options.host);
@@ -298,6 +315,7 @@ void receiver_close(struct receiver *r, struct receiver_stats *stats)
             zmq_close(a->socket);
         seal_free(a->in);
         seal_free(a->out);
+        image_cipher_free(a->cipher);
     }
     if (stats)
         *stats = sum;

@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "migrate/digest.h"
 #include "migrate/filler.h"
+#include "migrate/image.h"
 #include "migrate/quota.h"
 #include "migrate/ram.h"
 
@@ -24,9 +25,10 @@ struct receiver_options {
     const struct ram *ram; /* lent; what it holds is forgotten first, unless `filler` is set */
     struct filler *filler; /* lent; NULL: receiver_fill() comes later, or never */
     struct digests
-        *digests;       /* lent; told what each page holds, unless pages come through a filler; NULL: nobody asks */
-    const uint8_t *key; /* SEAL_KEY_BYTES, copied */
-    const char *host;   /* IP to bind to */
+        *digests; /* lent; told what each page holds, unless pages come through a filler; NULL: nobody asks */
+    const struct image *image; /* lent; of the guest's last visit; NULL: nothing was offered */
+    const uint8_t *key;        /* SEAL_KEY_BYTES, copied */
+    const char *host;          /* IP to bind to */
     uint32_t stripes;
     struct quota *quota; /* lent; of CPU time; NULL: not limited */
     void (*on_failed)(void *user, const struct err *err);

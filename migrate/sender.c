@@ -32,6 +32,7 @@ struct worker {
     struct sender_stats stats;        /* of this pass */
     struct pressure pressure;
     struct sieve sieve;
+    struct image_cipher *cipher;       /* of the offer; NULL: there is none */
     struct iovec pieces[BATCH_PIECES]; /* of the message that is to be sent */
     uint8_t packed[BATCH_BYTES_MAX];
 };
@@ -300,6 +301,8 @@ static void *worker_main(void *arg)
         w->sieve.digests = s->taken ? NULL : s->options.digests;
         w->sieve.copies = s->taken ? NULL : s->options.copies;
         w->sieve.silent = s->options.silent;
+        w->sieve.offer = s->taken ? NULL : s->options.offer;
+        w->sieve.cipher = w->cipher;
         if (worker_pass(w, &err) < 0) {
             worker_fail(w, &err);
             return NULL;
@@ -383,6 +386,7 @@ static int worker_start(struct worker *w, struct sender *s, uint32_t index, stru
     w->index = index;
     w->out = seal_new(s->key, SEAL_TO_DESTINATION, index);
     w->in = seal_new(s->key, SEAL_TO_SOURCE, index);
+    w->cipher = s->options.offer ? offer_cipher(s->options.offer) : NULL;
     w->socket = zmq_socket(s->zmq, ZMQ_DEALER);
     if (!w->socket || zmq_setsockopt(w->socket, ZMQ_LINGER, &linger, sizeof linger) < 0 ||
         zmq_setsockopt(w->socket, ZMQ_SNDHWM, &hwm, sizeof hwm) < 0 ||
@@ -442,6 +446,7 @@ void sender_close(struct sender *s, struct sender_stats *unfinished)
             zmq_close(w->socket);
         seal_free(w->out);
         seal_free(w->in);
+        image_cipher_free(w->cipher);
     }
     if (unfinished && s->pages)
         *unfinished = sender_sum(s);

@@ -19,6 +19,7 @@
 #include "migrate/classes.h"
 #include "migrate/copies.h"
 #include "migrate/digest.h"
+#include "migrate/offer.h"
 #include "migrate/quota.h"
 #include "migrate/ram.h"
 #include "migrate/seal.h"
@@ -46,7 +47,8 @@ struct sender_options {
     struct digests *digests;
     struct copies *copies;
     bool silent;
-    bool thorough; /* bytes are dear, whatever the workers find; false: they find out */
+    const struct offer *offer; /* NULL: nothing is; may be filled until the first pass */
+    bool thorough;             /* bytes are dear, whatever the workers find; false: they find out */
     /* In sender_pass(), on a worker's thread: it is about to read pages of [first, first + pages), multiples of 64,
      * which are its alone. May be NULL. */
     int (*before_read)(void *user, size_t first, size_t pages, struct err *err);

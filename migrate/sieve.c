@@ -64,6 +64,16 @@ static void sieve_try_copy(struct sieve *s, uint32_t page, const uint8_t *conten
     copies_useless(s->copies, page);
 }
 
+/* True: the destination has it from the guest's last visit. What was sent before has changed since, so it is not asked
+ * of that. */
+static bool sieve_add_reused(struct sieve *s, uint32_t page, const uint8_t *content)
+{
+    if (!s->offer || !offer_holds(s->offer, s->cipher, page, content))
+        return false;
+    sieve_count(s, CLASS_REUSED, batch_add_reused(&s->batch, page) ? BATCH_RUN_BYTES : 0);
+    return true;
+}
+
 /* True: it was sent as a delta. Either way the copy, if there is one, is what was sent. */
 static bool sieve_add_delta(struct sieve *s, uint32_t page, const uint8_t *content)
 {
@@ -103,6 +113,8 @@ void sieve_add(struct sieve *s, uint32_t page, const uint8_t *content)
     if (s->copies && first && s->thorough)
         sieve_try_copy(s, page, content);
     else if (s->copies && !first && sieve_add_delta(s, page, content))
+        return;
+    if (first && sieve_add_reused(s, page, content))
         return;
     batch_add_full(&s->batch, page, content); /* counted when it is known what LZ4 makes of it */
 }

@@ -4,7 +4,8 @@
  *
  * What the destination holds is known by digest, so nothing is sent that is there already: pages that were written with
  * what they held (silent), and zeros where it has zeros. Of pages whose last-sent copy is at hand only what changed is
- * sent. Both stand on three things:
+ * sent. Pages that are sent for the first time are named only, where the destination offers the same from the guest's
+ * last visit; that needs nothing to be known. The others stand on three things:
  * - the destination begins with empty RAM, as the digests do;
  * - a page is in one pass at most once, and a pass is over only when all of it was applied;
  * - whatever goes wrong in between ends the migration.
@@ -21,13 +22,16 @@
 #include "migrate/classes.h"
 #include "migrate/copies.h"
 #include "migrate/digest.h"
+#include "migrate/offer.h"
 
 struct sieve {
-    struct digests *digests; /* lent; NULL: nothing is known of what the destination holds */
-    bool silent;             /* silent writes are left out */
-    struct copies *copies;   /* lent; NULL: no deltas; set only if `digests` is */
-    bool thorough;           /* bytes are dear (pressure.h); may change between batches */
-    struct classes counts;   /* since whoever counts cleared it */
+    struct digests *digests;     /* lent; NULL: nothing is known of what the destination holds */
+    bool silent;                 /* silent writes are left out */
+    struct copies *copies;       /* lent; NULL: no deltas; set only if `digests` is */
+    const struct offer *offer;   /* lent; NULL: the destination offers nothing */
+    struct image_cipher *cipher; /* of the offer, this thread's own; lent */
+    bool thorough;               /* bytes are dear (pressure.h); may change between batches */
+    struct classes counts;       /* since whoever counts cleared it */
     struct batch batch;
 };
 

@@ -172,6 +172,8 @@ static int source_open_sender(struct source *s, const Drover__EngineHelloReply *
         digests_init(&s->digests, s->side.ram.pages, seal_derive(s->bulk_key, "page digests"), o->receipt || o->verify);
     if (o->delta_memory)
         s->copies = copies_new(s->side.ram.pages, o->delta_memory);
+    if (reply->image_key.len == IMAGE_KEY_BYTES && s->chosen.mode != MODE_POSTCOPY)
+        s->offer = offer_new(s->side.ram.pages, reply->image_key.data);
     struct sender_options options = {
         .ram = &s->side.ram,
         .key = s->bulk_key,
@@ -182,6 +184,7 @@ static int source_open_sender(struct source *s, const Drover__EngineHelloReply *
         .digests = s->digests.page ? &s->digests : NULL,
         .copies = s->copies,
         .silent = o->silent_writes,
+        .offer = s->offer,
         .thorough = o->bandwidth != 0,
         .before_read = source_renew,
         .on_pass = source_on_pass,
@@ -349,6 +352,7 @@ static void source_close(struct source *s)
     bitmap_free(&s->sending);
     bitmap_free(&s->dirty);
     copies_free(s->copies);
+    offer_free(s->offer);
     digests_free(&s->digests);
     report_free(&s->report);
     key_wipe(s->bulk_key, sizeof s->bulk_key);

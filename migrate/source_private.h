@@ -1,6 +1,7 @@
 /* Private to the source's files: its state, and what they call of each other. source.h has the phases' meaning.
  *
  *   source.c              the machine, failing, connecting, running
+ *   source_offer.c        what the destination has already
  *   source_disks.c        copying disks before memory, and their part in the switch
  *   source_rounds.c       while the guest runs: rounds, and the way into post-copy
  *   source_collect.c      what must be sent again
@@ -13,6 +14,7 @@
 #include "migrate/brake.h"
 #include "migrate/holes.h"
 #include "migrate/mirror.h"
+#include "migrate/offer.h"
 #include "migrate/peerclock.h"
 #include "migrate/policy.h"
 #include "migrate/pusher.h"
@@ -111,6 +113,9 @@ struct source {
     struct digests digests; /* of what the destination holds; empty: not kept */
     struct forecast forecast;
     struct copies *copies; /* NULL: no deltas */
+    struct offer *offer;   /* NULL: the destination offers nothing */
+    bool offer_whole;      /* all of it has come that is waited for */
+    uint64_t offer_ns, offered_pages;
     struct report report;
     uint8_t bulk_key[SEAL_KEY_BYTES];
     uint64_t started_ns, hand_over_ns, state_bytes;
@@ -176,6 +181,11 @@ void source_collect(struct source *s, void (*then)(struct source *s));
 void source_drained(struct source *s);
 /* Before the pages of `sending` are read: from now on it is seen when one of them is freed. */
 MUST_CHECK int source_watch(struct source *s, struct err *err);
+
+/* source_offer.c */
+
+/* Asks the destination what it has, then goes on with source_send_memory(). */
+void source_fetch_offer(struct source *s);
 
 /* source_disks.c */
 

@@ -300,6 +300,10 @@ void source_prepared(void *user, const struct err *err)
 void source_send_memory(struct source *s)
 {
     struct err why;
+    if (s->offer && !s->offer_whole) {
+        source_fetch_offer(s);
+        return;
+    }
     /* Tracking begins before the allocated pages are listed: a page that is allocated in between counts as written. */
     if (s->chosen.mode != MODE_POSTCOPY &&
         (source_open_collecting(s, &why) < 0 ||

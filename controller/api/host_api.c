@@ -1,5 +1,6 @@
 /* What hosts send: hello, heartbeats, outcomes of migrations. Who a host is says its key, never the message. */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -33,6 +34,7 @@ static void host_heartbeat(struct api_call *call)
     struct controller *c = call->c;
     const Drover__HeartbeatRequest *heartbeat = (const void *)call->message;
     struct err err;
+    struct state_vm vm;
     Drover__HeartbeatReply reply = DROVER__HEARTBEAT_REPLY__INIT;
     struct fleet_host *host = fleet_find(c->fleet, call->actor.name);
     if (!host || host->peer != call->peer) {
@@ -46,7 +48,12 @@ static void host_heartbeat(struct api_call *call)
     }
     keeper_check(c, host);
     reply.lease_ms = fleet_lease_ms(c->fleet);
+    reply.deleted = mem_alloc((heartbeat->n_visits + 1) * sizeof *reply.deleted);
+    for (size_t i = 0; i < heartbeat->n_visits; i++)
+        if (!state_vm(c->state, heartbeat->visits[i], &vm))
+            reply.deleted[reply.n_deleted++] = heartbeat->visits[i];
     api_reply(call, &reply);
+    free(reply.deleted);
 }
 
 /* The host may forget the outcome once it has an answer without an error. So that answer is given only when the job

@@ -53,6 +53,7 @@ class Node:
         self.directory = f"{lab.shm}/{name}" if binary == "drover-hostd" else f"{lab.directory}/{name}"
         self.memory_directory = f"{lab.shm}/{name}-ram"
         self.disks = f"{lab.directory}/{name}-disks"  # a host's own, which no other host names as its
+        self.visits = f"{lab.directory}/{name}-visits"
         self.key = f"{lab.directory}/keys/{name}"
         self.config = f"{lab.directory}/{name}.ini"
         self.metrics = f"{address}:{METRICS_PORT}"
@@ -186,7 +187,7 @@ class Lab:
                 *(("controllers", line) for line in api), ("capacity", f"cpu_cores = {self.cores}"),
                 ("capacity", f"memory = {self.memory}"), ("capacity", f"disk_iops = {self.disk_iops}"),
                 ("network", "bridge = drover0"), ("network", "uplink = uplink"), ("metrics", f"listen = {node.metrics}"),
-                *self.host_keys])
+                ("reuse", f"directory = {node.visits}"), *self.host_keys])
         self._write_ini(self.config, [("user", f"key = {self.directory}/keys/admin.key"),
                                       *(("controllers", line) for line in api)])
 

@@ -124,7 +124,7 @@ static int spawn_files(const Drover__VmSpec *spec, struct err *err)
 
 uint64_t partitions_memory_free(const struct partitions *ps)
 {
-    uint64_t used = 0, capacity = ps->env.options->memory_bytes;
+    uint64_t used = visits_memory_bytes(ps->env.visits), capacity = ps->env.options->memory_bytes;
     const struct partition *p;
     DL_FOREACH(ps->list, p)
     {

@@ -71,6 +71,7 @@ static void settle(struct partition *p, const char *detail)
     queries_answer(p);
     report_clear(&p->last);
     arrivals_settle(p, true);
+    visits_forget(p->all->env.visits, p->record.vm_id);
     p->record.migration = (struct record_migration){0};
     p->forsaken = false;
     crashpoint("hostd", "settle-before");
@@ -218,6 +219,7 @@ static void verdict_end(struct partition *p, enum record_phase phase, const char
     queries_answer(p);
     if (p->starting)
         p->start_failure = failure;
+    p->left = how == DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN;
     partition_end(p, incoming ? failure.message : "moved away", true);
 }
 
@@ -368,6 +370,7 @@ void migration_resolve(struct partition *p, bool resume, uint64_t generation, st
         partition_release(p);
         partition_note(p, STATE_FAILED, "the guest died while it was in doubt");
     } else {
+        p->left = true;
         partition_end(p, "moved away", true);
     }
 }

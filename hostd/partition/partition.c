@@ -159,8 +159,12 @@ void partition_release(struct partition *p)
     for (size_t i = 0; i < p->record.spec->n_nics; i++)
         net_tap_remove(ps->env.net, p->taps[i]);
     cgroup_remove(ps->env.cgroups, p->record.vm_id);
-    if (unlink(paths_ram(ps->env.options->memory_directory, p->record.vm_id, path)) < 0 && errno != ENOENT)
+    paths_ram(ps->env.options->memory_directory, p->record.vm_id, path);
+    if (p->left)
+        visits_keep(ps->env.visits, p->record.vm_id, path);
+    else if (unlink(path) < 0 && errno != ENOENT)
         log_event(LOG_WARN, "ram.left", "path=%s reason=%s", path, LOG_QUOTE(strerror(errno)));
+    p->left = false;
     partition_set_load(p, &(Drover__Load)DROVER__LOAD__INIT, &(Drover__Load)DROVER__LOAD__INIT);
 }
 

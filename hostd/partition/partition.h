@@ -30,6 +30,7 @@ struct partitions_env {
     struct cgroups *cgroups;
     struct ledger *ledger;
     struct outcomes *outcomes;
+    struct visits *visits;
     struct actions *actions;
     const char *boot_id;
     /* Something the controllers should hear of soon: a state, an outcome. */

@@ -9,6 +9,7 @@
 #include "hostd/hypervisor/disk_copy.h"
 #include "hostd/partition/partition.h"
 #include "hostd/partition/spec.h"
+#include "hostd/visits.h"
 
 struct image;
 
@@ -57,6 +58,7 @@ struct partition {
     unsigned resume_failures;         /* in a row */
     struct report last;               /* what the engine that ended had told */
     bool doubt_told;
+    bool left;            /* its guest runs elsewhere, so what it held here may be kept for its return */
     uint64_t reported_in; /* sequence of the first report of its end; 0: not yet */
     struct usage *usage;
     Drover__Load load, demand; /* demand: load, smoothed */

@@ -48,13 +48,16 @@ static int engine_launch(struct partition *p, const char *peer_key, const char *
     const Drover__MigrationOptions *options, const Drover__LinkHistory *way, struct err *err)
 {
     struct partitions_env *env = &p->all->env;
-    char ram[PATH_MAX];
+    char ram[PATH_MAX], image[PATH_MAX], image_key[PATH_MAX];
+    bool visited = p->record.migration.incoming && visits_find(env->visits, p->record.vm_id, image, image_key);
     quotas_divide(p->all, p);
     cleanup_free char *cores = quotas_cores(p->all);
     struct engine_config config = {
         .program = env->options->engine,
         .quota = p->quota,
         .cores = cores,
+        .image = visited ? image : NULL,
+        .image_key = image_key,
         .role = p->record.migration.incoming ? ENGINE_DESTINATION : ENGINE_SOURCE,
         .migration_id = p->record.migration.id,
         .key_file = env->options->key,

@@ -165,6 +165,12 @@ static void the_engines_configuration(void **unused)
     assert_non_null(strstr(text, "mac = 52:54:00:12:34:56\n"));
     assert_non_null(strstr(text, "enabled = false\n"));
     assert_null(strstr(text, "max_rounds"));
+    assert_null(strstr(text, "[reuse]"));
+    config.image = "/var/x.image";
+    config.image_key = "/run/x.key";
+    cleanup_free char *visited = engine_config_format(&config);
+    assert_non_null(strstr(visited, "[reuse]\nimage = /var/x.image\nkey_file = /run/x.key\n"));
+    config.image = NULL;
     assert_non_null(strstr(text, "[tracker]\nkind = auto\n"));
     config.role = ENGINE_SOURCE;
     Drover__LinkHistory way = DROVER__LINK_HISTORY__INIT;

@@ -47,6 +47,8 @@ static void fill(struct batch *b, uint32_t count, unsigned noise, unsigned seed)
             content[k] = (uint8_t)(random_next(&seed) & ((1u << noise) - 1));
         if (i % 5 == 1)
             batch_add_zero(b, page);
+        else if (i % 5 == 3)
+            batch_add_reused(b, page);
         else if (i % 5 == 2)
             batch_add_delta(b, page, content, seed % (BATCH_DELTA_MAX + 1));
         else
@@ -103,6 +105,8 @@ static void test_room_is_there_for_any_kind(void **state)
         for (batch_begin(&f->in); batch_has_room(&f->in, 1); pages++) /* aborts when it does not fit */
             if (kind == BATCH_ZERO)
                 batch_add_zero(&f->in, pages * 2);
+            else if (kind == BATCH_REUSED)
+                batch_add_reused(&f->in, pages * 2);
             else if (kind == BATCH_FULL)
                 batch_add_full(&f->in, pages * 2, content);
             else

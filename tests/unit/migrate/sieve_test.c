@@ -16,6 +16,9 @@
 
 struct fixture {
     uint8_t ram[PAGES][PAGE_BYTES], held[PAGES][PAGE_BYTES];
+    uint8_t kept[PAGES][PAGE_BYTES]; /* of the guest's last visit */
+    struct offer *offer;
+    struct image_cipher *cipher;
     struct digests digests;
     struct sieve sieve;
     struct batch batch;
@@ -41,6 +44,8 @@ static int teardown(void **state)
     struct fixture *f = *state;
     copies_free(f->sieve.copies);
     digests_free(&f->digests);
+    image_cipher_free(f->cipher);
+    offer_free(f->offer);
     free(f);
     return 0;
 }
@@ -64,6 +69,8 @@ static void apply_run(struct fixture *f, const struct batch_run *run)
     for (uint32_t page = run->first; page < run->first + run->pages; page++) {
         if (run->kind == BATCH_ZERO) {
             memset(f->held[page], 0, PAGE_BYTES);
+        } else if (run->kind == BATCH_REUSED) {
+            memcpy(f->held[page], f->kept[page], PAGE_BYTES);
         } else if (run->kind == BATCH_FULL) {
             memcpy(f->held[page], f->batch.pages + at, PAGE_BYTES);
             at += PAGE_BYTES;
@@ -260,6 +267,43 @@ static void test_quickly_looks_for_nothing(void **state)
     digests_free(&without);
 }
 
+/* What is in `kept` is offered from now on. */
+static void offer_kept(struct fixture *f)
+{
+    static const uint8_t key[IMAGE_KEY_BYTES] = {3};
+    uint8_t tag[IMAGE_TAG_BYTES];
+    struct err err;
+    f->offer = offer_new(PAGES, key);
+    f->cipher = offer_cipher(f->offer);
+    for (uint32_t page = 0; page < PAGES; page++) {
+        image_tag(f->cipher, page, f->kept[page], tag);
+        if (!page_is_zero(f->kept[page]))
+            assert_int_equal(offer_add(f->offer, page, tag, sizeof tag, &err), 0);
+    }
+    f->sieve.offer = f->offer;
+    f->sieve.cipher = f->cipher;
+}
+
+static void test_what_is_there_from_the_last_visit_is_only_named(void **state)
+{
+    struct fixture *f = *state;
+    for (size_t i = 0; i < 200; i++)
+        random_page(f, f->ram[i]);
+    memcpy(f->kept, f->ram, sizeof f->kept);
+    offer_kept(f);
+    for (size_t i = 0; i < 200; i += 10)
+        f->ram[i][i] ^= 1; /* written since */
+    memset(f->ram[5], 0, PAGE_BYTES);
+    pass(f);
+    assert_int_equal(pages_of(f, CLASS_REUSED), 179);
+    assert_int_equal(classes_sent(&f->sieve.counts), 20);
+    assert_true(f->sieve.counts.bytes[CLASS_REUSED] <= 21 * BATCH_RUN_BYTES);
+    f->ram[7][0] ^= 1; /* what was only named is a base for deltas like any other */
+    pass(f);
+    assert_int_equal(pages_of(f, CLASS_DELTA), 1);
+    assert_int_equal(pages_of(f, CLASS_REUSED), 0);
+}
+
 static void test_random_histories(void **state)
 {
     struct fixture *f = *state;
@@ -281,6 +325,16 @@ static void test_random_histories(void **state)
     }
 }
 
+static void test_random_histories_with_an_offer(void **state)
+{
+    struct fixture *f = *state;
+    for (size_t i = 0; i < PAGES; i += 2)
+        random_page(f, f->kept[i]);
+    memcpy(f->ram, f->kept, sizeof f->ram);
+    offer_kept(f);
+    test_random_histories(state);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -293,6 +347,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_zero_in_between_forgets_the_copy, setup, teardown),
         cmocka_unit_test_setup_teardown(test_silent_writes_are_sent_where_that_is_wanted, setup, teardown),
         cmocka_unit_test_setup_teardown(test_quickly_looks_for_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_is_there_from_the_last_visit_is_only_named, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_random_histories_with_an_offer, setup, teardown),
         cmocka_unit_test_setup_teardown(test_random_histories, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

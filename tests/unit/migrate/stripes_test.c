@@ -29,6 +29,8 @@ struct fixture {
     struct ram from, to;
     struct digests digests, received_digests;
     struct copies *copies;
+    struct image *image; /* of an earlier visit, at the receiver's */
+    struct offer *offer;
     struct sender *sender;
     struct receiver *receiver;
     struct sender_stats stats;
@@ -85,6 +87,8 @@ static int teardown(void **state)
         continue;
     uv_loop_close(&f->loop);
     copies_free(f->copies);
+    offer_free(f->offer);
+    image_close(f->image);
     digests_free(&f->digests);
     digests_free(&f->received_digests);
     ram_close(&f->from);
@@ -96,6 +100,7 @@ static void open_receiver(struct fixture *f)
 {
     struct receiver_options options = {.ram = &f->to,
         .digests = &f->received_digests,
+        .image = f->image,
         .key = key,
         .host = "127.0.0.1",
         .stripes = STRIPES,
@@ -119,6 +124,7 @@ static void open_sender(struct fixture *f, const uint8_t *with, uint64_t window)
         .copies = f->copies,
         .silent = true,
         .thorough = true,
+        .offer = f->offer,
         .on_pass = on_pass,
         .on_failed = on_failed,
         .user = f};
@@ -208,6 +214,62 @@ static void test_passes_make_memory_equal(void **state)
     bitmap_free(&some);
 }
 
+/* The guest was at the receiver's before, with `seed` in every third page. */
+static void remember_visit(struct fixture *f, unsigned seed)
+{
+    char path[] = "/tmp/drover-visit-XXXXXX", key_path[64];
+    uint8_t tags[PAGES * IMAGE_TAG_BYTES];
+    size_t first = 0;
+    struct ram then = memory_file(PAGES);
+    struct err err;
+    close(mkstemp(path));
+    snprintf(key_path, sizeof key_path, "%s.key", path);
+    for (size_t page = 0; page < PAGES; page += 3)
+        memory_fill(&then, page, seed);
+    assert_int_equal(image_keep(&then, path, key_path, UINT64_MAX, &err), 0);
+    assert_int_equal(image_open(path, key_path, then.bytes, &err, &f->image), 0);
+    assert_int_equal(image_tags(f->image, PAGES, &err, &first, tags), PAGES);
+    f->offer = offer_new(PAGES, image_key(f->image));
+    assert_int_equal(offer_add(f->offer, 0, tags, sizeof tags, &err), 0);
+    ram_close(&then);
+    unlink(path);
+    unlink(key_path);
+}
+
+static void test_what_is_there_from_the_last_visit_is_not_sent(void **state)
+{
+    struct fixture *f = *state;
+    remember_visit(f, 1);
+    for (size_t page = 0; page < PAGES; page += 3)
+        memory_fill(&f->from, page, page % 60 ? 1 : 2); /* some were written since */
+    open_receiver(f);
+    open_sender(f, key, 1u << 20);
+    send_all(f);
+    assert_int_equal(f->failure.code, ERR_NONE);
+    assert_same_memory(f);
+    assert_int_equal(f->stats.classes.pages[CLASS_REUSED], PAGES / 3 - PAGES / 60);
+    assert_int_equal(classes_sent(&f->stats.classes), PAGES / 60);
+}
+
+/* A sender that names what was never offered. */
+static void test_an_offer_that_was_never_made_fails(void **state)
+{
+    struct fixture *f = *state;
+    struct bitmap all = bitmap_new(PAGES);
+    remember_visit(f, 1);
+    for (size_t page = 0; page < PAGES; page += 3)
+        memory_fill(&f->from, page, 1);
+    image_close(f->image);
+    f->image = NULL;
+    open_receiver(f);
+    open_sender(f, key, 1u << 20);
+    bitmap_set_range(&all, 0, PAGES);
+    sender_pass(f->sender, &all);
+    wait_over(f);
+    assert_int_equal(f->failure.code, ERR_PROTOCOL);
+    bitmap_free(&all);
+}
+
 static void test_empty_pass_ends(void **state)
 {
     struct fixture *f = *state;
@@ -287,6 +349,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_passes_make_memory_equal, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_is_there_from_the_last_visit_is_not_sent, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_an_offer_that_was_never_made_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_empty_pass_ends, setup, teardown),
         cmocka_unit_test_setup_teardown(test_strangers_change_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_senseless_batch_fails, setup, teardown),

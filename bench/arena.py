@@ -109,5 +109,5 @@ class Arena:
         fabric = self.namespaces["fabric"]
         return until(lambda: Guest(fabric, GUEST_ADDRESS, timeout=1), timeout, "guest", interval=0.1)
 
-    def pinger(self):
-        return Pinger(f"{self.build}/bin/drover-pinger", self.namespaces["fabric"], GUEST_ADDRESS)
+    def pinger(self, *options):
+        return Pinger(f"{self.build}/bin/drover-pinger", self.namespaces["fabric"], GUEST_ADDRESS, *options)

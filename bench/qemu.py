@@ -68,11 +68,14 @@ class Qmp:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a guest is made of: `image` is an initramfs among deploy/guest's output, `disk` a raw file, or None."""
+    """What a guest is made of: `image` is an initramfs among deploy/guest's output, or None where `kernel` is a file that needs none;
+    `disk` a raw file, or None; `kind` QEMU's machine and its options."""
     memory: int
     cmdline: str
-    image: str
+    image: str | None
     disk: str | None = None
+    kernel: str | None = None
+    kind: str = "q35"
 
 
 class Process:
@@ -115,10 +118,10 @@ class Qemu(Process):
         self.qmp_path = f"{self.directory}/qmp"
         self.engine_qmp = f"{self.directory}/qmp-engine"
         argv = ["qemu-system-x86_64", "-no-user-config", "-nodefaults", "-display", "none",
-                "-machine", "q35,memory-backend=ram", "-accel", "tcg,thread=multi,tb-size=64", "-cpu", "max", "-smp", "1",
+                "-machine", f"{machine.kind},memory-backend=ram", "-accel", "tcg,thread=multi,tb-size=64", "-cpu", "max", "-smp", "1",
                 "-m", f"size={memory}B",
                 "-object", f"memory-backend-file,id=ram,size={memory},mem-path={self.ram_file},share=on,prealloc=off",
-                "-kernel", f"{arena.guest}/vmlinux", "-initrd", f"{arena.guest}/{machine.image}", "-append", machine.cmdline,
+                "-kernel", machine.kernel or f"{arena.guest}/vmlinux",
                 "-chardev", f"socket,id=qmp,path={self.qmp_path},server=on,wait=off", "-mon", "chardev=qmp,mode=control",
                 "-chardev", f"socket,id=qmp-engine,path={self.engine_qmp},server=on,wait=off",
                 "-mon", "chardev=qmp-engine,mode=control",
@@ -126,6 +129,8 @@ class Qemu(Process):
                 "-device", "virtio-rng-pci",
                 "-netdev", "tap,id=net0,ifname=tap0,script=no,downscript=no,vhost=off",
                 "-device", f"virtio-net-pci,netdev=net0,mac={GUEST_MAC},romfile="]
+        if machine.image:
+            argv += ["-initrd", f"{arena.guest}/{machine.image}", "-append", machine.cmdline]
         if machine.disk:
             argv += ["-blockdev", json.dumps({"driver": "raw", "node-name": "disk0", "cache": {"direct": True},
                                               "file": {"driver": "file", "filename": machine.disk, "aio": "threads",

@@ -108,8 +108,6 @@ static void destination_started(void *user, const struct err *err)
         destination_move(d, DESTINATION_POSTCOPY);
     if (d->hand_over)
         destination_answer(d);
-    if (d->side.options->announce_interface[0])
-        destination_announce(d);
     if (d->puller)
         puller_started(d->puller);
     else
@@ -135,6 +133,10 @@ void destination_take(struct destination *d)
     }
     destination_move(d, DESTINATION_OWNER);
     guest_start(d->side.guest, destination_started, d);
+    /* It is ours, and runs nowhere else: what is sent to it from now on waits in its network card, and QEMU's word that
+     * it runs may come late where its CPU keeps the machine busy. */
+    if (o->announce_interface[0])
+        destination_announce(d);
 }
 
 /* All pages were applied before the device state came; is what is held what was sent? */

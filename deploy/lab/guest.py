@@ -118,8 +118,8 @@ class Stream:
 class Pinger:
     """drover-pinger against one address, from the fabric."""
 
-    def __init__(self, program, namespace, address):
-        self.process = subprocess.Popen(netns.command(namespace, [program, address]), stdin=subprocess.PIPE,
+    def __init__(self, program, namespace, address, *options):
+        self.process = subprocess.Popen(netns.command(namespace, [program, *options, address]), stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True, start_new_session=True)
 
     def report(self):

@@ -305,9 +305,8 @@ enum finish_phase {
 static void finish_end_source(struct job_ctx *ctx)
 {
     const Drover__JobData *data = job_data(ctx);
-    bool doubt = ctx->job->source.heard && ctx->job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT;
     ctx->job->phase = FINISH_END;
-    if (!doubt) {
+    if (!migrate_source_is(ctx->job, DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT)) {
         job_call_end_partition(ctx, data->from_host, data->generation);
         return;
     }
@@ -364,20 +363,24 @@ static void finish_ended(struct job_ctx *ctx)
     }
 }
 
+/* It has told what it has seen; or it is in doubt, has seen nothing more, and waits for us. */
+static bool finish_source_over(const struct job *job)
+{
+    return migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT) ||
+           (migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN) && job->record);
+}
+
 static void run_finish(struct job_ctx *ctx)
 {
     struct job *job = ctx->job;
     struct err err;
     if (ctx->event->type == JOB_OUTCOME) {
-        bool doubt = migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT);
-        if (doubt && job->phase == FINISH_RECORD) /* it has no record, and waits for us */
+        if (job->phase == FINISH_RECORD && finish_source_over(job))
             finish_end_source(ctx);
         return;
     }
     if (ctx->event->type != JOB_REPLY) {
-        if (job->phase == FINISH_END || job->phase == FINISH_LEAVE)
-            finish_end_source(ctx);
-        else if (job->source.heard && job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN && job->record)
+        if (job->phase != FINISH_RECORD || finish_source_over(job))
             finish_end_source(ctx);
         else if (finish_lost(job)) /* nobody will answer its engine any more */
             migrate_tell_source(ctx);
@@ -395,7 +398,7 @@ static void run_finish(struct job_ctx *ctx)
     }
     bool heard = migrate_note_reply(ctx, &job->source, &err);
     bool closing = !heard || job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
-    if (closing && job_within(ctx, MIGRATE_FAREWELL_MS / 2))
+    if (closing && job_within(ctx, MIGRATE_RECORD_MS))
         job_back_off(ctx, "waiting for the record of host %s", job_data(ctx)->from_host);
     else
         finish_end_source(ctx);

@@ -13,7 +13,6 @@
 #include "base/jsonline.h"
 #include "base/log.h"
 #include "base/loop.h"
-#include "hostd/child.h"
 #include "hostd/partition/paths.h"
 #include "proto/limits.h"
 
@@ -266,6 +265,27 @@ int engine_resume(uv_loop_t *loop, const struct engine_config *config, const str
     }
     unlink(paths_file(config->directory, PATH_ENGINE_CONTROL, path));
     return engine_spawn(loop, config, events, err, out);
+}
+
+int engine_let_go(uv_loop_t *loop, const struct engine_config *config, child_exit_fn fn, void *user, struct err *err,
+    struct child **out)
+{
+    char config_path[PATH_MAX], log_path[PATH_MAX];
+    paths_file(config->directory, PATH_ENGINE_CONFIG, config_path);
+    char *argv[] = {(char *)(uintptr_t)config->program, (char[]){"release"}, (char[]){"--config"}, config_path, NULL};
+    struct child_options options = {
+        .argv = argv,
+        .log_path = paths_file(config->directory, PATH_ENGINE_LOG, log_path),
+    };
+    struct child *child;
+    if (child_fork(loop, &options, fn, user, err, &child) < 0)
+        return -1;
+    if (child_release(child, err) < 0) {
+        child_free(child);
+        return -1;
+    }
+    *out = child;
+    return 0;
 }
 
 int engine_adopt(uv_loop_t *loop, const char *directory, struct process_id id, const struct engine_events *events,

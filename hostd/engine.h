@@ -11,6 +11,7 @@
 #include <uv.h>
 
 #include "base/process.h"
+#include "hostd/child.h"
 #include "hostd/report.h"
 #include "proto/host.pb-c.h"
 
@@ -69,6 +70,10 @@ MUST_CHECK int engine_start(uv_loop_t *loop, const struct engine_config *config,
  * ERR_WRONG_STATE: its record does not say so. Take: engine_free(). */
 MUST_CHECK int engine_resume(uv_loop_t *loop, const struct engine_config *config, const struct engine_events *events,
     struct err *err, struct engine **out);
+/* A source engine has died without a word, perhaps with its guardian: starts what lets the guest go on (drover-migrate
+ * release), which ends within moments. The engine's files are there. Take: child_free(). */
+MUST_CHECK int engine_let_go(uv_loop_t *loop, const struct engine_config *config, child_exit_fn fn, void *user,
+    struct err *err, struct child **out);
 /* ERR_NOT_FOUND: that process is gone. Take: engine_free(). */
 MUST_CHECK int engine_adopt(uv_loop_t *loop, const char *directory, struct process_id id,
     const struct engine_events *events, struct err *err, struct engine **out);

@@ -4,7 +4,7 @@
  * still for good: its userfaultfd is QEMU's, too, so the kernel does not wake the waiters. The guardian holds the same
  * userfaultfd and a socket whose other end only the engine's process keeps open. When that closes without a word, it
  * ends the watch, which wakes whoever waits, and goes. Killed itself, it is noticed through guardian_fd(), and the
- * engine ends the watch: one of the two is always left to do it.
+ * engine ends the watch. Should both be killed at once, whoever runs engines has the watch ended (release.h).
  *
  * It holds the tracker's lock, too, so that no later engine begins while an old guardian may still end its watch. */
 #ifndef MIGRATE_GUARDIAN_H

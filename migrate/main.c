@@ -10,6 +10,7 @@
 #include "migrate/destination.h"
 #include "migrate/dryrun.h"
 #include "migrate/keep.h"
+#include "migrate/release.h"
 #include "migrate/source.h"
 
 static int usage(FILE *out)
@@ -22,6 +23,8 @@ static int usage(FILE *out)
         "  drover-migrate forecast --config FILE      beside the QEMU that runs the guest: says how it would go\n"
         "  drover-migrate keep RAM-FILE IMAGE KEY-FILE MAX-BYTES\n"
         "                                             keeps, sealed, what a guest that has left held; frees its RAM\n"
+        "  drover-migrate release --config FILE       where a source was killed: lets the guest's writes through "
+        "again\n"
         "  drover-migrate --crash-points              the points at which tests kill programs\n"
         "\n"
         "Exit status: 0 moved, 1 failed (the guest runs on at the source), 2 wrong usage, 3 in doubt (see the "
@@ -38,6 +41,7 @@ static const struct role {
     {"source", "migrate-source", source_run},
     {"destination", "migrate-destination", destination_run},
     {"forecast", "migrate-forecast", dryrun_run},
+    {"release", "migrate-release", release_run},
 };
 
 static const struct role *role_find(const char *name)

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "migrate/tracker_private.h"
+#include "migrate/uffd.h"
 
 struct tracker {
     const struct tracker_backend *backend;
@@ -40,14 +41,14 @@ bool tracker_kind_parse(const char *name, enum tracker_kind *out)
 }
 
 /* A descriptor of its own: the lock belongs to it and to those who inherit it, not to everybody with the file open. */
-static int tracker_lock(const struct ram *ram, struct err *err)
+static int tracker_lock(const struct ram *ram, int how, struct err *err)
 {
     char path[64];
     snprintf(path, sizeof path, "/proc/self/fd/%d", ram->fd);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return err_errno(err, ERR_INTERNAL, errno, "cannot open %s", ram->path);
-    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+    if (flock(fd, LOCK_EX | how) == 0)
         return fd;
     err_errno(err, errno == EWOULDBLOCK ? ERR_BUSY : ERR_INTERNAL, errno,
         "another migration of this guest has not let go of its memory %s; try again", ram->path);
@@ -58,7 +59,7 @@ static int tracker_lock(const struct ram *ram, struct err *err)
 int tracker_open(enum tracker_kind kind, pid_t pid, const struct ram *ram, struct err *err, struct tracker **out)
 {
     struct tracker *tracker = mem_zalloc(sizeof *tracker);
-    tracker->lock_fd = tracker_lock(ram, err);
+    tracker->lock_fd = tracker_lock(ram, LOCK_NB, err);
     int rc = tracker->lock_fd < 0 ? -1 : err_set(err, ERR_UNSUPPORTED, "no tracker of that kind");
     bool next = tracker->lock_fd >= 0;
     for (size_t i = 0; i < BACKENDS && next; i++) {
@@ -96,6 +97,16 @@ void tracker_close(struct tracker *tracker)
     if (tracker->lock_fd >= 0)
         close(tracker->lock_fd);
     free(tracker);
+}
+
+int tracker_release(pid_t pid, const struct ram *ram, struct err *err)
+{
+    int lock_fd = tracker_lock(ram, 0, err);
+    if (lock_fd < 0)
+        return -1;
+    int rc = uffd_release(pid, ram, err);
+    close(lock_fd);
+    return rc;
 }
 
 const char *tracker_name(const struct tracker *tracker)

@@ -14,7 +14,8 @@
  * was scanned, and holes: blind.h, source_collect.c and holes.h see to those.
  *
  * If the engine dies, what stays registered with wp-async costs the guest one resolved fault a page and nothing else;
- * with wp-sync nothing stays. While a tracker is open it holds a lock (flock(2)) on the RAM file, so there is one. */
+ * with wp-sync nothing stays, unless the guardian is killed with it: tracker_release(). While a tracker is open it
+ * holds a lock (flock(2)) on the RAM file, so there is one. */
 #ifndef MIGRATE_TRACKER_H
 #define MIGRATE_TRACKER_H
 
@@ -48,6 +49,9 @@ MUST_CHECK int tracker_rescan(
     struct tracker *tracker, size_t first, size_t pages, struct err *err, struct bitmap *written);
 /* Lifts the protection. NULL is fine. */
 void tracker_close(struct tracker *tracker);
+/* Ends what a dead engine's tracker has left in QEMU `pid`, should its guardian have died, too. Waits until that is
+ * gone; later engines wait for us. Errors are those of uffd_release(). */
+MUST_CHECK int tracker_release(pid_t pid, const struct ram *ram, struct err *err);
 /* Name of the back end, for records: "wp-async" or "wp-sync". */
 const char *tracker_name(const struct tracker *tracker);
 

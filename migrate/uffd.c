@@ -241,3 +241,19 @@ int uffd_open(pid_t pid, const struct ram *ram, enum uffd_use use, struct err *e
     *out = uffd;
     return 0;
 }
+
+int uffd_release(pid_t pid, const struct ram *ram, struct err *err)
+{
+    struct found found = {0};
+    struct uffd each = {.fd = -1, .bytes = ram->bytes};
+    if (uffd_find(pid, err, &found) < 0)
+        return -1;
+    int rc = uffd_find_ram(pid, ram, err, &each.address);
+    for (size_t i = 0; i < found.count; i++) {
+        each.fd = found.fds[i];
+        if (rc == 0)
+            uffd_unwatch(&each);
+        uffd_close(&each);
+    }
+    return rc;
+}

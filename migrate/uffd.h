@@ -37,6 +37,9 @@ MUST_CHECK int uffd_open(pid_t pid, const struct ram *ram, enum uffd_use use, st
 MUST_CHECK int uffd_watch(const struct uffd *uffd, uint64_t mode, struct err *err);
 /* Ends it and wakes whoever waits; what is missing then reads as zeros. */
 void uffd_unwatch(const struct uffd *uffd);
+/* Ends every watch over RAM that dead engines have left in QEMU `pid`, and wakes whoever waits. ERR_UNSUPPORTED: it has
+ * no userfaultfd, so nobody waits; ERR_WRONG_STATE as above: nothing is touched, lest what is missing read as zeros. */
+MUST_CHECK int uffd_release(pid_t pid, const struct ram *ram, struct err *err);
 /* Lets go of the descriptor; what is watched stays watched, because QEMU's own descriptor lives on. */
 void uffd_close(struct uffd *uffd);
 

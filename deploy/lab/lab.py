@@ -320,14 +320,12 @@ class Lab:
     def programs(self, host, name):
         """Ids of the processes in a host's namespace whose program is called `name`, and that have not renamed themselves (an
         engine's guardian has)."""
-        def called(pid):
-            try:
-                with open(f"/proc/{pid}/comm") as file:
-                    return file.read().strip() == name[:15]
-            except OSError:
-                return False
         return [pid for pid in netns.processes([self.hosts[host].namespace])
-                if os.path.basename((program.command_line(pid) or [""])[0]) == name and called(pid)]
+                if os.path.basename((program.command_line(pid) or [""])[0]) == name and program.name(pid) == name[:15]]
+
+    def guardians(self, host):
+        """Ids of the guardians of engines on a host."""
+        return [pid for pid in netns.processes([self.hosts[host].namespace]) if program.name(pid) == "drover-guardian"]
 
     def qemus(self, vm_id=None):
         """{host: [ids of QEMU processes]}, of one VM or of all."""

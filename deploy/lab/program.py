@@ -80,6 +80,15 @@ def command_line(pid):
         return []
 
 
+def name(pid):
+    """What a process calls itself, at most 15 characters, "" when it is gone."""
+    try:
+        with open(f"/proc/{pid}/comm") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
 def until(predicate, timeout, what, interval=0.05):
     """Waits until predicate() returns something true, and returns that; it may raise until then. TimeoutError names `what` and the
     last thing seen."""

@@ -67,12 +67,12 @@ static void adopt_one(struct partition *p)
         if (adopt_guest(p) && adopt_engine(p))
             return;
         end_process(r->migration.engine);
-        migration_decide(p, unseen);
+        migration_engine_dead(p, unseen);
         return;
     case ADOPT_ENGINE_DEATH:
         if (!adopt_guest(p))
             log_event(LOG_WARN, "guest.lost", "vm=%s", r->vm_id);
-        migration_decide(p, unseen);
+        migration_engine_dead(p, unseen);
         return;
     case ADOPT_ENGINE_STOP:
         end_process(r->migration.engine);

@@ -67,6 +67,9 @@ static void guest_ended(void *user, bool by_guest, const char *why)
         text_print(p->record.detail, sizeof p->record.detail, why);
         p->shut_down = by_guest;
         engine_kill(p->engine);
+    } else if (p->releaser) { /* whose end is near: then it is decided */
+        text_print(p->record.detail, sizeof p->record.detail, why);
+        p->shut_down = by_guest;
     } else if (p->record.state == STATE_INCOMING || p->record.state == STATE_OUTGOING) {
         p->shut_down = by_guest;
         migration_decide(p, why);

@@ -301,6 +301,40 @@ void migration_decide(struct partition *p, const char *why)
     }
 }
 
+static void let_go(void *user, int status)
+{
+    struct partition *p = user;
+    char why[RECORD_TEXT_MAX];
+    if (status != 0)
+        log_event(LOG_WARN, "guest.not_let_go", "vm=%s status=%d", p->record.vm_id, status);
+    child_free(p->releaser);
+    p->releaser = NULL;
+    p->resuming = false;
+    text_print(why, sizeof why, p->guest || !p->record.detail[0] ? p->end_detail : p->record.detail);
+    p->end_detail[0] = '\0';
+    migration_decide(p, why);
+}
+
+/* One that has said how it ended has let go of the guest's memory before. A killed one has a guardian for that, which
+ * may have been killed with it; then the guest's next write waits for good, perhaps one of the thread that answers us.
+ */
+void migration_engine_dead(struct partition *p, const char *why)
+{
+    struct err err;
+    const struct engine_config config = {.program = p->all->env.options->engine, .directory = p->directory};
+    if (!p->guest || p->record.migration.incoming || p->last.done || p->last.failed) {
+        migration_decide(p, why);
+        return;
+    }
+    text_print(p->end_detail, sizeof p->end_detail, why);
+    p->resuming = true;
+    if (engine_let_go(p->all->env.loop, &config, let_go, p, &err, &p->releaser) == 0)
+        return;
+    log_event(LOG_WARN, "guest.not_let_go", "vm=%s reason=%s", p->record.vm_id, LOG_QUOTE(err.message));
+    p->resuming = false;
+    migration_decide(p, why);
+}
+
 static void lingering_ended(struct partition *p)
 {
     engine_free(p->lingering);
@@ -334,7 +368,7 @@ static void engine_ended(void *user, const char *why)
     engine_free(p->engine);
     p->engine = NULL;
     quotas_divide(p->all, NULL);
-    migration_decide(p, last_words);
+    migration_engine_dead(p, last_words);
 }
 
 void migration_prepare_failed(struct partition *p, const struct err *err)

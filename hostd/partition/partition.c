@@ -223,6 +223,7 @@ void partition_free(struct partition *p)
     forecast_drop(p);
     engine_free(p->engine);
     engine_free(p->lingering);
+    child_free(p->releaser);
     if (p->move)
         drover__migrate_start_request__free_unpacked(p->move, NULL);
     guest_free(p->guest);

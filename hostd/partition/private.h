@@ -33,6 +33,7 @@ struct partition {
     struct image *image;
     struct engine *engine;    /* NULL: no migration under way */
     struct engine *lingering; /* of the migration that brought the guest here: announces it, answers the source again */
+    struct child *releaser;   /* of an engine that was killed: lets the guest go on before anything is decided */
     struct engine *forecaster; /* watches for MIGRATE_FORECAST, and who asked */
     struct wire_request *forecasting;
     struct action *starting; /* PARTITION_START or MIGRATE_PREPARE under way */
@@ -54,7 +55,7 @@ struct partition {
     struct err start_failure;         /* for `starting`, told when nothing is left */
     bool forced;                      /* its end is not waited for */
     bool shut_down;                   /* by the guest itself, while an engine was at work */
-    bool resuming;                    /* guest_resume() under way */
+    bool resuming;                    /* `releaser` or guest_resume() under way */
     unsigned resume_failures;         /* in a row */
     struct report last;               /* what the engine that ended had told */
     bool doubt_told;
@@ -128,6 +129,8 @@ void migration_prepare_failed(struct partition *p, const struct err *err);
 void migration_guest_ready(struct partition *p);
 /* MIGRATE_START, checked: starts the source engine and answers. */
 void migration_launch(struct partition *p, const Drover__MigrateStartRequest *m, struct action *action);
+/* The engine is dead, and `last` says what it had told. Sees to it that the guest waits for nobody, then decides. */
+void migration_engine_dead(struct partition *p, const char *why);
 /* No engine is left, whenever and however it went: decides by its record file. */
 void migration_decide(struct partition *p, const char *why);
 /* PARTITION_STOP where a migration is under way or in doubt: whatever its engine had come to, the partition ends. */

@@ -53,6 +53,18 @@ def source_engine_killed_tracking_synchronously(run):
 
 
 @case(deadline=180, needs=MIGRATION)
+def source_engine_killed_with_its_guardian(run):
+    """Nobody is left to let the guest's writes through but the host's daemon."""
+    def harm(lab, _):
+        engine, = lab.programs("h1", "drover-migrate")
+        os.kill(engine, signal.SIGSTOP)
+        guardian, = lab.guardians("h1")
+        os.kill(guardian, signal.SIGKILL)
+        os.kill(engine, signal.SIGKILL)
+    interrupted(run, harm, ("failed",), "--tracker", "wp-sync")
+
+
+@case(deadline=180, needs=MIGRATION)
 def source_engine_killed_beside_qemus_own_migration(run):
     interrupted(run, lambda lab, _: kill_program(lab, "h1", "drover-migrate"), ("failed",), "--tracker", "qemu")
 

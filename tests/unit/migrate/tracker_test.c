@@ -371,6 +371,20 @@ static size_t waiting(const struct fixture *f)
     return sum;
 }
 
+/* The first child of a process's first thread; 0: none. */
+static long child_of(pid_t pid)
+{
+    char path[64];
+    long child = 0;
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid, (int)pid);
+    FILE *children = fopen(path, "re");
+    if (children && fscanf(children, "%ld", &child) != 1)
+        child = 0;
+    if (children)
+        fclose(children);
+    return child;
+}
+
 /* The engine is killed at the worst moment: while the guest waits for it. */
 static void test_the_guest_outlives_a_killed_engine(void **state)
 {
@@ -397,19 +411,43 @@ static void test_the_guest_outlives_a_killed_engine(void **state)
     assert_int_equal(scan(f), 1);
 }
 
+/* Both are killed while the guest waits: it goes on once somebody else has ended their watch. */
+static void test_the_guest_is_let_go_when_the_guardian_dies_too(void **state)
+{
+    struct fixture *f = *state;
+    struct writer writers[WRITERS];
+    pid_t engine = engine_start(f);
+    if (engine < 0)
+        skip();
+    kill(engine, SIGSTOP);
+    assert_int_equal(waitpid(engine, NULL, WUNTRACED), engine);
+    long guardian = child_of(engine);
+    assert_int_equal(guardian != 0, f->kind == TRACKER_WP_SYNC);
+    writers_start(f, writers);
+    while (f->kind == TRACKER_WP_SYNC && waiting(f) < WRITERS)
+        usleep(1000);
+    if (guardian)
+        kill((pid_t)guardian, SIGKILL);
+    kill(engine, SIGKILL);
+    assert_int_equal(waitpid(engine, NULL, 0), engine);
+    assert_int_equal(tracker_release(getpid(), &f->ram, &f->err), 0);
+    writers_go_on(writers, 100000);
+    writers_stop(writers);
+    assert_int_equal(waiting(f), 0);
+    open_or_skip(f); /* nothing of them is left */
+    f->guest[2 * PAGE_BYTES] = 20;
+    assert_int_equal(scan(f), 1);
+}
+
 /* Without its guardian an engine must not go on tracking, for it might be killed next. */
 static void test_the_guardian_is_guarded(void **state)
 {
     struct fixture *f = *state;
     struct writer writers[WRITERS];
-    long guardian = 0;
     open_or_skip(f);
-    FILE *children = fopen("/proc/thread-self/children", "re");
-    bool any = children && fscanf(children, "%ld", &guardian) == 1;
-    if (children)
-        fclose(children);
-    assert_int_equal(any, f->kind == TRACKER_WP_SYNC);
-    if (!any)
+    long guardian = child_of(getpid());
+    assert_int_equal(guardian != 0, f->kind == TRACKER_WP_SYNC);
+    if (!guardian)
         return;
     writers_start(f, writers);
     kill((pid_t)guardian, SIGKILL);
@@ -443,6 +481,7 @@ int main(void)
         OVER_BOTH(test_no_write_is_lost_by_looking_late),
         OVER_BOTH(test_a_part_is_looked_at_alone),
         OVER_BOTH(test_the_guest_outlives_a_killed_engine),
+        OVER_BOTH(test_the_guest_is_let_go_when_the_guardian_dies_too),
         OVER_BOTH(test_the_guardian_is_guarded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

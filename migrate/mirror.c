@@ -25,6 +25,7 @@ struct mirror {
     char *path, *id;
     struct mirror_disk disks[MIRROR_DISKS_MAX];
     size_t count, next; /* the one that is being set up */
+    size_t leftovers;   /* jobs of an engine that was killed, which have been told to end */
     bool finishing, over;
 };
 
@@ -178,9 +179,42 @@ static void nodes_known(void *user, const struct err *err, json_t *nodes)
     ask(m, "query-block", NULL, devices_known);
 }
 
-void mirror_start(struct mirror *m)
+static void look_at_nodes(struct mirror *m)
 {
     ask(m, "query-named-block-nodes", json_pack("{s:b}", "flat", 1), nodes_known);
+}
+
+/* A job of ours that is there before we have begun any is of an engine that was killed. Its disk can only be copied
+ * once it has ended, which an event tells: it is still to come, because the job was still listed. */
+static void jobs_known(void *user, const struct err *err, json_t *jobs)
+{
+    struct mirror *m = user;
+    size_t i;
+    json_t *job;
+    if (!answered(m, err))
+        return;
+    json_array_foreach(jobs, i, job)
+    {
+        const char *name = text_of(job, "device");
+        if (strncmp(name, "send", 4) != 0)
+            continue;
+        m->leftovers++;
+        qmp_command(m->options.qmp, "block-job-cancel", json_pack("{s:s, s:b}", "device", name, "force", 1), COMMAND_MS,
+            NULL, NULL);
+    }
+    if (m->leftovers == 0)
+        look_at_nodes(m);
+}
+
+static void leftover_ended(struct mirror *m)
+{
+    if (--m->leftovers == 0)
+        look_at_nodes(m);
+}
+
+void mirror_start(struct mirror *m)
+{
+    ask(m, "query-block-jobs", NULL, jobs_known);
 }
 
 static bool all_in(const struct mirror *m, enum disk_state state)
@@ -198,6 +232,9 @@ void mirror_on_job(struct mirror *m, const char *event, json_t *data)
     for (size_t i = 0; i < m->count; i++)
         if (strcmp(text_of(data, "device"), m->disks[i].name) == 0)
             disk = &m->disks[i];
+    bool ended = strcmp(event, "BLOCK_JOB_COMPLETED") == 0 || strcmp(event, "BLOCK_JOB_CANCELLED") == 0;
+    if (!disk && !m->over && m->leftovers && ended && strncmp(text_of(data, "device"), "send", 4) == 0)
+        leftover_ended(m);
     if (!disk || m->over)
         return;
     const char *error = text_of(data, "error");
@@ -211,7 +248,7 @@ void mirror_on_job(struct mirror *m, const char *event, json_t *data)
             m->over = true;
             m->options.on_finished(m->options.user);
         }
-    } else if (strcmp(event, "BLOCK_JOB_COMPLETED") == 0 || strcmp(event, "BLOCK_JOB_CANCELLED") == 0) {
+    } else if (ended) {
         err_set(&err, ERR_UNAVAILABLE, "disk %u is not copied any more: %s", disk->number,
             error[0] ? error : "the copying was called off");
         mirror_fail(m, &err);

@@ -458,6 +458,7 @@ static void engine_changed(void *user, enum report_change change)
     if (p->lingering)
         return;
     if (change == REPORT_DONE && p->record.migration.incoming &&
+        p->guest && /* else its engine's end tells of its death */
         engine_record(p->directory, p->record.migration.id) == RECORD_OWNER) {
         taken(p);
         return;

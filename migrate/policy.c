@@ -4,8 +4,8 @@
 
 /* Until QEMU has come to the switch the guest goes on writing; so long does that take. */
 #define SWITCH_ARM_US 3000u
-/* A remainder that takes so long is as good as none: more rounds would only cost time. */
-#define REMAINDER_NEGLIGIBLE_US 500u
+/* A remainder that takes so long needs no round of its own: the switch begins with one, while QEMU gets ready. */
+#define REMAINDER_NEGLIGIBLE_US 2000u
 /* Another round is worth it while it makes the remainder shorter by a quarter. */
 #define WORTH_NUMERATOR   3u
 #define WORTH_DENOMINATOR 4u

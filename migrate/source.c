@@ -133,6 +133,14 @@ void source_fail_if_running(struct source *s, const struct err *err)
         source_fail(s, err);
 }
 
+void source_fail_early(struct source *s, const struct err *err)
+{
+    if (s->phase != SOURCE_CONNECTING || s->welcomed)
+        source_fail_if_running(s, err);
+    else
+        s->early = *err;
+}
+
 static void source_on_cancel(void *user)
 {
     struct source *s = user;
@@ -157,7 +165,7 @@ static void source_late(void *user)
     struct source *s = user;
     struct err err;
     err_set(&err, ERR_TIMEOUT, "%s took too long", phases[s->phase].name);
-    source_fail_if_running(s, &err);
+    source_fail_if_running(s, s->early.code != ERR_NONE ? &s->early : &err);
 }
 
 /* ---- connecting ---- */
@@ -200,14 +208,15 @@ static void source_welcomed(void *user, const struct err *err, const uint8_t *bo
     struct err why;
     if (s->phase != SOURCE_CONNECTING)
         return;
-    if (err) {
-        source_fail(s, err);
+    if (err || s->early.code != ERR_NONE) {
+        source_fail(s, err ? err : &s->early);
         return;
     }
     Drover__EngineHelloReply *reply = drover__engine_hello_reply__unpack(NULL, len, body);
     bool whole = s->chosen.tracker == TRACKER_QEMU;
     int rc = reply ? (whole ? source_open_tunnel : source_open_sender)(s, reply, &why)
                    : err_set(&why, ERR_PROTOCOL, "the destination's welcome makes no sense");
+    s->welcomed = rc == 0;
     if (rc == 0)
         s->disk_address = mem_strdup(reply->disk_address);
     if (rc == 0)
@@ -220,7 +229,7 @@ static void source_welcomed(void *user, const struct err *err, const uint8_t *bo
     else if (whole)
         guest_prepare_source_whole(s->side.guest, s->side.options->max_downtime_ms, source_prepared, s);
     else
-        guest_prepare_source(s->side.guest, source_prepared, s);
+        source_begin(s);
 }
 
 static void source_say_hello(struct source *s)
@@ -377,6 +386,8 @@ int source_run(const struct options *options)
         crashpoint("source", phases[s->phase].name);
         loop_timer_start(s->deadline, CONNECT_MS, 0);
         source_say_hello(s);
+        if (s->chosen.tracker != TRACKER_QEMU) /* meanwhile: the guest is looked at before anybody takes it */
+            guest_prepare_source(s->side.guest, source_prepared, s);
     }
     while (!s->finished)
         uv_run(&s->side.loop, UV_RUN_DEFAULT);

@@ -102,6 +102,11 @@ struct source {
     char *disk_address; /* owned; NULL until the destination has said it */
     struct bitmap sending, dirty;
     struct collecting collecting;
+    bool prepared;       /* QEMU is ready to be moved */
+    bool begun;          /* the look at the guest, or the copying of its disks */
+    bool surveyed;       /* it is known how it is going to go */
+    bool welcomed;       /* the destination takes pages */
+    struct err early;    /* why it fails as soon as the destination has answered; ERR_NONE: it does not */
     bool flushed;        /* the guest's disks have been written back for the switch */
     bool pass_under_way; /* the workers read `sending` */
     struct sender_stats last_pass;
@@ -136,6 +141,8 @@ void source_release_brake(struct source *s);
 void source_finish(struct source *s);
 void source_fail(struct source *s, const struct err *err);
 void source_fail_if_running(struct source *s, const struct err *err);
+/* The same, but not before the destination has answered the hello: then it can be told. */
+void source_fail_early(struct source *s, const struct err *err);
 
 /* source_hand_over.c */
 void source_doubt(struct source *s, const struct err *err);
@@ -210,5 +217,7 @@ void source_on_all_here(struct source *s, struct wire_request *request, const ui
 void source_on_pass(void *user, const struct sender_stats *stats);
 void source_on_sender_failed(void *user, const struct err *err);
 void source_prepared(void *user, const struct err *err);
+/* The next step before the first page, once what it needs is there. */
+void source_begin(struct source *s);
 
 #endif

@@ -239,12 +239,39 @@ void source_on_sender_failed(void *user, const struct err *err)
         source_fail_if_running(s, err);
 }
 
+static void source_send_first(struct source *s)
+{
+    const char *const *files;
+    s->flushed = guest_disks(s->side.guest, &files) == 0;
+    source_move(s, SOURCE_PRECOPY);
+    loop_timer_stop(s->deadline);
+    if (s->chosen.mode == MODE_POSTCOPY)
+        source_begin_postcopy(s);
+    else
+        source_collect(s, source_send_pass);
+}
+
+/* QEMU is prepared and the guest looked at while the destination is still being asked. Disks come before memory. */
+void source_begin(struct source *s)
+{
+    bool disks = s->side.options->disks[0];
+    if (s->surveyed && s->welcomed) {
+        source_send_first(s);
+    } else if (s->prepared && !s->begun && (s->welcomed || !disks)) {
+        s->begun = true;
+        if (disks)
+            source_send_disks(s, s->disk_address);
+        else
+            source_send_memory(s);
+    }
+}
+
 /* The verdict is out before the first byte is sent. */
 static void source_surveyed(void *user, const struct err *err)
 {
     struct source *s = user;
     if (err) {
-        source_fail(s, err);
+        source_fail_early(s, err);
         return;
     }
     forecast_make(survey_input(s->survey), &s->forecast);
@@ -254,12 +281,8 @@ static void source_surveyed(void *user, const struct err *err)
     bitmap_add(&s->dirty, survey_written(s->survey)); /* allocated since they were listed, or written since */
     survey_free(s->survey);
     s->survey = NULL;
-    source_move(s, SOURCE_PRECOPY);
-    loop_timer_stop(s->deadline);
-    if (s->chosen.mode == MODE_POSTCOPY)
-        source_begin_postcopy(s);
-    else
-        source_collect(s, source_send_pass);
+    s->surveyed = true;
+    source_begin(s);
 }
 
 /* Whether the guest can be slowed down is known before the first byte, not when it has to be. */
@@ -272,9 +295,9 @@ static void source_vcpus_found(void *user, const struct err *err)
         return;
     size_t count = guest_vcpus(s->side.guest, &threads);
     if (err)
-        source_fail(s, err);
+        source_fail_early(s, err);
     else if (brake_check((pid_t)s->side.options->qemu_pid, threads, count, &why) < 0)
-        source_fail(s, &why);
+        source_fail_early(s, &why);
     else
         source_prepared(s, NULL);
 }
@@ -285,16 +308,16 @@ void source_prepared(void *user, const struct err *err)
     const pid_t *threads;
     if (!source_running(s))
         return;
-    if (err)
-        source_fail(s, err);
-    else if (s->tunnel)
+    if (err) {
+        source_fail_early(s, err);
+    } else if (s->tunnel) {
         source_tunnel_prepared(s);
-    else if (s->chosen.stuck == STUCK_THROTTLE && guest_vcpus(s->side.guest, &threads) == 0)
+    } else if (s->chosen.stuck == STUCK_THROTTLE && guest_vcpus(s->side.guest, &threads) == 0) {
         guest_find_vcpus(s->side.guest, source_vcpus_found, s);
-    else if (s->side.options->disks[0])
-        source_send_disks(s, s->disk_address);
-    else
-        source_send_memory(s);
+    } else {
+        s->prepared = true;
+        source_begin(s);
+    }
 }
 
 void source_send_memory(struct source *s)
@@ -308,11 +331,11 @@ void source_send_memory(struct source *s)
     if (s->chosen.mode != MODE_POSTCOPY &&
         (source_open_collecting(s, &why) < 0 ||
             tracker_open(s->chosen.tracker, (pid_t)s->side.options->qemu_pid, &s->side.ram, &why, &s->tracker) < 0)) {
-        source_fail(s, &why);
+        source_fail_early(s, &why);
         return;
     }
     if (ram_allocated(&s->side.ram, &why, &s->dirty) < 0) {
-        source_fail(s, &why);
+        source_fail_early(s, &why);
         return;
     }
     if (s->tracker)

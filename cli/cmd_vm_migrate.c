@@ -32,7 +32,7 @@ static int warn_of_postcopy(
     bool will = mode >= DROVER__MIGRATION_MODE__MIGRATION_MODE_HYBRID;
     bool stuck = then == DROVER__MIGRATION_STUCK__MIGRATION_STUCK_POSTCOPY ||
                  (mode == DROVER__MIGRATION_MODE__MIGRATION_MODE_AUTO &&
-                     then == DROVER__MIGRATION_STUCK__MIGRATION_STUCK_DEFAULT);
+                     then != DROVER__MIGRATION_STUCK__MIGRATION_STUCK_CANCEL);
     if (will || stuck)
         fprintf(stderr,
             "drover: the guest %s run on the destination before all of its memory is there. Until it is, losing the\n"
@@ -112,7 +112,8 @@ const struct command cmd_vm_migrate = {
         "after the switch. Until all of it is there, losing the source host loses the guest. With --on-no-convergence\n"
         "throttle its CPUs are slowed down instead, step by step, until it can be switched; whatever happens, they "
         "are\n"
-        "at full speed again as soon as the migration is over.\n"
+        "at full speed again as soon as the migration is over. Where even that does not do, --mode auto goes on as\n"
+        "above, and the other modes give up.\n"
         "Before anything is sent, the guest is watched for a moment and a forecast is shown: how, how long, how long "
         "dark,\n"
         "how many bytes, and why. --dry-run gives just that.",

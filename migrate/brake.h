@@ -2,10 +2,11 @@
  *
  *      |<- on ->|<------ off ------>|<- on ->|            percent = on / (on + off)
  *
- * Only a vCPU that has used its share of the `on` part is paused: one that sleeps or serves an interrupt now and then
- * is left alone, so the brake is on those who write. It works by ptrace(2): seize, interrupt, wait, detach. That needs
- * no cgroup and no privilege beyond what taking QEMU's userfaultfd needs anyway, and the kernel itself undoes it: when
- * the thread that paused a vCPU ends, for whatever reason, SIGKILL included, the vCPU runs on. Nobody has to clean up.
+ * Each vCPU has a rhythm of its own: it is looked at after `on`, pays with a pause for the CPU time it has used, and
+ * what it did not use counts as paid. One that sleeps or serves an interrupt now and then is left alone, so the brake
+ * is on those who write. It works by ptrace(2): seize, interrupt, wait, detach. That needs no cgroup and no privilege
+ * beyond what taking QEMU's userfaultfd needs anyway, and the kernel itself undoes it: when the thread that paused a
+ * vCPU ends, for whatever reason, SIGKILL included, the vCPU runs on. Nobody has to clean up.
  *
  * A paused vCPU may hold a lock of QEMU's; whoever needs it waits for the rest of the pause, at most
  * BRAKE_PAUSE_MAX_MS. One thread of its own. A thread that cannot be seized (a debugger has it) is not slowed down;

@@ -183,33 +183,29 @@ static void say_fits(const struct forecast *f, const struct play *p, const struc
         in->limits.max_downtime_us / 1000);
 }
 
-/* Pre-copy does not end in budget: what the policy says then. Returns pages sent. */
-static double forecast_stuck(
-    const struct forecast_input *in, double rate, const struct play *plain, struct forecast *out)
+/* Post-copy follows. Returns pages sent. */
+static double forecast_later(
+    const struct forecast_input *in, double rate, const struct play *plain, const char *then, struct forecast *out)
+{
+    struct policy_limits limits = in->limits;
+    struct play p = {0};
+    policy_init(&p.policy);
+    limits.postcopy_next = true;
+    limits.throttle = false;
+    if (in->chosen.mode == MODE_AUTO)
+        play_round(in, rate, &p); /* it knows from here on, and does not wait until rounds show it */
+    else
+        p = play(in, &limits, rate, 100, 100);
+    say_stuck(plain, in, then, out->why);
+    out->rounds = p.policy.rounds;
+    return take_postcopy(&p, (double)p.policy.remaining_pages, rate, out);
+}
+
+/* The guest is slowed down to `percent`. Returns pages sent. */
+static double forecast_throttled(
+    const struct forecast_input *in, double rate, const struct play *plain, uint32_t percent, struct forecast *out)
 {
     char then[96];
-    if (in->chosen.stuck == STUCK_POSTCOPY) {
-        struct policy_limits limits = in->limits;
-        struct play p = {0};
-        policy_init(&p.policy);
-        limits.postcopy_next = true;
-        if (in->chosen.mode == MODE_AUTO)
-            play_round(in, rate, &p); /* it knows from here on, and does not wait until rounds show it */
-        else
-            p = play(in, &limits, rate, 100, 100);
-        say_stuck(plain, in, "what is left follows after the switch", out->why);
-        out->rounds = p.policy.rounds;
-        return take_postcopy(&p, (double)p.policy.remaining_pages, rate, out);
-    }
-    uint32_t percent = in->chosen.stuck == STUCK_THROTTLE ? needed_percent(in, rate) : 0;
-    if (percent == 0) {
-        say_stuck(plain, in,
-            in->chosen.stuck == STUCK_THROTTLE ? "not even slowing the guest down would end it; it would be given up"
-                                               : "it would be given up",
-            out->why);
-        take_precopy(plain, FORECAST_NONE, out);
-        return plain->pages;
-    }
     struct policy_limits limits = in->limits;
     limits.throttle = true;
     struct play p = play(in, &limits, rate, 100, percent);
@@ -218,6 +214,26 @@ static double forecast_stuck(
     say_stuck(plain, in, then, out->why);
     out->rounds = p.policy.rounds;
     return p.pages;
+}
+
+/* Pre-copy does not end in budget: what the policy says then. */
+static double forecast_stuck(
+    const struct forecast_input *in, double rate, const struct play *plain, struct forecast *out)
+{
+    bool throttle = in->chosen.stuck == STUCK_THROTTLE;
+    uint32_t percent = throttle ? needed_percent(in, rate) : 0;
+    if (percent)
+        return forecast_throttled(in, rate, plain, percent, out);
+    if (options_postcopy_last(&in->chosen))
+        return forecast_later(in, rate, plain,
+            throttle ? "slowing it down would not end it, and what is left follows after the switch"
+                     : "what is left follows after the switch",
+            out);
+    say_stuck(plain, in,
+        throttle ? "not even slowing the guest down would end it; it would be given up" : "it would be given up",
+        out->why);
+    take_precopy(plain, FORECAST_NONE, out);
+    return plain->pages;
 }
 
 void forecast_make(const struct forecast_input *in, struct forecast *out)

@@ -72,12 +72,17 @@ const struct config_key options_keys[] = {
     {0},
 };
 
+bool options_postcopy_last(const struct options_policy *chosen)
+{
+    return chosen->stuck == STUCK_POSTCOPY || (chosen->stuck == STUCK_THROTTLE && chosen->mode == MODE_AUTO);
+}
+
 struct policy_limits options_limits(const struct options *options, const struct options_policy *chosen)
 {
     return (struct policy_limits){
         .max_downtime_us = options->max_downtime_ms * 1000,
         .max_rounds = (uint32_t)options->max_rounds,
-        .postcopy_next = chosen->stuck == STUCK_POSTCOPY,
+        .postcopy_next = options_postcopy_last(chosen),
         .throttle = chosen->stuck == STUCK_THROTTLE,
     };
 }

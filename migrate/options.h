@@ -47,7 +47,8 @@ enum options_mode {
 enum options_stuck {
     STUCK_CANCEL,   /* the migration is given up */
     STUCK_POSTCOPY, /* the guest is switched, and what is left follows */
-    STUCK_THROTTLE, /* the guest is slowed down until it can */
+    STUCK_THROTTLE, /* the guest is slowed down until it can; where even that is in vain: mode auto switches, others
+                       give up */
 };
 
 struct options_policy {
@@ -59,6 +60,8 @@ struct options_policy {
 /* Understands policy.mode, policy.on_no_convergence and tracker.kind. */
 MUST_CHECK int options_policy(const struct options *options, struct err *err, struct options_policy *out);
 
+/* What is left may follow after the switch when nothing else ends it. */
+bool options_postcopy_last(const struct options_policy *chosen);
 /* What the policy decides by. */
 struct policy_limits options_limits(const struct options *options, const struct options_policy *chosen);
 

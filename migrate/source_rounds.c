@@ -1,5 +1,6 @@
 /* What travels while the guest runs: rounds of pre-copy, and naming pages for post-copy. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -135,14 +136,18 @@ static void source_flushed(void *user)
 static void source_give_up(struct source *s)
 {
     struct err err;
-    if (s->chosen.stuck == STUCK_POSTCOPY) {
+    if (options_postcopy_last(&s->chosen)) {
         source_begin_postcopy(s);
         return;
     }
+    char slowed[64] = "";
+    if (s->brake)
+        snprintf(slowed, sizeof slowed, ", slowed down to %" PRIu32 " %% of its CPU time,", s->policy.throttle_percent);
     err_set(&err, ERR_CONVERGENCE,
-        "the guest writes %.0f pages/s, so a switch would take %" PRIu64 " ms and the limit is %" PRIu64
+        "the guest%s writes %.0f pages/s, so a switch would take %" PRIu64 " ms and the limit is %" PRIu64
         " ms; allow a longer downtime or post-copy, or calm the guest",
-        s->policy.dirty_pages_per_us * 1e6, policy_predict_us(&s->policy) / 1000, s->side.options->max_downtime_ms);
+        slowed, s->policy.dirty_pages_per_us * 1e6, policy_predict_us(&s->policy) / 1000,
+        s->side.options->max_downtime_ms);
     source_fail(s, &err);
 }
 

@@ -44,29 +44,25 @@ def ends_by_slowing_the_guest_down(run):
     watched = Watched(lab, "writer")
     slow = ("--bandwidth", LINK, "--on-no-convergence", "throttle")
 
-    def slowed(job_id):
-        return (lab.job(job_id)["progress"] or {}).get("throttle_percent")
-
     # Killed while it holds the guest back: the guest is free at once, and nobody had to do anything for it.
     job_id = lab.cli("vm", "migrate", "writer", "--to", "h2", *slow, "--max-downtime", 1, "--async").json["id"]
-    until(lambda: slowed(job_id), 30, "the guest to be slowed down", interval=0.05)
+    until(lambda: braked(run, "h1"), 30, "the guest to be slowed down", interval=0.01)
     os.kill(lab.programs("h1", "drover-migrate")[0], signal.SIGKILL)
     assert not braked(run, "h1")
     assert lab.job_wait(job_id)["state"] == "failed" and settled(lab, "writer", 15) == "h1"
     watched.check()
 
-    # This writer catches up in bursts on what it missed. On a busy machine even 1 % of its time may be too much for so short a
-    # blackout; then it is given up, and the guest is let go all the same.
-    done = lab.cli("vm", "migrate", "writer", "--to", "h2", *slow, check=False, timeout=80)
-    here = "h1" if done.status else "h2"
-    assert settled(lab, "writer", 15) == here and not braked(run, here)
+    # This writer catches up in bursts on what it missed. All it writes would be 750 ms of the link; what it may write is a fifth.
+    record = lab.migrate("writer", "h2", *slow, "--max-downtime", 150)["migration"]
+    assert settled(lab, "writer", 15) == "h2" and not braked(run, "h2")
     watched.check()
-    if done.status:
-        assert "no-convergence" in done.stderr, done.stderr
-        run.note("given up at the lowest step")
-        return
-    record = done.json["migration"]
     assert record["mode"] == "precopy" and 0 < record["throttle_percent"] < 100, record
-    assert record["forecast"]["mode"] == "throttle", record
     run.note(f"down to {record['throttle_percent']} % ({record['forecast']['throttle_percent']} % foretold) for "
              f"{int(record['throttled_us']) / 1e6:.1f} s, dark {int(record['blackout_us']) / 1000:.0f} ms")
+
+    # No brake makes the switch itself shorter: where that is all that is allowed, post-copy follows if it may, and the policy is the VM's.
+    lab.cli("vm", "set", "writer", "--migration-mode", "auto", "--on-no-convergence", "throttle", "--max-downtime", 1)
+    record = lab.migrate("writer", "h1", "--bandwidth", LINK)["migration"]
+    assert record["mode"] == "hybrid", record
+    assert settled(lab, "writer", 15) == "h1" and not braked(run, "h1")
+    watched.check()

@@ -92,6 +92,7 @@ static void test_writer_above_the_link_by_policy(void **state)
     } cells[] = {
         {MODE_PRECOPY, STUCK_CANCEL, FORECAST_NONE, "it would be given up"},
         {MODE_PRECOPY, STUCK_THROTTLE, FORECAST_THROTTLE, "of its CPU time"},
+        {MODE_AUTO, STUCK_THROTTLE, FORECAST_THROTTLE, "of its CPU time"},
         {MODE_PRECOPY, STUCK_POSTCOPY, FORECAST_HYBRID, "follows after the switch"},
         {MODE_AUTO, STUCK_POSTCOPY, FORECAST_HYBRID, "follows after the switch"},
         {MODE_AUTO, STUCK_CANCEL, FORECAST_NONE, "it would be given up"},

@@ -156,6 +156,36 @@ static void test_throttle_has_a_floor_and_a_short_cut(void **state)
     assert_int_equal(policy_decide(&policy, &with), POLICY_GIVE_UP); /* nothing is left to try */
 }
 
+/* With mode auto nothing is given up: where not even the lowest step helps, post-copy follows, soon. */
+static void test_throttle_in_vain_ends_in_postcopy_with_mode_auto(void **state)
+{
+    (void)state;
+    struct options options = {.mode = (char[]){"auto"},
+        .on_no_convergence = (char[]){"throttle"},
+        .tracker = (char[]){"auto"},
+        .max_downtime_ms = 30,
+        .max_rounds = 60};
+    struct options_policy chosen;
+    struct policy policy;
+    struct err err;
+    assert_int_equal(options_policy(&options, &err, &chosen), 0);
+    assert_true(options_postcopy_last(&chosen));
+    const struct policy_limits with = options_limits(&options, &chosen);
+    enum policy_decision decision;
+    policy_init(&policy);
+    do {
+        policy_round(&policy, 10000, 1000000, 10000, 10000); /* whatever is done to it */
+        decision = policy_decide(&policy, &with);
+        if (decision == POLICY_THROTTLE)
+            policy_throttle(&policy, 100);
+    } while (decision == POLICY_ROUND || decision == POLICY_THROTTLE);
+    assert_int_equal(decision, POLICY_GIVE_UP);
+    assert_int_equal(policy.throttle_percent, 1);
+    assert_in_range(policy.rounds, 9, 20);
+    chosen.mode = MODE_PRECOPY;
+    assert_false(options_postcopy_last(&chosen));
+}
+
 static void test_words_of_the_options(void **state)
 {
     (void)state;
@@ -195,6 +225,7 @@ int main(void)
         cmocka_unit_test(test_hybrid_makes_a_second_round_only_where_it_helps),
         cmocka_unit_test(test_throttle_goes_down_step_by_step),
         cmocka_unit_test(test_throttle_has_a_floor_and_a_short_cut),
+        cmocka_unit_test(test_throttle_in_vain_ends_in_postcopy_with_mode_auto),
         cmocka_unit_test(test_words_of_the_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -66,6 +66,9 @@ QUICK = [
     Group(LINK, "stream", "unshaped", ("iperf3", "drover-encrypted", "drover-plain"), 1),
 ]
 
+# Ours alone, to see that each cell ends by itself.
+ENDS = map_groups(("100M", "250M", "1G"), (0, 0.25, 0.5, 1, 2), ("drover-auto",), 1)
+
 FULL_WORKLOADS = (
     "idle", "cpu", "random-1000", "random-5000", "random-20000", "random-50000", "random-5000-incompressible",
     "seq-5000", "seq-20000", "seq-50000", "zipf-5000", "zipf-20000", "zipf-50000", "redis-300", "disk-500")

@@ -63,6 +63,8 @@ class Order(unittest.TestCase):
         self.assertTrue(tasks and all(task.engine.startswith("drover-") and task.workload == "random-5000" for task in tasks))
 
     def test_shares_of_the_link_survive_their_names(self):
+        for group in plan.ENDS:
+            self.assertIn(plan.map_factor(group.workload, group.link), (0, 0.25, 0.5, 1, 2))
         for group in plan.FULL:
             if group.suite == plan.MAP:
                 self.assertIn(plan.map_factor(group.workload, group.link), (0.1, 0.25, 0.5, 0.9, 1.2, 2))

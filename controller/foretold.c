@@ -9,7 +9,8 @@
 #define WHY_MAX   300u
 #define CURVE_MAX 16u
 /* Only the newest jobs are looked at: a link may have changed since. */
-#define JOBS_MAX 100u
+#define JOBS_MAX     100u
+#define SWITCHES_MAX 5u
 /* Less than that says more about latency than about the link. */
 #define TELLING_RAW_BYTES (16u << 20)
 
@@ -41,33 +42,80 @@ static Drover__LinkHistory *way_of(const Drover__MigrationRecord *record)
         return NULL;
     Drover__LinkHistory *way = pb_new(&drover__link_history__descriptor);
     way->wire_bytes_per_s = (uint64_t)((double)longest->wire_bytes * 1e6 / (double)longest->duration_us);
+    way->pace_bytes_per_s = record->forecast ? record->forecast->pace_bytes_per_s : 0;
     way->raw_bytes_per_s = (uint64_t)((double)longest->raw_bytes * 1e6 / (double)longest->duration_us);
     return way;
 }
 
-static Drover__LinkHistory *way_of_job(const struct state_job *job, const char *from_host, const char *to_host)
+static bool between(const struct state_job *job, const char *from_host, const char *to_host)
 {
     const Drover__MigrationRecord *record = job->job->migration;
-    bool limited = job->data && job->data->options && job->data->options->bandwidth_bytes_per_s;
-    if (job->job->kind != DROVER__JOB_KIND__JOB_VM_MIGRATE || job->job->state != DROVER__JOB_STATE__JOB_SUCCEEDED ||
-        !record || limited || strcmp(record->from_host, from_host) != 0 || strcmp(record->to_host, to_host) != 0)
-        return NULL;
-    return way_of(record);
+    return job->job->kind == DROVER__JOB_KIND__JOB_VM_MIGRATE && job->job->state == DROVER__JOB_STATE__JOB_SUCCEEDED &&
+           record && strcmp(record->from_host, from_host) == 0 && strcmp(record->to_host, to_host) == 0;
 }
 
-Drover__LinkHistory *foretold_way(struct state *state, const char *from_host, const char *to_host)
+static bool limited(const struct state_job *job)
+{
+    return job->data && job->data->options && job->data->options->bandwidth_bytes_per_s;
+}
+
+/* Blackouts less their last pages, of the last moves; those of the VM itself first of all, because what its devices
+ * have to say is part of it. */
+struct switches {
+    uint64_t us[SWITCHES_MAX];
+    size_t count;
+    bool own; /* all of them are the VM's */
+};
+
+static void switches_add(struct switches *s, const struct state_job *job, const char *vm_id)
+{
+    const Drover__MigrationRecord *record = job->job->migration;
+    bool own = job->data && strcmp(job->data->vm_id, vm_id) == 0;
+    if (record->blackout_us <= record->last_pages_us || (s->own && !own))
+        return;
+    if (own && !s->own)
+        *s = (struct switches){.own = true};
+    if (s->count < SWITCHES_MAX)
+        s->us[s->count++] = record->blackout_us - record->last_pages_us;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* The middle one: of a few, one that a busy moment made long says nothing. */
+static uint64_t switches_typical_us(struct switches *s)
+{
+    if (s->count == 0)
+        return 0;
+    qsort(s->us, s->count, sizeof *s->us, by_size);
+    return s->us[s->count / 2];
+}
+
+Drover__LinkHistory *foretold_way(struct state *state, const char *vm_id, const char *from_host, const char *to_host)
 {
     struct state_job_ref *refs;
     size_t count = state_jobs(state, 0, false, JOBS_MAX, &refs);
     Drover__LinkHistory *way = NULL;
-    for (size_t i = 0; i < count && !way; i++) {
+    struct switches switches = {0};
+    for (size_t i = 0; i < count; i++) {
         struct state_job job;
         if (refs[i].kind != DROVER__JOB_KIND__JOB_VM_MIGRATE || !state_job(state, refs[i].id, &job))
             continue;
-        way = way_of_job(&job, from_host, to_host);
+        if (between(&job, from_host, to_host)) {
+            switches_add(&switches, &job, vm_id);
+            if (!way && !limited(&job))
+                way = way_of(job.job->migration);
+        }
         state_job_clear(&job);
     }
     free(refs);
+    if (!way && switches.count)
+        way = pb_new(&drover__link_history__descriptor);
+    if (way)
+        way->switch_us = switches_typical_us(&switches);
     return way;
 }
 

@@ -9,9 +9,9 @@
 /* NULL is fine. */
 void foretold_bound(Drover__MigrationForecast *forecast);
 
-/* What the last migration between these hosts was acknowledged, if nothing limited it and it was long enough to tell.
- * Take: pb_free(); NULL: not known. */
-Drover__LinkHistory *foretold_way(struct state *state, const char *from_host, const char *to_host);
+/* What the last migrations between these hosts were like: what was acknowledged, if nothing limited it and it was long
+ * enough to tell, and what the switch took, of this VM where that is known. Take: pb_free(); NULL: nothing is known. */
+Drover__LinkHistory *foretold_way(struct state *state, const char *vm_id, const char *from_host, const char *to_host);
 
 /* What came of a migration, divided by what was foretold of it. */
 struct foretold_ratios {

@@ -18,6 +18,7 @@
 
 #define CONNECT_RETRY_MS 20 /* until the engine has made its socket, moments after it starts */
 #define CONFIG_BYTES_MAX (64u << 10)
+#define SWITCH_US_MAX    UINT64_C(60000000) /* the engine takes no more */
 #define RECORD_BYTES_MAX 4096
 
 struct engine {
@@ -95,8 +96,11 @@ char *engine_config_format(const struct engine_config *c)
         buf_printf(&text, "[log]\nlevel = %s\n", c->log_level);
     buf_printf(&text, "[tracker]\nkind = %s\n", o->tracker[0] ? o->tracker : "auto");
     if (c->way)
-        buf_printf(&text, "[forecast]\nlast_wire = %" PRIu64 "\nlast_raw = %" PRIu64 "\n", c->way->wire_bytes_per_s,
-            c->way->raw_bytes_per_s);
+        buf_printf(&text,
+            "[forecast]\nlast_wire = %" PRIu64 "\nlast_raw = %" PRIu64 "\nlast_pace = %" PRIu64
+            "\nlast_switch_us = %" PRIu64 "\n",
+            c->way->wire_bytes_per_s, c->way->raw_bytes_per_s, c->way->pace_bytes_per_s,
+            c->way->switch_us < SWITCH_US_MAX ? c->way->switch_us : SWITCH_US_MAX);
     for (size_t i = 0, n = 0; c->disks && i < c->spec->n_disks; i++)
         if (!c->spec->disks[i]->read_only)
             buf_printf(&text, n++ ? ",%zu" : "[storage]\ndisks = %zu", i);

@@ -123,6 +123,7 @@ static enum report_change apply_forecast(struct report *r, const json_t *event)
     f->rounds = (uint32_t)number_of(event, "rounds");
     f->throttle_percent = (uint32_t)number_of(event, "throttle_percent");
     f->bandwidth_bytes_per_s = number_of(event, "bandwidth_bytes_per_s");
+    f->pace_bytes_per_s = number_of(event, "pace_bytes_per_s");
     f->dirty_pages_per_s = number_of(event, "dirty_pages_per_s");
     const json_t *curve = json_object_get(event, "curve"), *pair;
     size_t i;
@@ -136,6 +137,7 @@ static enum report_change apply_done(struct report *r, const json_t *event)
     Drover__MigrationRecord *record = record_of(r);
     record->total_us = number_of(from, "total_us");
     record->blackout_us = number_of(from, "blackout_us");
+    record->last_pages_us = number_of(from, "last_pages_us");
     record->raw_bytes = number_of(from, "raw_bytes");
     record->wire_bytes = number_of(from, "wire_bytes");
     record->state_bytes = number_of(from, "state_bytes");

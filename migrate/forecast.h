@@ -37,6 +37,7 @@ struct forecast_point {
 /* What is known of the way to the destination; 0: not known. Bytes per second. */
 struct forecast_way {
     uint64_t last_wire, last_raw; /* of the last migration between these hosts, where nothing limited it */
+    uint64_t last_pace;           /* sample.raw_bytes_per_us at that time */
     uint64_t link;                /* speed of the interface */
     uint64_t limit;               /* set for this migration */
 };
@@ -45,7 +46,7 @@ struct forecast_way {
 struct forecast_sample {
     double full_share;       /* of the pages that are allocated, those that are not zero */
     double packed_share;     /* bytes on the wire for a byte of such a page */
-    double raw_bytes_per_us; /* the engine's own pace; 0: not measured */
+    double raw_bytes_per_us; /* of reading and packing alone, by CPU time, on all threads; 0: not measured */
 };
 
 struct forecast_input {
@@ -76,6 +77,7 @@ struct forecast {
     uint32_t rounds;
     uint32_t throttle_percent;      /* CPU time the guest keeps at the end; 100: all */
     uint64_t bandwidth_bytes_per_s; /* of guest RAM, as it is expected to arrive */
+    uint64_t pace_bytes_per_s;      /* of reading and packing alone, for the next forecast; 0: not measured */
     uint64_t written_pages_per_s;   /* different pages, over the whole window */
     char why[FORECAST_WHY_MAX];
 };

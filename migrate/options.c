@@ -40,6 +40,11 @@ const struct config_key options_keys[] = {
     KEY("forecast.last_wire", CONFIG_UINT, last_wire, "0", 0, 0,
         "source: bytes/s on the wire of the last migration to that host; 0: not known"),
     KEY("forecast.last_raw", CONFIG_UINT, last_raw, "0", 0, 0, "source: the same in bytes of guest RAM"),
+    KEY("forecast.last_pace", CONFIG_UINT, last_pace, "0", 0, 0,
+        "source: pace_bytes_per_s of that migration's forecast; 0: not known"),
+    KEY("forecast.last_switch_us", CONFIG_UINT, last_switch_us, "0", 0, UINT64_C(60000000),
+        "source: microseconds that guests have stood still lately in migrations to that host, besides their last "
+        "pages; 0: not known"),
     KEY("policy.resume", CONFIG_BOOL, resume, "false", 0, 0,
         "source: an engine of this migration died in post-copy (record: handed-over); go on where it was"),
     KEY("bytes.silent_writes", CONFIG_BOOL, silent_writes, "true", 0, 0,
@@ -82,6 +87,7 @@ struct policy_limits options_limits(const struct options *options, const struct 
     return (struct policy_limits){
         .max_downtime_us = options->max_downtime_ms * 1000,
         .max_rounds = (uint32_t)options->max_rounds,
+        .switch_us = options->last_switch_us,
         .postcopy_next = options_postcopy_last(chosen),
         .throttle = chosen->stuck == STUCK_THROTTLE,
     };

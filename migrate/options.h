@@ -19,7 +19,7 @@ struct options {
     uint64_t max_downtime_ms, bandwidth, share, cpu, max_rounds;
     char *cores;
     char *mode, *on_no_convergence;
-    uint64_t last_wire, last_raw;
+    uint64_t last_wire, last_raw, last_pace, last_switch_us;
     bool resume;
     bool silent_writes;
     uint64_t delta_memory;

@@ -51,7 +51,7 @@ void policy_round(struct policy *p, uint64_t pages, uint64_t duration_us, uint64
     }
 }
 
-static uint64_t policy_remainder_us(const struct policy *p)
+uint64_t policy_remainder_us(const struct policy *p)
 {
     double pages = (double)p->remaining_pages + p->dirty_pages_per_us * SWITCH_ARM_US;
     if (p->bytes_per_us <= 0)
@@ -59,9 +59,12 @@ static uint64_t policy_remainder_us(const struct policy *p)
     return (uint64_t)(pages * PAGE_BYTES / p->bytes_per_us);
 }
 
-uint64_t policy_predict_us(const struct policy *p)
+uint64_t policy_predict_us(const struct policy *p, const struct policy_limits *limits)
 {
-    return POLICY_SWITCH_FIXED_US + policy_remainder_us(p);
+    uint64_t most_us = limits->max_downtime_us / 2, fixed_us = POLICY_SWITCH_FIXED_US;
+    if (limits->switch_us > fixed_us && most_us > fixed_us)
+        fixed_us = limits->switch_us < most_us ? limits->switch_us : most_us;
+    return fixed_us + policy_remainder_us(p);
 }
 
 static uint32_t throttle_patience(const struct policy *p)
@@ -71,7 +74,7 @@ static uint32_t throttle_patience(const struct policy *p)
 
 enum policy_decision policy_decide(const struct policy *p, const struct policy_limits *limits)
 {
-    bool fits = policy_predict_us(p) <= limits->max_downtime_us;
+    bool fits = policy_predict_us(p, limits) <= limits->max_downtime_us;
     if (fits && (policy_remainder_us(p) <= REMAINDER_NEGLIGIBLE_US || p->rounds_since_best > 0))
         return POLICY_SWITCH;
     if (!fits && limits->throttle && p->rounds_since_best >= throttle_patience(p) && p->rounds < limits->max_rounds &&

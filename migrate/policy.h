@@ -10,7 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What a switch costs besides its pages: stopping, device state, starting. 3-6 ms were measured on a quiet machine. */
+/* What a switch costs besides its pages (stopping, device state, starting) where nothing is known of earlier ones. 3-6
+ * ms were measured on a quiet machine. */
 #define POLICY_SWITCH_FIXED_US 5000u
 
 enum policy_decision { POLICY_ROUND, POLICY_SWITCH, POLICY_THROTTLE, POLICY_GIVE_UP };
@@ -18,6 +19,7 @@ enum policy_decision { POLICY_ROUND, POLICY_SWITCH, POLICY_THROTTLE, POLICY_GIVE
 struct policy_limits {
     uint64_t max_downtime_us;
     uint32_t max_rounds;
+    uint64_t switch_us; /* what switches have cost lately besides their pages; 0: not known */
     bool postcopy_next; /* giving up costs little: what is left follows after the switch */
     bool throttle;      /* the guest may be slowed down */
 };
@@ -39,8 +41,11 @@ void policy_init(struct policy *policy);
  * `dirty_pages` must be sent again. */
 void policy_round(
     struct policy *policy, uint64_t pages, uint64_t duration_us, uint64_t written_pages, uint64_t dirty_pages);
-/* Predicted time the guest would stand still if it was switched now. */
-uint64_t policy_predict_us(const struct policy *policy);
+/* Time that the pages left would take with the guest standing still, if it was switched now. */
+uint64_t policy_remainder_us(const struct policy *policy);
+/* Predicted time the guest would stand still then, as the decision counts it: of what switches have cost lately no more
+ * than half the budget, so that a few bad ones do not forbid all moves for ever. */
+uint64_t policy_predict_us(const struct policy *policy, const struct policy_limits *limits);
 enum policy_decision policy_decide(const struct policy *policy, const struct policy_limits *limits);
 /* After POLICY_THROTTLE: one step down, so that the next rounds can make progress. `floor_percent`: the first step may
  * go down to just above it, because less is known not to do; 100: nothing is known. */

@@ -43,11 +43,12 @@ json_t *report_forecast(struct report *report, const struct forecast *f, const s
         json_array_append_new(
             curve, json_pack("[I, I]", (json_int_t)in->curve[i].us, (json_int_t)(in->curve[i].pages * PAGE_BYTES)));
     json_decref(report->forecast);
-    report->forecast = json_pack("{s:s, s:I, s:I, s:I, s:i, s:i, s:I, s:s, s:I, s:o, s:s}", "mode",
+    report->forecast = json_pack("{s:s, s:I, s:I, s:I, s:i, s:i, s:I, s:I, s:s, s:I, s:o, s:s}", "mode",
         forecast_mode_name(f->mode), "total_us", (json_int_t)f->total_us, "blackout_us", (json_int_t)f->blackout_us,
         "wire_bytes", (json_int_t)f->wire_bytes, "rounds", (int)f->rounds, "throttle_percent", (int)f->throttle_percent,
-        "bandwidth_bytes_per_s", (json_int_t)f->bandwidth_bytes_per_s, "link", forecast_link_name(f->link),
-        "dirty_pages_per_s", (json_int_t)f->written_pages_per_s, "curve", curve, "why", f->why);
+        "bandwidth_bytes_per_s", (json_int_t)f->bandwidth_bytes_per_s, "pace_bytes_per_s",
+        (json_int_t)f->pace_bytes_per_s, "link", forecast_link_name(f->link), "dirty_pages_per_s",
+        (json_int_t)f->written_pages_per_s, "curve", curve, "why", f->why);
     return json_copy(report->forecast);
 }
 
@@ -63,15 +64,17 @@ static json_t *report_postcopy_json(const struct report_postcopy *p)
 json_t *report_json(const struct report *report)
 {
     json_t *postcopy = report->postcopied ? report_postcopy_json(&report->postcopy) : NULL;
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:s, s:s, s:s, s:i, s:I, s:I, s:s, s:o*, s:O*}",
-        "mode", report->mode, "tracker", report->tracker, "total_us", (json_int_t)report->total_us, "blackout_us",
-        (json_int_t)report->blackout_us, "raw_bytes", (json_int_t)report->raw_bytes, "wire_bytes",
-        (json_int_t)report->wire_bytes, "state_bytes", (json_int_t)report->state_bytes, "classes",
-        report_classes(&report->classes), "rounds", report->round_list ? json_incref(report->round_list) : json_array(),
-        "receipt", report->receipt, "source_hash", report->source_hash, "destination_hash", report->destination_hash,
-        "throttle_percent", (int)report->throttle_percent, "throttled_us", (json_int_t)report->throttled_us,
-        "clock_forward_us", (json_int_t)report->clock_forward_us, "clock_left",
-        guestclock_left_text(report->clock_left), "postcopy", postcopy, "forecast", report->forecast);
+    return json_pack(
+        "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:s, s:s, s:s, s:i, s:I, s:I, s:s, s:o*, s:O*}", "mode",
+        report->mode, "tracker", report->tracker, "total_us", (json_int_t)report->total_us, "blackout_us",
+        (json_int_t)report->blackout_us, "last_pages_us", (json_int_t)report->last_pages_us, "raw_bytes",
+        (json_int_t)report->raw_bytes, "wire_bytes", (json_int_t)report->wire_bytes, "state_bytes",
+        (json_int_t)report->state_bytes, "classes", report_classes(&report->classes), "rounds",
+        report->round_list ? json_incref(report->round_list) : json_array(), "receipt", report->receipt, "source_hash",
+        report->source_hash, "destination_hash", report->destination_hash, "throttle_percent",
+        (int)report->throttle_percent, "throttled_us", (json_int_t)report->throttled_us, "clock_forward_us",
+        (json_int_t)report->clock_forward_us, "clock_left", guestclock_left_text(report->clock_left), "postcopy",
+        postcopy, "forecast", report->forecast);
 }
 
 void report_free(struct report *report)

@@ -22,7 +22,7 @@ struct report_postcopy {
 /* Zero-initialize; report_free() it. */
 struct report {
     const char *mode, *tracker; /* lent */
-    uint64_t total_us, blackout_us, raw_bytes, wire_bytes, state_bytes;
+    uint64_t total_us, blackout_us, last_pages_us, raw_bytes, wire_bytes, state_bytes;
     struct classes classes;
     uint32_t rounds;
     json_t *round_list;        /* owned */

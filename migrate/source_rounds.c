@@ -140,13 +140,14 @@ static void source_give_up(struct source *s)
         source_begin_postcopy(s);
         return;
     }
+    const struct policy_limits limits = options_limits(s->side.options, &s->chosen);
     char slowed[64] = "";
     if (s->brake)
         snprintf(slowed, sizeof slowed, ", slowed down to %" PRIu32 " %% of its CPU time,", s->policy.throttle_percent);
     err_set(&err, ERR_CONVERGENCE,
         "the guest%s writes %.0f pages/s, so a switch would take %" PRIu64 " ms and the limit is %" PRIu64
         " ms; allow a longer downtime or post-copy, or calm the guest",
-        slowed, s->policy.dirty_pages_per_us * 1e6, policy_predict_us(&s->policy) / 1000,
+        slowed, s->policy.dirty_pages_per_us * 1e6, policy_predict_us(&s->policy, &limits) / 1000,
         s->side.options->max_downtime_ms);
     source_fail(s, &err);
 }
@@ -228,6 +229,8 @@ void source_on_pass(void *user, const struct sender_stats *stats)
         s->renewed_pages = source_renewed(s);
         source_collect(s, source_round_over);
     } else if (s->phase == SOURCE_SWITCHING) {
+        if (s->sw.stopped_ns)
+            s->report.last_pages_us += stats->duration_ns / 1000;
         control_event(s->side.control, "round", report_round(&s->report, stats, &s->policy), false);
         source_switch_passed(s);
     } else if (s->phase == SOURCE_POSTCOPY) {

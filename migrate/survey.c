@@ -5,6 +5,7 @@
 #include <lz4.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -80,9 +81,12 @@ static int take_sample(const struct survey *s, struct tally *t, struct err *err)
 static int survey_sample(struct survey *s, struct err *err)
 {
     struct tally *t = mem_zalloc(sizeof *t);
-    uint64_t began_ns = clock_now_ns();
+    struct timespec began,
+        ended; /* of this thread's CPU time: in a few ms, waiting for a processor would be most of it */
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &began);
     int rc = take_sample(s, t, err);
-    double us = (double)(clock_now_ns() - began_ns) / 1000;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ended);
+    double us = (double)(ended.tv_sec - began.tv_sec) * 1e6 + (double)(ended.tv_nsec - began.tv_nsec) / 1000;
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     uint64_t stripes = s->options.options->stripes;
     double workers = cores > 0 && (uint64_t)cores < stripes ? (double)cores : (double)stripes;
@@ -172,6 +176,7 @@ struct survey *survey_start(uv_loop_t *loop, const struct survey_options *option
     s->input.way = (struct forecast_way){
         .last_wire = options->options->last_wire,
         .last_raw = options->options->last_raw,
+        .last_pace = options->options->last_pace,
         .link = linkspeed_to(options->options->connect),
         .limit = options->bytes_per_s,
     };

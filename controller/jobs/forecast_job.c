@@ -14,7 +14,7 @@ static void call_forecast(struct job_ctx *ctx)
     request->generation = data->generation;
     pb_string(&request->to_address, to.facts->migration_address);
     request->options = pb_copy(data->options);
-    request->way = foretold_way(ctx->env->state, data->from_host, data->host);
+    request->way = foretold_way(ctx->env->state, data->vm_id, data->from_host, data->host);
     job_call(ctx, data->from_host, DROVER__METHOD__MIGRATE_FORECAST, request, JOB_CALL_MS);
 }
 

@@ -107,7 +107,7 @@ static void move_call_start(struct job_ctx *ctx)
     pb_string(&request->address, data->address);
     pb_string(&request->destination_key, data->destination_key);
     request->options = pb_copy(data->options);
-    request->way = foretold_way(ctx->env->state, data->from_host, data->host);
+    request->way = foretold_way(ctx->env->state, data->vm_id, data->from_host, data->host);
     ctx->job->phase = MOVE_START;
     job_call(ctx, data->from_host, DROVER__METHOD__MIGRATE_START, request, JOB_CALL_MS);
 }

@@ -175,6 +175,8 @@ static void the_engines_configuration(void **unused)
     config.role = ENGINE_SOURCE;
     Drover__LinkHistory way = DROVER__LINK_HISTORY__INIT;
     way.wire_bytes_per_s = 1000;
+    way.pace_bytes_per_s = 4000;
+    way.switch_us = UINT64_MAX;
     config.way = &way;
     options.on_no_convergence = DROVER__MIGRATION_STUCK__MIGRATION_STUCK_THROTTLE;
     options.max_downtime_ms = 10;
@@ -190,6 +192,8 @@ static void the_engines_configuration(void **unused)
     assert_null(strstr(source, "interface = "));
     assert_non_null(strstr(source, "on_no_convergence = throttle\n"));
     assert_non_null(strstr(source, "last_wire = 1000\n"));
+    assert_non_null(strstr(source, "last_pace = 4000\n"));
+    assert_non_null(strstr(source, "last_switch_us = 60000000\n")); /* what the engine takes at most */
     assert_non_null(strstr(source, "[tracker]\nkind = wp-sync\n"));
 }
 

@@ -62,10 +62,43 @@ static void test_idle_guest(void **state)
     forecast_make(&in, &f);
     assert_int_equal(f.mode, FORECAST_PRECOPY);
     assert_in_range(f.total_us, 2600000, 2800000); /* 268 MB at 100 MB/s */
-    assert_in_range(f.blackout_us, 5000, 8000);
+    assert_in_range(f.blackout_us, 10000, 13000);
     assert_in_range(f.wire_bytes, 268 * MB, 272 * MB);
     assert_int_equal(f.throttle_percent, 100);
     assert_non_null(strstr(f.why, "which fits the 30 ms allowed"));
+}
+
+/* What the last moves have shown goes before what is assumed: the switch, and how fast the engine is among all else. */
+static void test_what_the_last_moves_took(void **state)
+{
+    (void)state;
+    struct forecast_input in = guest(MODE_PRECOPY, STUCK_CANCEL);
+    struct forecast f;
+    watch_random_writer(&in, 20, 20);
+    in.limits.switch_us = 18000;
+    forecast_make(&in, &f);
+    assert_in_range(f.blackout_us, 18000, 20000);
+    in.limits.switch_us = 45000;
+    forecast_make(&in, &f);
+    assert_int_equal(f.mode, FORECAST_PRECOPY);
+    assert_in_range(f.blackout_us, 45000, 47000);
+    assert_non_null(strstr(f.why, "45 ms that switches have cost here lately"));
+    assert_true(strlen(f.why) + 1 < FORECAST_WHY_MAX);
+
+    /* Last time the engine came to half of its pace, and it is slower now; that was not for want of a link. */
+    in.way =
+        (struct forecast_way){.last_wire = 60 * MB, .last_raw = 200 * MB, .last_pace = 400 * MB, .link = 1250 * MB};
+    in.sample.packed_share = 0.3;
+    in.sample.raw_bytes_per_us = 300;
+    forecast_make(&in, &f);
+    assert_int_equal(f.link, LINK_SPEED);
+    assert_int_equal(f.bandwidth_bytes_per_s, 150 * MB);
+    assert_int_equal(f.pace_bytes_per_s, 300 * MB);
+    in.way.last_pace = 2000 * MB; /* it came to a tenth: the link held it up, whatever the interface says */
+    in.sample.raw_bytes_per_us = 2000;
+    forecast_make(&in, &f);
+    assert_int_equal(f.link, LINK_LAST_MOVE);
+    assert_int_equal(f.bandwidth_bytes_per_s, 200 * MB);
 }
 
 /* What a mean rate gets wrong: 100,000 pages/s are four times the link, but they are always the same few. */
@@ -77,7 +110,7 @@ static void test_small_hot_set_converges_whatever_its_rate(void **state)
     watch_random_writer(&in, 100000, 400);
     forecast_make(&in, &f);
     assert_int_equal(f.mode, FORECAST_PRECOPY);
-    assert_in_range(f.blackout_us, 15000, 30000);
+    assert_in_range(f.blackout_us, 20000, 35000);
 }
 
 /* Writes 200 MB/s, twice the link, all over 128 MiB. */
@@ -111,7 +144,7 @@ static void test_writer_above_the_link_by_policy(void **state)
         if (f.mode == FORECAST_NONE)
             assert_true(f.blackout_us > in.limits.max_downtime_us);
         else
-            assert_true(f.blackout_us <= in.limits.max_downtime_us);
+            assert_true(f.blackout_us <= in.limits.max_downtime_us + 5000); /* decided by 5 ms, told with 10 */
         assert_true((f.mode == FORECAST_THROTTLE) == (f.throttle_percent < 100));
     }
     struct forecast_input early = guest(MODE_AUTO, STUCK_POSTCOPY), late = guest(MODE_PRECOPY, STUCK_POSTCOPY);
@@ -157,9 +190,10 @@ static void test_link_by_what_is_known(void **state)
     assert_int_equal(f.link, LINK_SPEED);
     in.sample.raw_bytes_per_us = 300; /* the engine is slower than that */
     forecast_make(&in, &f);
-    assert_int_equal(f.bandwidth_bytes_per_s, 300 * MB);
+    assert_int_equal(f.bandwidth_bytes_per_s, 120 * MB);
     in.way.last_raw = 280 * MB; /* as the last time: this says nothing about the link */
     in.way.last_wire = 5 * MB;
+    in.way.last_pace = 300 * MB;
     forecast_make(&in, &f);
     assert_int_equal(f.link, LINK_SPEED);
     in.way = (struct forecast_way){0};
@@ -181,7 +215,7 @@ static void test_every_cell_has_an_end(void **state)
                         in.way = (struct forecast_way){.last_wire = link, .last_raw = link};
                         watch_random_writer(&in, rate, set);
                         forecast_make(&in, &f);
-                        assert_true(f.mode == FORECAST_NONE || f.blackout_us <= in.limits.max_downtime_us);
+                        assert_true(f.mode == FORECAST_NONE || f.blackout_us <= in.limits.max_downtime_us + 5000);
                         assert_true(f.mode != FORECAST_NONE || (mode <= MODE_AUTO && stuck != STUCK_POSTCOPY));
                         assert_true(f.rounds <= in.limits.max_rounds && f.total_us > 0 && f.wire_bytes > 0);
                     }
@@ -192,6 +226,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_curve_is_read_between_its_points_and_beyond),
         cmocka_unit_test(test_idle_guest),
+        cmocka_unit_test(test_what_the_last_moves_took),
         cmocka_unit_test(test_small_hot_set_converges_whatever_its_rate),
         cmocka_unit_test(test_writer_above_the_link_by_policy),
         cmocka_unit_test(test_brake_begins_where_the_cpu_time_is_used),

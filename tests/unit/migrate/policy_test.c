@@ -156,6 +156,26 @@ static void test_throttle_has_a_floor_and_a_short_cut(void **state)
     assert_int_equal(policy_decide(&policy, &with), POLICY_GIVE_UP); /* nothing is left to try */
 }
 
+/* What switches have cost lately counts, but leaves half of the budget to the pages: else one bad hour would forbid
+ * every move, and no move would ever show that it is over. */
+static void test_a_known_switch_counts_up_to_half_the_budget(void **state)
+{
+    (void)state;
+    struct policy policy;
+    policy_init(&policy);
+    policy_round(
+        &policy, 25600, 1048576, 100, 100); /* 100 MB/s; what is left takes 4 ms, and 1 ms while QEMU gets there */
+    struct policy_limits with = {.max_downtime_us = 30000, .max_rounds = 60};
+    uint64_t unknown_us = policy_predict_us(&policy, &with), left_us = policy_remainder_us(&policy);
+    assert_int_equal(unknown_us, POLICY_SWITCH_FIXED_US + left_us);
+    with.switch_us = 12000;
+    assert_int_equal(policy_predict_us(&policy, &with), 12000 + left_us);
+    with.switch_us = 80000;
+    assert_int_equal(policy_predict_us(&policy, &with), 15000 + left_us);
+    with.max_downtime_us = 2000;
+    assert_int_equal(policy_predict_us(&policy, &with), unknown_us); /* a budget below any switch is not met by this */
+}
+
 /* With mode auto nothing is given up: where not even the lowest step helps, post-copy follows, soon. */
 static void test_throttle_in_vain_ends_in_postcopy_with_mode_auto(void **state)
 {
@@ -225,6 +245,7 @@ int main(void)
         cmocka_unit_test(test_hybrid_makes_a_second_round_only_where_it_helps),
         cmocka_unit_test(test_throttle_goes_down_step_by_step),
         cmocka_unit_test(test_throttle_has_a_floor_and_a_short_cut),
+        cmocka_unit_test(test_a_known_switch_counts_up_to_half_the_budget),
         cmocka_unit_test(test_throttle_in_vain_ends_in_postcopy_with_mode_auto),
         cmocka_unit_test(test_words_of_the_options),
     };

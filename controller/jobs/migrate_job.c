@@ -393,7 +393,11 @@ static void run_finish(struct job_ctx *ctx)
         return;
     }
     if (job->phase == FINISH_LEAVE) {
-        finish_done(ctx, ctx->event->err ? "; its old files are left on the source host" : "");
+        const struct err *away = ctx->event->err;
+        if (away && err_retryable(away->code) && job_within(ctx, MIGRATE_FAREWELL_MS))
+            job_back_off(ctx, "waiting for host %s: %.150s", job_data(ctx)->from_host, away->message);
+        else
+            finish_done(ctx, away ? "; its old files are left on the source host" : "");
         return;
     }
     bool heard = migrate_note_reply(ctx, &job->source, &err);

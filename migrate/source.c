@@ -224,6 +224,8 @@ static void source_welcomed(void *user, const struct err *err, const uint8_t *bo
     drover__engine_hello_reply__free_unpacked(reply, NULL);
     if (rc == 0)
         source_ask_clock(s, CLOCK_QUESTIONS);
+    if (rc == 0 && s->offer)
+        source_fetch_offer(s);
     if (rc < 0)
         source_fail(s, &why);
     else if (whole)

@@ -1,4 +1,4 @@
-/* Before the first page: what the destination has of the guest's last visit there. */
+/* Before the first page, and while the guest is looked at: what the destination has of its last visit there. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "migrate/source_private.h"
@@ -12,7 +12,7 @@ static void offer_end(struct source *s, const char *why)
     log_event(LOG_INFO, "offer.taken", "pages=%llu after_us=%llu detail=%s", (unsigned long long)s->offered_pages,
         (unsigned long long)(clock_now_ns() - s->offer_ns) / 1000, LOG_QUOTE(why));
     s->offer_whole = true;
-    source_send_memory(s);
+    source_begin(s);
 }
 
 static void offer_ask(struct source *s, uint64_t first_page);

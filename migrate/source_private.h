@@ -191,7 +191,7 @@ MUST_CHECK int source_watch(struct source *s, struct err *err);
 
 /* source_offer.c */
 
-/* Asks the destination what it has, then goes on with source_send_memory(). */
+/* Asks the destination what it has, then goes on with source_begin(). */
 void source_fetch_offer(struct source *s);
 
 /* source_disks.c */

@@ -263,7 +263,7 @@ static void source_send_first(struct source *s)
 void source_begin(struct source *s)
 {
     bool disks = s->side.options->disks[0];
-    if (s->surveyed && s->welcomed) {
+    if (s->surveyed && s->welcomed && (!s->offer || s->offer_whole)) {
         source_send_first(s);
     } else if (s->prepared && !s->begun && (s->welcomed || !disks)) {
         s->begun = true;
@@ -331,10 +331,6 @@ void source_prepared(void *user, const struct err *err)
 void source_send_memory(struct source *s)
 {
     struct err why;
-    if (s->offer && !s->offer_whole) {
-        source_fetch_offer(s);
-        return;
-    }
     /* Tracking begins before the allocated pages are listed: a page that is allocated in between counts as written. */
     if (s->chosen.mode != MODE_POSTCOPY &&
         (source_open_collecting(s, &why) < 0 ||

@@ -1,24 +1,35 @@
-/* bench-channel: how fast pages get from one RAM file into another through the engine's own sender and receiver, over
- * loopback. bench/channel runs it; bench-channel-plain is the same program with channel_plain.c in place of the cipher.
+/* bench-channel: how fast pages get from one RAM file into another through the engine's own sender and receiver, each
+ * in a process of its own as in a migration. bench/channel runs both; bench-channel-plain is the same program with
+ * channel_plain.c in place of the cipher.
  *
- *   bench-channel MIB STRIPES RANDOM RECEIPT
+ *   bench-channel receive IP MIB STRIPES RECEIPT
+ *   bench-channel send MIB STRIPES RECEIPT RANDOM ENDPOINT...
  *
- * RANDOM: percent of each page that does not compress. RECEIPT: 1 keeps digests on both sides, 0 does not.
- * Prints one JSON object: seconds, CPU seconds of both sides together, bytes on the wire. */
+ * RECEIPT: 1 keeps digests on both sides, 0 does not. RANDOM: percent of each page that does not compress. `receive`
+ * prints the endpoint of each stripe, one a line, receives until its input ends, and prints, as `send` does, one JSON
+ * object: its CPU seconds from when it was ready on and the most memory it had; `send` also how long it took and the
+ * bytes. The key is no secret here, as the pages are none. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/ensure.h"
+#include "migrate/heap.h"
 #include "migrate/receiver.h"
 #include "migrate/sender.h"
 
+static const uint8_t key[SEAL_KEY_BYTES] = {1};
+
 struct run {
     uv_loop_t loop;
+    struct ram ram;
+    struct digests digests;
+    bool receipt;
+    uint32_t stripes;
     struct sender_stats stats;
-    bool failed;
 };
 
 static void on_pass(void *user, const struct sender_stats *stats)
@@ -28,18 +39,16 @@ static void on_pass(void *user, const struct sender_stats *stats)
     uv_stop(&run->loop);
 }
 
-static void on_failed(void *user, const struct err *err)
-{
-    struct run *run = user;
-    fprintf(stderr, "bench-channel: %s\n", err->message);
-    run->failed = true;
-    uv_stop(&run->loop);
-}
-
 static void die(const struct err *err)
 {
     fprintf(stderr, "bench-channel: %s\n", err->message);
     exit(1);
+}
+
+static void on_failed(void *user, const struct err *err)
+{
+    (void)user;
+    die(err);
 }
 
 /* A RAM file of its own, gone when the program ends. */
@@ -84,74 +93,120 @@ static double cpu_seconds(void)
            (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
-static void send_all(struct run *run, struct sender *sender, size_t pages)
+/* Of this program since it was executed, which ru_maxrss is not. No page of the RAM file is mapped. */
+static double peak_mib(void)
 {
-    struct bitmap all = bitmap_new(pages);
-    bitmap_set_range(&all, 0, pages);
+    FILE *status = fopen("/proc/self/status", "re");
+    char line[256];
+    double kib = 0;
+    while (status && fgets(line, sizeof line, status))
+        if (strncmp(line, "VmHWM:", 6) == 0)
+            kib = strtod(line + 6, NULL);
+    if (status)
+        fclose(status);
+    return kib / 1024;
+}
+
+static void begin(struct run *run, const char *mib, const char *stripes, const char *receipt)
+{
+    size_t size = strtoul(mib, NULL, 10);
+    run->stripes = (uint32_t)strtoul(stripes, NULL, 10);
+    run->receipt = strtoul(receipt, NULL, 10) != 0;
+    if (size == 0 || run->stripes == 0 || run->stripes > SENDER_STRIPES_MAX) {
+        fprintf(stderr, "bench-channel: at least one MiB over 1 to %u stripes\n", SENDER_STRIPES_MAX);
+        exit(2);
+    }
+    run->ram = make_ram(size);
+    digests_init(&run->digests, run->ram.pages, 1, run->receipt);
+    ENSURE(uv_loop_init(&run->loop) == 0);
+}
+
+static void end(struct run *run)
+{
+    uv_run(&run->loop, UV_RUN_DEFAULT);
+    uv_loop_close(&run->loop);
+    digests_free(&run->digests);
+    ram_close(&run->ram);
+}
+
+static int run_receiver(char **argv)
+{
+    struct run run = {.receipt = false};
+    struct receiver *receiver;
+    struct err err;
+    begin(&run, argv[1], argv[2], argv[3]);
+    const struct receiver_options options = {.ram = &run.ram,
+        .digests = run.receipt ? &run.digests : NULL,
+        .key = key,
+        .host = argv[0],
+        .stripes = run.stripes,
+        .on_failed = on_failed,
+        .user = &run};
+    if (receiver_open(&run.loop, &options, &err, &receiver) < 0)
+        die(&err);
+    double cpu = cpu_seconds();
+    for (uint32_t i = 0; i < run.stripes; i++)
+        puts(receiver_address(receiver, i));
+    fflush(stdout);
+    while (getchar() != EOF) /* a failure is seen by the sender, who hears no more */
+        continue;
+    printf("{\"cpu_seconds\": %.4f, \"peak_mib\": %.1f}\n", cpu_seconds() - cpu, peak_mib());
+    receiver_close(receiver, NULL);
+    end(&run);
+    return 0;
+}
+
+static void send_all(struct run *run, struct sender *sender)
+{
+    struct bitmap all = bitmap_new(run->ram.pages);
+    bitmap_set_range(&all, 0, run->ram.pages);
     double cpu = cpu_seconds();
     sender_pass(sender, &all);
     uv_run(&run->loop, UV_RUN_DEFAULT);
-    if (!run->failed)
-        printf("{\"seconds\": %.4f, \"cpu_seconds\": %.4f, \"raw_bytes\": %llu, \"wire_bytes\": %llu}\n",
-            (double)run->stats.duration_ns / 1e9, cpu_seconds() - cpu, (unsigned long long)run->stats.raw_bytes,
-            (unsigned long long)run->stats.wire_bytes);
+    printf(
+        "{\"seconds\": %.4f, \"cpu_seconds\": %.4f, \"peak_mib\": %.1f, \"raw_bytes\": %llu, \"wire_bytes\": %llu}\n",
+        (double)run->stats.duration_ns / 1e9, cpu_seconds() - cpu, peak_mib(), (unsigned long long)run->stats.raw_bytes,
+        (unsigned long long)run->stats.wire_bytes);
     bitmap_free(&all);
 }
 
-int main(int argc, char **argv)
+static int run_sender(int argc, char **argv)
 {
-    size_t mib = argc == 5 ? strtoul(argv[1], NULL, 10) : 0;
-    uint32_t stripes = argc == 5 ? (uint32_t)strtoul(argv[2], NULL, 10) : 0;
-    if (mib == 0 || stripes == 0 || stripes > SENDER_STRIPES_MAX) {
-        fprintf(stderr, "usage: bench-channel MIB STRIPES RANDOM RECEIPT\n");
-        return 2;
-    }
-    bool receipt = strtoul(argv[4], NULL, 10) != 0;
-    struct run run = {.failed = false};
-    struct ram from = make_ram(mib), to = make_ram(mib);
-    struct digests sent, held;
-    struct receiver *receiver;
+    struct run run = {.receipt = false};
     struct sender *sender;
     struct err err;
-    uint8_t key[SEAL_KEY_BYTES];
-    const char *addresses[SENDER_STRIPES_MAX];
-
-    fill_ram(&from, (unsigned)strtoul(argv[3], NULL, 10));
-    digests_init(&sent, from.pages, 1, receipt);
-    digests_init(&held, to.pages, 1, true);
-    seal_make_key(key);
-    ENSURE(uv_loop_init(&run.loop) == 0);
-    const struct receiver_options to_options = {.ram = &to,
-        .digests = receipt ? &held : NULL,
+    begin(&run, argv[0], argv[1], argv[2]);
+    if ((uint32_t)argc != 4 + run.stripes) {
+        fprintf(stderr, "bench-channel: one endpoint a stripe\n");
+        return 2;
+    }
+    fill_ram(&run.ram, (unsigned)strtoul(argv[3], NULL, 10));
+    const struct sender_options options = {.ram = &run.ram,
         .key = key,
-        .host = "127.0.0.1",
-        .stripes = stripes,
-        .on_failed = on_failed,
-        .user = &run};
-    if (receiver_open(&run.loop, &to_options, &err, &receiver) < 0)
-        die(&err);
-    for (uint32_t i = 0; i < stripes; i++)
-        addresses[i] = receiver_address(receiver, i);
-    const struct sender_options from_options = {.ram = &from,
-        .key = key,
-        .addresses = addresses,
-        .stripes = stripes,
+        .addresses = (const char *const *)argv + 4,
+        .stripes = run.stripes,
         .window_bytes = RECEIVER_WINDOW_BYTES,
-        .digests = receipt ? &sent : NULL,
+        .digests = run.receipt ? &run.digests : NULL,
         .silent = true,
         .on_pass = on_pass,
         .on_failed = on_failed,
         .user = &run};
-    if (sender_open(&run.loop, &from_options, &err, &sender) < 0)
+    if (sender_open(&run.loop, &options, &err, &sender) < 0)
         die(&err);
-    send_all(&run, sender, from.pages);
+    send_all(&run, sender);
     sender_close(sender, NULL);
-    receiver_close(receiver, NULL);
-    uv_run(&run.loop, UV_RUN_DEFAULT);
-    uv_loop_close(&run.loop);
-    digests_free(&sent);
-    digests_free(&held);
-    ram_close(&from);
-    ram_close(&to);
-    return run.failed;
+    end(&run);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    heap_keep();
+    if (argc == 6 && strcmp(argv[1], "receive") == 0)
+        return run_receiver(argv + 2);
+    if (argc > 6 && strcmp(argv[1], "send") == 0)
+        return run_sender(argc - 2, argv + 2);
+    fprintf(stderr, "usage: bench-channel receive IP MIB STRIPES RECEIPT\n"
+                    "       bench-channel send MIB STRIPES RECEIPT RANDOM ENDPOINT...\n");
+    return 2;
 }

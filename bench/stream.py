@@ -75,17 +75,17 @@ def listening(output):
     return False
 
 
-def iperf3(arena):
-    """Two streams, as the engine has stripes."""
+def iperf3(arena, seconds=SECONDS, streams=STREAMS):
+    """As many streams as the engine has stripes."""
     server = subprocess.Popen(netns.command(arena.namespaces["b"], ["iperf3", "--server", "--one-off", "--forceflush", "--bind", ADDRESSES["b"]]),
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         if not listening(server.stdout):
             return {"outcome": measure.VOID, "error": "iperf3: the server does not listen"}
         done = subprocess.run(
-            netns.command(arena.namespaces["a"], ["iperf3", "--client", ADDRESSES["b"], "--time", str(SECONDS), "--parallel",
-                                                  str(STREAMS), "--connect-timeout", "5000", "--json"]),
-            capture_output=True, text=True, timeout=SECONDS + 20)
+            netns.command(arena.namespaces["a"], ["iperf3", "--client", ADDRESSES["b"], "--time", str(seconds), "--parallel",
+                                                  str(streams), "--connect-timeout", "5000", "--json"]),
+            capture_output=True, text=True, timeout=seconds + 20)
         said = json.loads(done.stdout)
         if "error" in said:
             return {"outcome": measure.VOID, "error": f"iperf3: {said['error']}"}

@@ -26,9 +26,7 @@
 #define BATCH_DELTA_MAX   1024u /* of one page; more saves too little */
 #define BATCH_HEADER      16u
 #define BATCH_RUN_BYTES   5u
-/* LZ4's bound for incompressible data is raw + raw / 255 + 16. */
-#define BATCH_BYTES_MAX                                                                                                \
-    (BATCH_HEADER + BATCH_RUNS * BATCH_RUN_BYTES + BATCH_FULL_BYTES + BATCH_FULL_BYTES / 255u + 16u + BATCH_DELTA_BYTES)
+#define BATCH_BYTES_MAX   (BATCH_HEADER + BATCH_RUNS * BATCH_RUN_BYTES + BATCH_FULL_BYTES + BATCH_DELTA_BYTES)
 
 #define BATCH_PIECES 3u
 
@@ -46,8 +44,10 @@ struct batch_run {
     uint32_t at; /* where its contents begin, in the pages or in the deltas */
 };
 
+/* To begin with, all zeros. */
 struct batch {
     bool quick; /* to be packed in less time, not in fewer bytes; set by whoever makes it */
+    bool vain;  /* the last block did not shrink, so the next is worth a try only if a sample of it does */
     uint32_t runs;
     struct batch_run run[BATCH_RUNS];
     uint32_t full_bytes, packed_bytes, delta_bytes; /* packed_bytes: once it was encoded or decoded */

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "migrate/destination.h"
 #include "migrate/dryrun.h"
+#include "migrate/heap.h"
 #include "migrate/keep.h"
 #include "migrate/release.h"
 #include "migrate/source.h"
@@ -91,6 +92,7 @@ int main(int argc, char **argv)
     log_setup(role->log_name, level < 0 ? LOG_INFO : (enum log_level)level);
     crashpoint_open((pid_t)options.qemu_pid);
     signal(SIGPIPE, SIG_IGN); /* whoever listened to our events may be gone */
+    heap_keep();
     int status = keep_to_cores(options.cores) < 0 ? 2 : role->run(&options);
     config_free(options_keys, &options);
     return status;

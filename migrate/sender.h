@@ -5,8 +5,8 @@
  *
  * What each page becomes is the sieve's business. Bandwidth and "pass over" come from acknowledgements, never from
  * local sends. Failure (receiver silent for
- * SENDER_SILENCE_MS, RAM unreadable) stops all workers and is told once through on_failed. Memory: per stripe two
- * batches and the window. Callbacks come on the loop's thread. */
+ * SENDER_SILENCE_MS, RAM unreadable) stops all workers and is told once through on_failed. Memory: per stripe a
+ * batch, room for one packed, and the window. Callbacks come on the loop's thread. */
 #ifndef MIGRATE_SENDER_H
 #define MIGRATE_SENDER_H
 

@@ -134,6 +134,30 @@ static void test_incompressible_is_stored(void **state)
     assert_true(len * 100 <= f->in.full_bytes * 103ul);
 }
 
+static uint32_t packed_size(struct fixture *f, unsigned noise, unsigned seed)
+{
+    uint8_t content[PAGE_BYTES];
+    batch_begin(&f->in);
+    for (uint32_t page = 0; page < BATCH_FULL_PAGES; page++) {
+        for (size_t k = 0; k < PAGE_BYTES; k++)
+            content[k] = (uint8_t)(random_next(&seed) & ((1u << noise) - 1));
+        batch_add_full(&f->in, page, content);
+    }
+    batch_encode(&f->in, f->message);
+    return f->in.packed_bytes;
+}
+
+/* Blocks that do not shrink do not keep those behind them from being packed. */
+static void test_packing_is_tried_again(void **state)
+{
+    struct fixture *f = *state;
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(packed_size(f, 8, i), BATCH_FULL_BYTES);
+    assert_true(packed_size(f, 1, 1) < BATCH_FULL_BYTES / 2);
+    assert_int_equal(packed_size(f, 8, 4), BATCH_FULL_BYTES);
+    assert_true(packed_size(f, 1, 1) < BATCH_FULL_BYTES / 2);
+}
+
 static void test_every_truncation_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -201,6 +225,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_neighbours_of_a_kind_are_one_run, setup, teardown),
         cmocka_unit_test_setup_teardown(test_room_is_there_for_any_kind, setup, teardown),
         cmocka_unit_test_setup_teardown(test_incompressible_is_stored, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_packing_is_tried_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_every_truncation_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_page_beyond_ram_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damaged_messages, setup, teardown),

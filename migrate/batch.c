@@ -101,7 +101,7 @@ bool batch_add_delta(struct batch *b, uint32_t page, const uint8_t *delta, size_
 }
 
 /* Does the block look as if it would shrink? Where guests hold what does not (compressed, encrypted, media), trying LZ4
- * on all of it took a fifth of both sides' CPU time, this takes a hundredth. */
+ * on all of it took a tenth of both sides' CPU time, this takes a hundredth. */
 static bool batch_promises(const struct batch *b)
 {
     uint8_t sample[BATCH_FULL_PAGES / SAMPLE_EVERY * SAMPLE_BYTES], packed[sizeof sample];

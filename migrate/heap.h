@@ -1,7 +1,7 @@
 /* heap: messages of 256 KiB come and go thousands of times a second. By default the heap gives their pages back to the
- * kernel each time, to have them cleared and mapped in again by the next: a seventh of both sides' CPU time. For the main
- * function of programs that send or receive pages, before any thread starts. What is kept is bounded by what was in use
- * at once. */
+ * kernel each time, to have them cleared and mapped in again by the next: a seventh of both sides' CPU time. For the
+ * main function of programs that send or receive pages, before any thread starts. What is kept is bounded by what was
+ * in use at once. */
 #ifndef MIGRATE_HEAP_H
 #define MIGRATE_HEAP_H
 

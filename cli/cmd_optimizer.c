@@ -113,7 +113,9 @@ static const struct command optimizer_apply = {
     .path = "optimizer apply",
     .kind = COMMAND_JOB,
     .summary = "make that plan and carry it out",
-    .text = "The moves are migrations, jobs of their own, one after the other.",
+    .text = "The moves are migrations, jobs of their own, as many at once as hosts and links may have (drover cluster "
+            "show).\n"
+            "A host that the hosts' own facts rule out for a VM gets it by no plan.",
     .example = "drover optimizer plan\ndrover optimizer apply",
     .run = apply_run,
 };

@@ -133,6 +133,9 @@ void show_migration(const Drover__MigrationRecord *r)
     if (r->throttle_percent)
         output_field("Slowed down", "to %u %% of its CPU time at the end, for %s", r->throttle_percent,
             milliseconds(r->throttled_us, text));
+    if (r->disk_bytes)
+        output_field("Disks", "%s on the wire, equal after %s", format_bytes(r->disk_bytes, text),
+            milliseconds(r->disk_us, more));
     output_field("Memory", "%s, %s on the wire (%.1fx)", format_bytes(r->raw_bytes, text),
         format_bytes(r->wire_bytes, more), r->wire_bytes ? (double)r->raw_bytes / (double)r->wire_bytes : 0.0);
     show_classes(r);

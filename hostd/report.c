@@ -143,6 +143,8 @@ static enum report_change apply_done(struct report *r, const json_t *event)
     record->state_bytes = number_of(from, "state_bytes");
     record->throttle_percent = (uint32_t)number_of(from, "throttle_percent");
     record->throttled_us = number_of(from, "throttled_us");
+    record->disk_bytes = number_of(from, "disk_bytes");
+    record->disk_us = number_of(from, "disk_us");
     record->clock_forward_us = number_of(from, "clock_forward_us");
     set_text(&record->clock_left, text_of(from, "clock_left"));
     const json_t *postcopy = json_object_get(from, "postcopy");

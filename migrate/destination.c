@@ -30,6 +30,8 @@ void destination_move(struct destination *d, enum destination_phase to)
 {
     ENSURE(phases[d->phase].successors & TO(to));
     d->phase = to;
+    if (to == DESTINATION_POSTCOPY)
+        quota_urgent(&d->side.quota, false);
     side_phase(&d->side, phases[to].name);
     crashpoint("destination", phases[to].name);
 }
@@ -134,6 +136,8 @@ static void destination_on_note(struct destination *d, uint32_t method, const ui
         destination_on_state_end(d, body, len);
     } else if (method == DROVER__ENGINE_METHOD__ENGINE_PAGES) {
         destination_on_pages(d, body, len);
+    } else if (method == DROVER__ENGINE_METHOD__ENGINE_HURRY) {
+        quota_urgent(&d->side.quota, true);
     } else if (method == DROVER__ENGINE_METHOD__ENGINE_FAREWELL) {
         crashpoint("destination", "farewell-received");
         d->farewell = true;

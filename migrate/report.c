@@ -65,11 +65,12 @@ json_t *report_json(const struct report *report)
 {
     json_t *postcopy = report->postcopied ? report_postcopy_json(&report->postcopy) : NULL;
     return json_pack(
-        "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:s, s:s, s:s, s:i, s:I, s:I, s:s, s:o*, s:O*}", "mode",
-        report->mode, "tracker", report->tracker, "total_us", (json_int_t)report->total_us, "blackout_us",
+        "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:s, s:s, s:s, s:i, s:I, s:I, s:s, s:o*, s:O*}",
+        "mode", report->mode, "tracker", report->tracker, "total_us", (json_int_t)report->total_us, "blackout_us",
         (json_int_t)report->blackout_us, "last_pages_us", (json_int_t)report->last_pages_us, "raw_bytes",
         (json_int_t)report->raw_bytes, "wire_bytes", (json_int_t)report->wire_bytes, "state_bytes",
-        (json_int_t)report->state_bytes, "classes", report_classes(&report->classes), "rounds",
+        (json_int_t)report->state_bytes, "disk_bytes", (json_int_t)report->disk_bytes, "disk_us",
+        (json_int_t)report->disk_us, "classes", report_classes(&report->classes), "rounds",
         report->round_list ? json_incref(report->round_list) : json_array(), "receipt", report->receipt, "source_hash",
         report->source_hash, "destination_hash", report->destination_hash, "throttle_percent",
         (int)report->throttle_percent, "throttled_us", (json_int_t)report->throttled_us, "clock_forward_us",

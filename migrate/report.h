@@ -23,6 +23,7 @@ struct report_postcopy {
 struct report {
     const char *mode, *tracker; /* lent */
     uint64_t total_us, blackout_us, last_pages_us, raw_bytes, wire_bytes, state_bytes;
+    uint64_t disk_bytes, disk_us; /* for disks that move, too: on the wire; until they were equal */
     struct classes classes;
     uint32_t rounds;
     json_t *round_list;        /* owned */

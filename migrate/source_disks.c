@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/crashpoint.h"
 #include "base/loop.h"
 #include "migrate/source_private.h"
@@ -13,6 +14,7 @@ static void disks_ready(void *user)
     struct source *s = user;
     if (s->phase != SOURCE_DISKS)
         return;
+    s->report.disk_us = (clock_now_ns() - s->disks_ns) / 1000;
     crashpoint("source", "disks-ready");
     source_send_memory(s);
 }
@@ -41,6 +43,7 @@ static void disks_finished(void *user)
     struct source *s = user;
     if (s->phase != SOURCE_SWITCHING)
         return;
+    s->report.disk_bytes = relay_wire_bytes(s->relay);
     source_trace(s, "disks-equal");
     crashpoint("source", "disks-equal");
     Drover__EngineDisksOver request = DROVER__ENGINE_DISKS_OVER__INIT;
@@ -69,6 +72,7 @@ void source_send_disks(struct source *s, const char *address)
     else if (relay_open_source(&s->side.loop, path, address, s->bulk_key, &err, &s->relay) == 0 &&
              mirror_new(&mirror, &err, &s->mirror) == 0) {
         source_move(s, SOURCE_DISKS);
+        s->disks_ns = clock_now_ns();
         loop_timer_stop(s->deadline);
         mirror_start(s->mirror);
         return;

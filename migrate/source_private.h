@@ -99,6 +99,7 @@ struct source {
     char pipe_path[108];
     struct mirror *mirror; /* NULL: the disks are where the destination reaches them */
     struct relay *relay;
+    uint64_t disks_ns;  /* when their copying began */
     char *disk_address; /* owned; NULL until the destination has said it */
     struct bitmap sending, dirty;
     struct collecting collecting;

@@ -290,11 +290,21 @@ static void source_state_failed(void *user, const struct err *err)
     source_fail_if_running(user, err);
 }
 
+/* From here on the guest may stand still any moment, and neither side rests to keep to its share of CPU time. */
+static void source_hurry(struct source *s)
+{
+    struct err ignored; /* a connection that is lost ends the switch by itself */
+    Drover__EngineHurry hurry = DROVER__ENGINE_HURRY__INIT;
+    if (wire_note(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_HURRY, &hurry.base, &ignored) < 0)
+        source_trace(s, "hurry-unsent");
+}
+
 void source_begin_switch(struct source *s)
 {
     struct err err;
     struct statepipe_options options = {.on_data = source_state_data, .on_failed = source_state_failed, .user = s};
     source_move(s, SOURCE_SWITCHING);
+    source_hurry(s);
     loop_timer_start(s->deadline, SWITCH_MS, 0);
     if (statepipe_listen(&s->side.loop, s->pipe_path, &options, &err, &s->pipe) < 0) {
         source_fail(s, &err);

@@ -55,7 +55,7 @@ void job_add_steps(Drover__JobCreate *create, bool start)
 static const struct job_step_kind *step_kind(const struct job *job)
 {
     static const struct job_step_kind *const tables[] = {
-        vm_steps, migrate_steps, storage_steps, cluster_steps, evacuate_steps};
+        vm_steps, migrate_steps, storage_steps, cluster_steps, evacuate_steps, apply_steps};
     ENSURE(job->log.step < job->log.job->n_steps);
     const char *name = job->log.job->steps[job->log.step]->name;
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)

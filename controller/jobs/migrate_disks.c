@@ -45,6 +45,18 @@ static char *target_of(const char *path, const char *directory)
                         : mem_strdup(path);
 }
 
+/* Disks from several directories may have one name. */
+static int check_apart(const Drover__DiskMoves *moves, const Drover__DiskMove *move, struct err *err)
+{
+    for (size_t i = 0; i < moves->n_disks; i++)
+        if (strcmp(moves->disks[i]->target, move->target) == 0)
+            return err_set(err, ERR_INVALID,
+                "disks %.200s and %.200s would both become %.200s; move one of them to another name first "
+                "(`drover vm move-storage`)",
+                moves->disks[i]->path, move->path, move->target);
+    return 0;
+}
+
 int migrate_disks_plan(struct job *job, const Drover__VmSpec *spec, struct err *err)
 {
     Drover__MigrateCheckReply *check = job->check_source;
@@ -65,7 +77,10 @@ int migrate_disks_plan(struct job *job, const Drover__VmSpec *spec, struct err *
         char *target = target_of(disk->path, job->log.data->options->storage_directory);
         pb_string(&move->target, target);
         free(target);
+        int rc = check_apart(job->disks, move, err);
         PB_ADD(job->disks, disks, move);
+        if (rc < 0)
+            return -1;
     }
     if (job->disks->n_disks == 0)
         return err_set(err, ERR_INVALID, "VM %s has no disk it writes to; leave out --with-storage", spec->name);

@@ -30,7 +30,8 @@ struct job_step_kind {
     bool refused_too; /* `run` is told when a commit of its own is refused, instead of the step's failing */
 };
 /* Each ended by run = NULL. */
-extern const struct job_step_kind vm_steps[], migrate_steps[], storage_steps[], cluster_steps[], evacuate_steps[];
+extern const struct job_step_kind vm_steps[], migrate_steps[], storage_steps[], cluster_steps[], evacuate_steps[],
+    apply_steps[];
 
 static inline const Drover__JobData *job_data(const struct job_ctx *ctx)
 {

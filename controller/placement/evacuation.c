@@ -3,8 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "controller/pb.h"
-#include "controller/placement/preflight.h"
+#include "controller/placement/possible.h"
 #include "controller/placement/view.h"
 
 #define LIMIT_DEFAULT 2u /* one sends while the other is prepared or switches; more only share the link */
@@ -29,29 +28,6 @@ static uint64_t never_moved(void *user, const struct state_vm *vm)
 {
     (void)user, (void)vm;
     return 0;
-}
-
-/* Where every VM of the host could run, by what the hosts say of themselves. Take: free(). */
-static bool *possible_make(struct view *view, struct state *state, struct fleet *fleet, size_t from)
-{
-    size_t hosts = view->input.host_count;
-    bool *possible = mem_zalloc((view->input.vm_count * hosts + 1) * sizeof *possible);
-    const struct fleet_host *source = fleet_at(fleet, from);
-    for (size_t v = 0; v < view->input.vm_count; v++) {
-        if (view->vms[v].host != from || !view->vms[v].movable || !source->facts)
-            continue;
-        cleanup_pb Drover__VmSpec *spec = state_vm_spec(state, view->vm_ids[v]);
-        for (size_t h = 0; spec && h < hosts; h++) {
-            const struct fleet_host *target = fleet_at(fleet, h);
-            struct preflight_input input = {.vm = view->vms[v].name,
-                .spec = spec,
-                .from = {source->name, source->facts, NULL, false},
-                .to = {target->name, target->facts, NULL, false}};
-            possible[v * hosts + h] = h != from && target->facts && preflight_possible(&input);
-        }
-        view->vms[v].possible = possible + v * hosts;
-    }
-    return possible;
 }
 
 /* Everything the host still has, in the order planned, and after it what cannot be moved just now. */
@@ -86,8 +62,8 @@ void evacuation_plan(struct state *state, struct fleet *fleet, const struct opti
     size_t from = placement_view_host(&view, host);
     if (from != SIZE_MAX) {
         struct optimizer_plan *plan = mem_zalloc(sizeof *plan);
-        bool *possible = possible_make(&view, state, fleet, from);
         size_t movable = 0;
+        possible_fill(&view, state, fleet, from);
         optimizer_evacuate(settings, &view.input, from, plan);
         for (size_t v = 0; v < view.input.vm_count; v++)
             movable += view.vms[v].host == from && view.vms[v].movable;
@@ -102,7 +78,6 @@ void evacuation_plan(struct state *state, struct fleet *fleet, const struct opti
         if (plan->move_count < movable && plan->move_count < OPTIMIZER_MOVES_MAX)
             snprintf(out->stuck, sizeof out->stuck, "%.255s", plan->verdict);
         out->takes_s = takes(&view, from, plan, &limits);
-        free(possible);
         free(plan);
     }
     placement_view_free(&view);

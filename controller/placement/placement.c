@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "controller/pb.h"
+#include "controller/placement/possible.h"
 #include "controller/placement/view.h"
 
 #define ATTEMPTS_MAX   64
@@ -86,6 +87,16 @@ static void look(struct placement *p, struct view *view, const char *extra, uint
     placement_view_make(view, p->state, p->fleet, extra, now_ms, view_moved, p);
 }
 
+/* Preflights are asked for only once there is something to move: on a quiet cluster a look costs nothing of theirs. */
+static void plan_moves(struct placement *p, struct view *view, bool at_once)
+{
+    optimizer_plan(p->memory, &p->options.optimizer, &view->input, at_once, p->plan);
+    if (p->plan->move_count == 0)
+        return;
+    possible_fill(view, p->state, p->fleet, SIZE_MAX);
+    optimizer_plan(p->memory, &p->options.optimizer, &view->input, at_once, p->plan);
+}
+
 bool placement_automatic(const struct placement *p)
 {
     char value[16];
@@ -155,7 +166,7 @@ bool placement_tick(struct placement *p, uint64_t now_ms, int64_t wall_ms, struc
     optimizer_observe(p->memory, &p->options.optimizer, &view.input);
     bool settled = p->moved_ms == 0 || now_ms - p->moved_ms >= p->options.settle_ms;
     if (settled && view.up > 1 && placement_automatic(p) && !something_moves(p)) {
-        optimizer_plan(p->memory, &p->options.optimizer, &view.input, false, p->plan);
+        plan_moves(p, &view, false);
         found = p->plan->move_count > 0;
     }
     if (found) {
@@ -179,6 +190,8 @@ int placement_choose(struct placement *p, const char *vm_id, const char *exclude
     } else if (view.up == 0) {
         err_set(err, ERR_UNAVAILABLE, "no host is up; see `drover host list`");
     } else {
+        if (exclude[0]) /* it runs there, and is to be moved */
+            possible_fill_vm(&view, p->state, p->fleet, vm);
         size_t at = optimizer_place(
             &p->options.optimizer, &view.input, vm, exclude[0] ? placement_view_host(&view, exclude) : SIZE_MAX, why);
         if (at == SIZE_MAX) {
@@ -198,7 +211,7 @@ size_t placement_plan(struct placement *p, uint64_t now_ms, int64_t wall_ms, Dro
 {
     struct view view;
     look(p, &view, NULL, now_ms, wall_ms);
-    optimizer_plan(p->memory, &p->options.optimizer, &view.input, true, p->plan);
+    plan_moves(p, &view, true);
     size_t count = p->plan->move_count < max ? p->plan->move_count : max;
     for (size_t i = 0; i < count; i++) {
         move_take(&view, &p->plan->moves[i], &moves[i]);
@@ -256,7 +269,7 @@ void placement_status(struct placement *p, uint64_t now_ms, int64_t wall_ms, Dro
         status_host(p, &view, i, reply);
     for (size_t i = 0; i < LAST_MOVES_MAX && p->last_moves[i]; i++)
         PB_ADD(reply, last_moves, pb_copy(p->last_moves[i]));
-    optimizer_plan(p->memory, &p->options.optimizer, &view.input, false, p->plan);
+    plan_moves(p, &view, false);
     pb_string(&reply->verdict, p->plan->move_count ? p->plan->moves[0].reason : p->plan->verdict);
     placement_view_free(&view);
 }

@@ -128,5 +128,6 @@ void placement_view_free(struct view *view)
     free(view->hosts);
     free(view->vms);
     free(view->vm_ids);
+    free(view->possible);
     *view = (struct view){0};
 }

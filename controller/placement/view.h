@@ -5,7 +5,8 @@
 #include "controller/fleet/fleet.h"
 #include "optimizer/optimizer.h"
 
-/* A migration of a gigabyte at the pace of a plain gigabit network, and what it costs in any case. */
+/* Guest RAM at the pace of a plain gigabit network, where no migration has shown it yet, and what each costs in any
+ * case. */
 #define VIEW_MOVE_BYTES_PER_S 100e6
 #define VIEW_MOVE_FIXED_S     1.0
 
@@ -13,6 +14,7 @@ struct view {
     struct optimizer_host *hosts;
     struct optimizer_vm *vms;
     char (*vm_ids)[STATE_ID_MAX]; /* beside vms */
+    bool *possible;               /* see possible.h; NULL: nothing is known to be impossible */
     struct optimizer_input input;
     size_t up; /* hosts that are */
 };

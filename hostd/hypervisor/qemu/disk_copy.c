@@ -1,4 +1,4 @@
-/* The shell around copy_step(): looks at QEMU, asks what is next, does it, and looks again.
+/* The shell around copy_step(): looks at QEMU (copy_look.h), asks what is next, does it, and looks again.
  *
  * A look is four queries in a row. Events of QEMU's jobs, and the timer, only say that it is worth while to look; a
  * monitor that is lost is looked through again once it is back. */
@@ -15,7 +15,7 @@
 #include "base/ensure.h"
 #include "base/loop.h"
 #include "hostd/hypervisor/qemu/command.h"
-#include "hostd/hypervisor/qemu/copy_step.h"
+#include "hostd/hypervisor/qemu/copy_look.h"
 #include "hostd/hypervisor/qemu/private.h"
 #include "storage/image.h"
 #include "storage/place.h"
@@ -24,7 +24,6 @@
 #define RETRY_MS      100
 #define COMMAND_MS    30000 /* opening an image may wait for its storage */
 #define TRIES_MAX     50    /* of what must be done but was refused, RETRY_MS apart, before the guest is given up */
-#define NAME_BYTES    32
 
 struct disk_copy {
     uv_loop_t *loop;
@@ -32,18 +31,15 @@ struct disk_copy {
     struct disk_copy_events events;
     struct disk_copy_config config; /* its strings are owned */
     char partial[PATH_MAX];
-    char node[NAME_BYTES], job[NAME_BYTES], device[64]; /* names within QEMU */
+    struct copy_names names;
     struct copy_known known;
-    struct copy_view view;
+    struct copy_look seen;
     struct err failure; /* why it is off */
     struct loop_timer *timer;
     bool busy;       /* a look or a step is under way */
     bool look_again; /* something happened meanwhile */
     bool old_left;   /* the old file could not be closed */
     unsigned tries;  /* in vain, in a row */
-    char source_node[64], old_node[64];
-    uint64_t bytes, done_bytes, total_bytes;
-    char *backing, *backing_format; /* of the old file; NULL: none */
     uint64_t stopped_us, pause_us;
     struct image *image;
     struct sync *sync;
@@ -118,122 +114,13 @@ static void fail(struct disk_copy *copy, const struct err *err)
 
 /* --- looking --- */
 
-static const char *text_of(const json_t *object, const char *key)
+static void copying_failed(struct disk_copy *copy)
 {
-    const char *text = json_string_value(json_object_get(object, key));
-    return text ? text : "";
+    struct err err;
+    err_set(&err, ERR_INTERNAL, "copying %.200s to %.200s: %s", copy->config.source, copy->config.target,
+        copy->seen.job_error);
+    fail(copy, &err);
 }
-
-static uint64_t number_of(const json_t *object, const char *key)
-{
-    json_int_t number = json_integer_value(json_object_get(object, key));
-    return number > 0 ? (uint64_t)number : 0;
-}
-
-static enum copy_job job_state(const char *status)
-{
-    static const struct {
-        const char *status;
-        enum copy_job job;
-    } states[] = {
-        {"created", COPY_JOB_RUNNING},
-        {"running", COPY_JOB_RUNNING},
-        {"paused", COPY_JOB_RUNNING},
-        {"standby", COPY_JOB_RUNNING}, /* ready, and held for a moment: it takes no orders */
-        {"ready", COPY_JOB_READY},
-        {"concluded", COPY_JOB_CONCLUDED},
-        {"null", COPY_JOB_NONE},
-    };
-    for (size_t i = 0; i < sizeof states / sizeof *states; i++)
-        if (strcmp(states[i].status, status) == 0)
-            return states[i].job;
-    return COPY_JOB_ENDING;
-}
-
-static void jobs_known(struct disk_copy *copy, json_t *jobs)
-{
-    size_t i;
-    json_t *job;
-    json_array_foreach(jobs, i, job)
-    {
-        if (strcmp(text_of(job, "id"), copy->job) != 0)
-            continue;
-        struct err err;
-        const char *error = text_of(job, "error");
-        copy->view.job = job_state(text_of(job, "status"));
-        copy->view.job_failed = error[0] != '\0';
-        copy->done_bytes = number_of(job, "current-progress");
-        copy->total_bytes = number_of(job, "total-progress");
-        if (error[0] && !copy->known.off) {
-            err_set(
-                &err, ERR_INTERNAL, "copying %.200s to %.200s: %s", copy->config.source, copy->config.target, error);
-            fail(copy, &err);
-        }
-    }
-}
-
-static void replace(char **field, const char *text)
-{
-    free(*field);
-    *field = text[0] ? mem_strdup(text) : NULL;
-}
-
-static void devices_known(struct disk_copy *copy, json_t *devices)
-{
-    size_t i;
-    json_t *device;
-    json_array_foreach(devices, i, device)
-    {
-        if (strncmp(text_of(device, "qdev"), copy->device, strlen(copy->device)) != 0)
-            continue;
-        const json_t *inserted = json_object_get(device, "inserted"), *image = json_object_get(inserted, "image");
-        snprintf(copy->source_node, sizeof copy->source_node, "%s", text_of(inserted, "node-name"));
-        copy->view.on_target = strcmp(copy->source_node, copy->node) == 0;
-        if (copy->view.on_target)
-            continue;
-        copy->bytes = number_of(image, "virtual-size");
-        replace(&copy->backing, text_of(image, "full-backing-filename"));
-        replace(&copy->backing_format, text_of(image, "backing-filename-format"));
-    }
-}
-
-/* Every file this disk was in is open under a name that begins alike: "disk0", and "disk0-" with what tells it apart.
- */
-static void nodes_known(struct disk_copy *copy, json_t *nodes)
-{
-    size_t i;
-    json_t *node;
-    char prefix[NAME_BYTES];
-    int len = snprintf(prefix, sizeof prefix, "disk%zu", copy->config.disk);
-    bool child_found = false;
-    copy->old_node[0] = '\0';
-    json_array_foreach(nodes, i, node)
-    {
-        const char *name = text_of(node, "node-name");
-        if (strcmp(name, copy->node) == 0) {
-            copy->view.target_open = true;
-        } else if (strncmp(name, prefix, (size_t)len) == 0 && (name[len] == '\0' || name[len] == '-')) {
-            bool child = strlen(name) > 5 && strcmp(name + strlen(name) - 5, "-file") == 0;
-            if (!copy->old_node[0] || (child_found && !child)) /* a format's node before the file below it */
-                snprintf(copy->old_node, sizeof copy->old_node, "%s", name);
-            child_found = child_found || child;
-        }
-    }
-    copy->view.old_open = copy->old_node[0] && !copy->old_left;
-}
-
-static void status_known(struct disk_copy *copy, json_t *status)
-{
-    copy->view.running = json_is_true(json_object_get(status, "running"));
-}
-
-static const struct {
-    const char *command;
-    void (*known)(struct disk_copy *copy, json_t *result);
-} looks[] = {{"query-jobs", jobs_known}, {"query-block", devices_known}, {"query-named-block-nodes", nodes_known},
-    {"query-status", status_known}};
-
-#define LOOKS (sizeof looks / sizeof *looks)
 
 static void looked(struct disk_copy *copy, size_t i, const struct err *err, json_t *result);
 
@@ -246,19 +133,19 @@ LOOKED(0)
 LOOKED(1)
 LOOKED(2)
 LOOKED(3)
-static const qmp_reply_fn looked_fns[LOOKS] = {looked_0, looked_1, looked_2, looked_3};
+static const qmp_reply_fn looked_fns[COPY_LOOKS] = {looked_0, looked_1, looked_2, looked_3};
 
 static void look_at(struct disk_copy *copy, size_t i)
 {
-    json_t *arguments = i == 2 ? json_pack("{s:b}", "flat", 1) : NULL;
-    command(copy, looks[i].command, arguments, looked_fns[i]);
+    json_t *arguments = copy_looks[i].flat ? json_pack("{s:b}", "flat", 1) : NULL;
+    command(copy, copy_looks[i].command, arguments, looked_fns[i]);
 }
 
 static void look(struct disk_copy *copy)
 {
     copy->busy = true;
     copy->look_again = false;
-    copy->view = (struct copy_view){0};
+    copy_look_begin(&copy->seen);
     look_at(copy, 0);
 }
 
@@ -270,11 +157,16 @@ static void looked(struct disk_copy *copy, size_t i, const struct err *err, json
         look_later(copy, RETRY_MS);
         return;
     }
-    looks[i].known(copy, result);
-    if (i + 1 < LOOKS)
+    copy_looks[i].answered(&copy->seen, &copy->names, result);
+    if (i + 1 < COPY_LOOKS) {
         look_at(copy, i + 1);
-    else
-        act(copy);
+        return;
+    }
+    if (copy->seen.job_error[0])
+        copying_failed(copy);
+    if (copy->old_left)
+        copy->seen.view.old_open = false;
+    act(copy);
 }
 
 /* --- acting --- */
@@ -301,7 +193,7 @@ static void tried(void *user, const struct err *err, json_t *result)
     copy->tries = err ? copy->tries + 1 : 0;
     if (copy->tries == TRIES_MAX)
         log_event(LOG_ERROR, "disk.copy_stuck", "move=%s reason=%s", copy->config.id, LOG_QUOTE(err->message));
-    if (copy->tries >= TRIES_MAX && !copy->view.running)
+    if (copy->tries >= TRIES_MAX && !copy->seen.view.running)
         guest_kill(copy->guest); /* it stands still, and nothing will move it; what is written down is right */
     look_later(copy, err ? RETRY_MS : 0);
 }
@@ -330,7 +222,7 @@ static void old_closed(void *user, const struct err *err, json_t *result)
 {
     struct disk_copy *copy = user;
     if (err && !gone(err)) {
-        log_event(LOG_WARN, "disk.not_closed", "move=%s node=%s reason=%s", copy->config.id, copy->old_node,
+        log_event(LOG_WARN, "disk.not_closed", "move=%s node=%s reason=%s", copy->config.id, copy->seen.old_node,
             LOG_QUOTE(err->message));
         copy->old_left = true;
     }
@@ -356,14 +248,14 @@ static void do_make(struct disk_copy *copy)
         .qemu_img = copy->config.qemu_img,
         .path = copy->partial,
         .format = copy->config.format,
-        .bytes = copy->bytes,
-        .backing = shallow ? copy->backing : NULL,
-        .backing_format = shallow ? copy->backing_format : NULL,
+        .bytes = copy->seen.bytes,
+        .backing = shallow ? copy->seen.backing : NULL,
+        .backing_format = shallow ? copy->seen.backing_format : NULL,
     };
     int rc = 0;
-    if (copy->bytes == 0)
+    if (copy->seen.bytes == 0)
         rc = err_set(&err, ERR_WRONG_STATE, "QEMU has no disk %zu", copy->config.disk);
-    else if (shallow && (!copy->backing || !copy->backing_format || copy->backing[0] != '/'))
+    else if (shallow && (!copy->seen.backing || !copy->seen.backing_format || copy->seen.backing[0] != '/'))
         rc = err_set(&err, ERR_INVALID,
             "%.300s has no backing file with an absolute path and a known format: leave out --shallow",
             copy->config.source);
@@ -381,7 +273,7 @@ static void do_open(struct disk_copy *copy)
     disk.format = (char *)(uintptr_t)copy->config.format;
     disk.cache = (char *)(uintptr_t)copy->config.cache;
     disk.aio = (char *)(uintptr_t)copy->config.aio;
-    command(copy, "blockdev-add", command_disk_node(&disk, copy->node), stepped);
+    command(copy, "blockdev-add", command_disk_node(&disk, copy->names.node), stepped);
 }
 
 static void do_begin(struct disk_copy *copy)
@@ -389,10 +281,10 @@ static void do_begin(struct disk_copy *copy)
     copy->known.begun = true;
     /* With write-blocking the guest's writes wait for both files, so that it cannot outrun the copying. */
     command(copy, "blockdev-mirror",
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:s, s:I}", "job-id", copy->job, "device", copy->source_node,
-            "target", copy->node, "sync", copy->config.shallow ? "top" : "full", "copy-mode", "write-blocking",
-            "auto-dismiss", 0, "on-source-error", "report", "on-target-error", "report", "speed",
-            (json_int_t)copy->config.bandwidth_bytes_per_s),
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:s, s:I}", "job-id", copy->names.job, "device",
+            copy->seen.source_node, "target", copy->names.node, "sync", copy->config.shallow ? "top" : "full",
+            "copy-mode", "write-blocking", "auto-dismiss", 0, "on-source-error", "report", "on-target-error", "report",
+            "speed", (json_int_t)copy->config.bandwidth_bytes_per_s),
         stepped);
 }
 
@@ -456,12 +348,12 @@ static json_t *node_argument(const char *node)
 
 static json_t *job_argument(const struct disk_copy *copy)
 {
-    return json_pack("{s:s}", "id", copy->job);
+    return json_pack("{s:s}", "id", copy->names.job);
 }
 
 static void act(struct disk_copy *copy)
 {
-    enum copy_act next = copy_step(&copy->known, &copy->view);
+    enum copy_act next = copy_step(&copy->known, &copy->seen.view);
     if (next != COPY_WAIT)
         log_event(LOG_DEBUG, "disk.copy_step", "move=%s step=%s", copy->config.id, copy_act_name(next));
     if (next != COPY_WAIT)
@@ -503,10 +395,10 @@ static void act(struct disk_copy *copy)
         command(copy, "job-dismiss", job_argument(copy), tried);
         return;
     case COPY_CLOSE_OLD:
-        command(copy, "blockdev-del", node_argument(copy->old_node), old_closed);
+        command(copy, "blockdev-del", node_argument(copy->seen.old_node), old_closed);
         return;
     case COPY_CLOSE_TARGET:
-        command(copy, "blockdev-del", node_argument(copy->node), tried);
+        command(copy, "blockdev-del", node_argument(copy->names.node), tried);
         return;
     case COPY_MOVED:
     case COPY_STAYED:
@@ -538,9 +430,7 @@ struct disk_copy *disk_copy_start(
     copy->events = *events;
     config_copy(&copy->config, config);
     place_partial(config->target, config->id, copy->partial);
-    snprintf(copy->node, sizeof copy->node, "disk%zu-%.8s", config->disk, config->id);
-    snprintf(copy->job, sizeof copy->job, "move-%.8s", config->id);
-    snprintf(copy->device, sizeof copy->device, "/machine/peripheral/vdisk%zu/", config->disk);
+    copy_names_make(config->disk, config->id, &copy->names);
     copy->known = (struct copy_known){.adopted = config->adopt, .written = config->switched};
     copy->timer = loop_timer_new(loop, look_due, copy);
     guest_observe_jobs(guest, job_event, copy);
@@ -560,8 +450,8 @@ void disk_copy_cancel(struct disk_copy *copy)
 
 void disk_copy_progress(const struct disk_copy *copy, uint64_t *done_bytes, uint64_t *total_bytes)
 {
-    *done_bytes = copy->done_bytes;
-    *total_bytes = copy->total_bytes;
+    *done_bytes = copy->seen.done_bytes;
+    *total_bytes = copy->seen.total_bytes;
 }
 
 uint64_t disk_copy_pause_us(const struct disk_copy *copy)
@@ -584,7 +474,6 @@ void disk_copy_free(struct disk_copy *copy)
     free((char *)(uintptr_t)copy->config.cache);
     free((char *)(uintptr_t)copy->config.aio);
     free((char *)(uintptr_t)copy->config.qemu_img);
-    free(copy->backing);
-    free(copy->backing_format);
+    copy_look_clear(&copy->seen);
     free(copy);
 }

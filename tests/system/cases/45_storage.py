@@ -1,4 +1,5 @@
 """Disks that move to another file while the guest writes to them."""
+import json
 import os
 import subprocess
 
@@ -163,6 +164,7 @@ def migrates_with_its_disks(run):
     assert disk_of(lab, "nomad")["path"] == f"{there}/nomad.raw" and files(there) == ["nomad.raw"] and files(here) == []
     assert guest.verify("disk") > 0 and guest.verify() > 0
     assert allocated(f"{there}/nomad.raw") < 30 * MiB
+    assert FILLED - 16 * MiB <= job["migration"]["disk_bytes"] < SIZE and job["migration"]["disk_us"] > 0, job["migration"]
     run.note(f"{job['migration']['total_us'] / 1000:.0f} ms, blackout {job['migration']['blackout_us'] / 1000:.0f} ms")
     # And back, the old file kept this time; the quiet guest's two files are equal.
     guest.load("idle")
@@ -173,3 +175,35 @@ def migrates_with_its_disks(run):
     image_tool("compare", "-f", "raw", "-F", "raw", f"{there}/nomad.raw", f"{here}/nomad.raw")
     os.unlink(f"{there}/nomad.raw")
     os.unlink(f"{here}/nomad.raw")
+
+
+def backing_of(path):
+    return json.loads(image_tool("info", "-U", "--output=json", path)).get("full-backing-filename")
+
+
+@case(deadline=90, needs=MIGRATION)
+def disks_with_a_base_move(run):
+    """A thin disk stays thin where it is asked to; to another host, which may not reach the base, it goes whole."""
+    lab = run.lab
+    here, there, base = lab.hosts["h1"].disks, lab.hosts["h2"].disks, f"{lab.directory}/disks/base.qcow2"
+    raw = make_disk(lab, "base")
+    image_tool("convert", "-f", "raw", "-O", "qcow2", raw, base)
+    os.unlink(raw)
+    image_tool("create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", f"{here}/thin.qcow2")
+    guest = guest_on(lab, "thin", f"{here}/thin.qcow2,format=qcow2", "disk:100")
+
+    job = move(lab, "thin", f"{here}/still.qcow2", "--shallow").json
+    assert job["state"] == "succeeded", job
+    assert files(here) == ["still.qcow2"] and backing_of(f"{here}/still.qcow2") == base
+    assert guest.verify("disk") > 0
+
+    guest.load("idle")
+    blocks = guest.verify("disk")
+    lab.migrate("thin", "h2", "--with-storage", "--storage-to", there, "--keep-source")
+    settled(lab, "thin")
+    assert disk_of(lab, "thin")["path"] == f"{there}/still.qcow2" and backing_of(f"{there}/still.qcow2") is None
+    assert guest.verify("disk") == blocks
+    lab.vm_delete("thin")
+    image_tool("compare", "-f", "qcow2", "-F", "qcow2", f"{here}/still.qcow2", f"{there}/still.qcow2")
+    for path in (base, f"{here}/still.qcow2", f"{there}/still.qcow2"):
+        os.unlink(path)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "controller/pb.h"
 #include "controller/placement/placement.h"
 #include "sim.h"
 
@@ -64,6 +65,7 @@ static void beat(struct world *w)
             drover__partition_report__init(&reports[n]);
             drover__load__init(&loads[n]);
             loads[n].cpu_cores = w->demand[i];
+            loads[n].memory_bytes = 100u << 20;
             total.cpu_cores += w->demand[i];
             reports[n].vm_id = (char *)ids[i];
             reports[n].generation = vm.generation;
@@ -188,6 +190,31 @@ static void placing(void **unused)
     world_close(&w);
 }
 
+/* The emptiest host runs its guests by other means than the others: it gets none of theirs. */
+static void what_a_preflight_would_refuse_is_no_candidate(void **unused)
+{
+    (void)unused;
+    struct world w;
+    struct err err;
+    struct placement_move move;
+    char host[STATE_NAME_MAX], reason[256];
+    world_open(&w, true);
+    pb_string(&w.sim.hosts[2].facts->accelerator, "kvm");
+    assert_true(wait_for_move(&w, 60, &move) > 0);
+    assert_string_equal(move.to_host, "h2");
+    assert_int_equal(placement_choose(w.placement, ids[0], "h1", w.now_ms, &err, host, reason), 0);
+    assert_string_equal(host, "h2");
+    struct world none;
+    world_open(&none, true);
+    pb_string(&none.sim.hosts[1].facts->accelerator, "kvm");
+    pb_string(&none.sim.hosts[2].facts->accelerator, "kvm");
+    assert_int_equal(wait_for_move(&none, 60, &move), 0);
+    assert_int_equal(placement_choose(none.placement, ids[0], "h1", none.now_ms, &err, host, reason), -1);
+    assert_int_equal(err.code, ERR_CAPACITY);
+    world_close(&none);
+    world_close(&w);
+}
+
 static void plan_and_status_are_told(void **unused)
 {
     (void)unused;
@@ -218,6 +245,7 @@ int main(void)
         cmocka_unit_test(nothing_by_itself_unless_automatic),
         cmocka_unit_test(what_was_tried_rests),
         cmocka_unit_test(placing),
+        cmocka_unit_test(what_a_preflight_would_refuse_is_no_candidate),
         cmocka_unit_test(plan_and_status_are_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

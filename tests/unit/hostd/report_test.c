@@ -44,12 +44,14 @@ static void a_migration_as_it_is_told(void **unused)
     assert_int_equal(
         apply(&r, "{\"event\":\"done\",\"record\":{\"total_us\":9,\"blackout_us\":8,\"mode\":\"precopy\","
                   "\"rounds\":[{\"number\":1},{\"number\":2},{\"number\":3}],\"source_hash\":\"ab\",\"receipt\":\"cd\","
-                  "\"clock_forward_us\":7,\"clock_left\":\"why\","
+                  "\"disk_bytes\":900,\"disk_us\":80,\"clock_forward_us\":7,\"clock_left\":\"why\","
                   "\"classes\":{\"zero\":{\"pages\":5,\"bytes\":6},\"raw\":{\"pages\":-1}}}}"),
         REPORT_DONE);
     assert_true(r.done);
     assert_int_equal(r.record->blackout_us, 8);
     assert_int_equal(r.record->clock_forward_us, 7);
+    assert_int_equal(r.record->disk_bytes, 900);
+    assert_int_equal(r.record->disk_us, 80);
     assert_string_equal(r.record->clock_left, "why");
     assert_string_equal(r.record->mode, "precopy");
     assert_string_equal(r.record->source_hash, "ab");

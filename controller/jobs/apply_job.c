@@ -1,0 +1,139 @@
+/* optimizer apply: the moves of a plan, jobs of their own. Step n is move n, which tells how that one ended, but all
+ * moves are under way together: how many are at work at once is decided where every migration is let in (admission.h).
+ * Only a move into a host that an earlier one has yet to leave waits for that: the plan may count on the room. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "controller/jobs/step.h"
+
+#define LOOK_MS 1000u /* at the latest: the end of a job wakes it */
+
+static bool move_child(const struct job_ctx *ctx, const Drover__PlannedMove *move, struct state_job_ref *out)
+{
+    return state_job_child(ctx->env->state, ctx->job->log.job->id, move->migration_id, out);
+}
+
+static bool under_way(const struct state_job_ref *child)
+{
+    return child->state == DROVER__JOB_STATE__JOB_RUNNING || child->state == DROVER__JOB_STATE__JOB_CANCELLING;
+}
+
+/* Will an earlier move still leave the host that this one goes to? */
+static bool must_wait(const struct job_ctx *ctx, size_t which)
+{
+    const Drover__JobData *data = job_data(ctx);
+    for (size_t i = 0; i < which; i++) {
+        struct state_job_ref child;
+        struct state_vm vm;
+        bool over = move_child(ctx, data->moves[i], &child) && !under_way(&child);
+        if (!over && state_vm(ctx->env->state, data->moves[i]->vm_id, &vm) &&
+            strcmp(vm.owner, data->moves[which]->to_host) == 0)
+            return true;
+    }
+    return false;
+}
+
+static Drover__JobCreate *move_create(const struct job_ctx *ctx, const Drover__PlannedMove *move)
+{
+    struct state_vm vm;
+    Drover__JobCreate *create = pb_new(&drover__job_create__descriptor);
+    create->kind = DROVER__JOB_KIND__JOB_VM_MIGRATE;
+    pb_string(&create->target, move->vm);
+    pb_string(&create->actor, ctx->job->log.job->actor);
+    pb_string(&create->reason, move->reason);
+    pb_string(&create->vm_id, move->vm_id);
+    create->data = pb_new(&drover__job_data__descriptor);
+    pb_string(&create->data->vm_id, move->vm_id);
+    pb_string(&create->data->host, move->to_host);
+    pb_string(&create->data->migration_id, move->migration_id);
+    if (state_vm(ctx->env->state, move->vm_id, &vm))
+        pb_string(&create->data->from_host, vm.owner);
+    job_add_steps(create, false);
+    return create;
+}
+
+/* Makes the next move that may begin, those of later steps included. False: there is none. */
+static bool move_make(struct job_ctx *ctx)
+{
+    struct state_job_ref child;
+    const Drover__JobData *data = job_data(ctx);
+    uint32_t step = ctx->job->log.step;
+    for (size_t i = step; i < data->n_moves; i++) {
+        if (move_child(ctx, data->moves[i], &child) || must_wait(ctx, i))
+            continue;
+        Drover__JobUpdate *update = job_resume(ctx, step); /* the step goes on; the move's job is made with this */
+        PB_ADD(update, effects, effect_job_create(move_create(ctx, data->moves[i])));
+        return true;
+    }
+    return false;
+}
+
+static void run_moves(struct job_ctx *ctx)
+{
+    struct err err;
+    struct state_job_ref child;
+    const Drover__JobData *data = job_data(ctx);
+    uint32_t step = ctx->job->log.step;
+    if (step >= data->n_moves) {
+        job_done(ctx, "nothing to move");
+        return;
+    }
+    if (move_make(ctx))
+        return;
+    const Drover__PlannedMove *move = data->moves[step];
+    if (!move_child(ctx, move, &child)) { /* cannot be: no earlier move is left to wait for */
+        err_set(&err, ERR_INTERNAL, "move of %s was never made", move->vm);
+        job_fail(ctx, &err);
+    } else if (child.state == DROVER__JOB_STATE__JOB_SUCCEEDED) {
+        job_done(ctx, "job %" PRIu64, child.id);
+    } else if (under_way(&child)) {
+        ctx->job->queued = true;
+        job_wait(ctx, LOOK_MS, "job %" PRIu64, child.id);
+    } else {
+        err_set(&err, ERR_JOB_FAILED,
+            "job %" PRIu64 " (move of %s) did not succeed; `drover job show %" PRIu64 "` says why", child.id, move->vm,
+            child.id);
+        job_fail(ctx, &err);
+    }
+}
+
+static bool cancelled(const struct job_ctx *ctx)
+{
+    const Drover__Job *job = ctx->job->log.job;
+    return job->error && err_from_name(job->error->code) == ERR_CANCELLED;
+}
+
+/* A move that failed is nothing to the others, which go on to their end; whoever cancels the plan cancels them, too,
+ * each once. */
+static void undo_moves(struct job_ctx *ctx)
+{
+    const Drover__JobData *data = job_data(ctx);
+    Drover__JobUpdate *update = NULL;
+    size_t active = 0;
+    for (size_t i = 0; i < data->n_moves; i++) {
+        struct state_job_ref child;
+        if (!move_child(ctx, data->moves[i], &child) || !under_way(&child))
+            continue;
+        active++;
+        if (child.state != DROVER__JOB_STATE__JOB_RUNNING || ctx->event->type != JOB_ENTER || !cancelled(ctx))
+            continue;
+        if (!update) {
+            update = job_resume(ctx, ctx->job->log.step);
+            update->state = DROVER__JOB_STATE__JOB_CANCELLING;
+            pb_free(update->error); /* why it is being undone stays */
+            update->error = NULL;
+        }
+        PB_ADD(update, effects, effect_job_cancel(child.id, ctx->job->log.job->actor));
+    }
+    if (!update && active) {
+        ctx->job->queued = true;
+        job_wait(ctx, LOOK_MS, "%zu moves are on their way to their end", active);
+    } else if (!update) {
+        job_undone(ctx, "no more moves; those done stay");
+    }
+}
+
+const struct job_step_kind apply_steps[] = {
+    {DROVER__JOB_KIND__JOB_OPTIMIZER_APPLY, NULL, run_moves, undo_moves},
+    {0},
+};

@@ -1,5 +1,6 @@
 #include "hostd/cgroup.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -10,11 +11,23 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <utlist.h>
 
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/loop.h"
 #include "hostd/text.h"
+
+#define AGAIN_MS    20
+#define AGAIN_TIMES 250 /* then it is said, and left to the next hostd */
+
+/* A cgroup that could not be removed yet. */
+struct left {
+    struct left *next;
+    unsigned tries;
+    char path[PATH_MAX];
+};
 
 struct cgroup_tree {
     char root[256]; /* where "drover/" is made */
@@ -26,6 +39,8 @@ struct cgroups {
     char scope[24];
     struct cgroup_tree trees[CGROUP_TREES_MAX];
     size_t count;
+    struct left *left;
+    struct loop_timer *again;
 };
 
 static void tree_path(const struct cgroups *c, const struct cgroup_tree *tree, const char *vm_id, const char *file,
@@ -66,15 +81,62 @@ static void trees_find(struct cgroups *c, bool v2)
     endmntent(mounts);
 }
 
-struct cgroups *cgroups_open(const char *scope)
+/* true: over, whether it is gone or not. */
+static bool left_try(struct left *left)
+{
+    if (rmdir(left->path) == 0 || errno == ENOENT)
+        return true;
+    if (errno == EBUSY && ++left->tries < AGAIN_TIMES)
+        return false;
+    log_event(LOG_WARN, "cgroup.left", "path=%s reason=%s", left->path, LOG_QUOTE(strerror(errno)));
+    return true;
+}
+
+static void left_drop(struct cgroups *c, struct left *left)
+{
+    LL_DELETE(c->left, left);
+    free(left);
+}
+
+static void try_again(void *user)
+{
+    struct cgroups *c = user;
+    struct left *left, *next;
+    LL_FOREACH_SAFE(c->left, left, next)
+    {
+        if (left_try(left))
+            left_drop(c, left);
+    }
+    if (!c->left)
+        loop_timer_stop(c->again);
+}
+
+/* What is not empty belongs to a partition that runs. */
+static void tree_sweep(const struct cgroups *c, const struct cgroup_tree *tree)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/drover", tree->root);
+    DIR *all = opendir(path);
+    const struct dirent *one;
+    while (all && (one = readdir(all)))
+        if (strncmp(one->d_name, c->scope, strlen(c->scope)) == 0 && one->d_name[strlen(c->scope)] == '-')
+            unlinkat(dirfd(all), one->d_name, AT_REMOVEDIR);
+    if (all)
+        closedir(all);
+}
+
+struct cgroups *cgroups_open(uv_loop_t *loop, const char *scope)
 {
     struct cgroups *c = mem_zalloc(sizeof *c);
     snprintf(c->scope, sizeof c->scope, "%08" PRIx64, text_hash(scope, (char *)NULL) & 0xffffffffu);
+    c->again = loop_timer_new(loop, try_again, c);
     trees_find(c, false);
     if (c->count == 0)
         trees_find(c, true);
     if (c->count == 0)
         log_event(LOG_INFO, "cgroups.missing", "reason=%s", LOG_QUOTE("none can be written; using /proc"));
+    for (size_t i = 0; i < c->count; i++)
+        tree_sweep(c, &c->trees[i]);
     return c;
 }
 
@@ -82,12 +144,27 @@ void cgroups_close(struct cgroups *c)
 {
     if (!c)
         return;
+    while (c->left) {
+        left_try(c->left);
+        left_drop(c, c->left);
+    }
     for (size_t i = 0; i < c->count; i++) {
         char path[PATH_MAX];
         snprintf(path, sizeof path, "%s/drover", c->trees[i].root);
         rmdir(path); /* another host's, or running partitions', cgroups keep it */
     }
+    loop_timer_free(c->again);
     free(c);
+}
+
+static void left_forget(struct cgroups *c, const char *path)
+{
+    struct left *left, *next;
+    LL_FOREACH_SAFE(c->left, left, next)
+    {
+        if (strcmp(left->path, path) == 0)
+            left_drop(c, left);
+    }
 }
 
 size_t cgroup_make(struct cgroups *c, const char *vm_id, int fds[static CGROUP_TREES_MAX])
@@ -98,6 +175,7 @@ size_t cgroup_make(struct cgroups *c, const char *vm_id, int fds[static CGROUP_T
         snprintf(path, sizeof path, "%s/drover", c->trees[i].root);
         mkdir(path, 0755); /* another host's last partition may have taken it away */
         tree_path(c, &c->trees[i], vm_id, "", path);
+        left_forget(c, path);
         if (mkdir(path, 0755) < 0 && errno != EEXIST)
             continue;
         tree_path(c, &c->trees[i], vm_id, "cgroup.procs", path);
@@ -130,9 +208,13 @@ int cgroup_cpu_ns(struct cgroups *c, const char *vm_id, uint64_t *out)
 void cgroup_remove(struct cgroups *c, const char *vm_id)
 {
     for (size_t i = 0; i < c->count; i++) {
-        char path[PATH_MAX];
-        tree_path(c, &c->trees[i], vm_id, "", path);
-        if (rmdir(path) < 0 && errno != ENOENT)
-            log_event(LOG_WARN, "cgroup.left", "path=%s reason=%s", path, LOG_QUOTE(strerror(errno)));
+        struct left *left = mem_zalloc(sizeof *left);
+        tree_path(c, &c->trees[i], vm_id, "", left->path);
+        left_forget(c, left->path);
+        LL_PREPEND(c->left, left);
+        if (left_try(left))
+            left_drop(c, left);
     }
+    if (c->left)
+        loop_timer_start(c->again, AGAIN_MS, AGAIN_MS);
 }

@@ -97,7 +97,7 @@ static int open_machine(struct hostd *h, struct err *err)
         facts_gather(o, hypervisor_facts(h->hypervisor), err, &h->facts) < 0 ||
         net_open(o->bridge, o->uplink, err, &h->net) < 0)
         return -1;
-    h->cgroups = cgroups_open(o->directory);
+    h->cgroups = cgroups_open(&h->loop, o->directory);
     return 0;
 }
 

@@ -89,7 +89,7 @@ static void note_outcome(struct job *job, const struct job_event *event)
 void job_record_bound(Drover__MigrationRecord *record)
 {
     char **texts[] = {&record->migration_id, &record->from_host, &record->to_host, &record->mode, &record->tracker,
-        &record->source_hash, &record->destination_hash, &record->receipt};
+        &record->source_hash, &record->destination_hash, &record->receipt, &record->clock_left};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if (strlen(*texts[i]) > RECORD_TEXT_MAX)
             (*texts[i])[RECORD_TEXT_MAX] = '\0';

@@ -149,6 +149,13 @@ static bool move_gone(struct job *job)
     return job->gone;
 }
 
+/* It has been reset, or has ended the guest without being able to tell whether it ever ran there. */
+static bool destination_knows_nothing(const struct job *job)
+{
+    return job->destination.heard && (job->destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN ||
+                                         job->destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT);
+}
+
 /* The source is at work, as far as is known. */
 static void move_watch(struct job_ctx *ctx)
 {
@@ -157,8 +164,8 @@ static void move_watch(struct job_ctx *ctx)
         job_back_off(ctx, "waiting until host %s has stopped sending", job_data(ctx)->from_host);
     } else if (job->gone) {
         move_tell(ctx);
-    } else if (job->destination.heard && job->destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN) {
-        move_fence(ctx); /* it has been reset: its word that nothing will run there must be for good */
+    } else if (destination_knows_nothing(job)) {
+        move_fence(ctx); /* its word that nothing will run there must be for good */
     } else if (job->phase == MOVE_ASK) {
         job->phase = MOVE_ASK_DESTINATION;
         migrate_ask_destination(ctx, false);
@@ -247,7 +254,7 @@ static void move_reply(struct job_ctx *ctx)
     if (to_source) {
         job->attempts = job->phase == MOVE_TELL ? job->attempts : 0;
         job->since_ms = ctx->event->now_ms;
-    } else if (job->phase == MOVE_FENCE && job->destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN) {
+    } else if (job->phase == MOVE_FENCE && destination_knows_nothing(job)) {
         job->gone = true; /* it has lost it, if it ever had it */
     }
     if (job->phase == MOVE_ASK_DESTINATION && job->attempts > 0 && !migrate_taken(job) && !move_gone(job)) {

@@ -3,7 +3,8 @@
  * The destination's fence is what counts: asked with `fence` it decides for good. So the leave in the log is taken back
  * only after the destination has answered, however long that takes; until then nobody else may run the VM.
  *
- *   source \ destination | taken           | aborted                              | unknown (it has lost all knowledge)
+ *   source \ destination | taken           | aborted                              | unknown, in doubt (it knows
+ * nothing)
  *   ---------------------+-----------------+--------------------------------------+-------------------------------------
  *   aborted, unknown     | moved: finish   | leave taken back, source runs on     | the same
  *   in doubt             | moved: finish   | renewed as g+2, source told to resume | nobody may run it: stopped

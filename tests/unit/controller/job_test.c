@@ -56,6 +56,7 @@ static const struct scenario scenarios[] = {
     {"migrate, source forgets", MIGRATE, RUNNING, "h2", false, false, FATE_SOURCE_FORGETS, OK, "h2"},
     {"post-copy", MIGRATE, RUNNING, "h2", false, false, FATE_POSTCOPY, OK, "h2"},
     {"post-copy, destination dies", MIGRATE, RUNNING, "h2", false, false, FATE_DESTINATION_DIES, FAILED, "h1"},
+    {"post-copy, destination in doubt", MIGRATE, RUNNING, "h2", false, false, FATE_DESTINATION_DOUBT, FAILED, ""},
     {"post-copy, destination reset", MIGRATE, RUNNING, "h2", false, false, FATE_DESTINATION_RESET, FAILED, ""},
 };
 #define SCENARIOS (sizeof scenarios / sizeof *scenarios)

@@ -25,6 +25,7 @@ enum sim_fate {
     /* Post-copy: once it has handed over the source asks on until it is told. */
     FATE_POSTCOPY,          /* the destination runs it at once, and has all of it a minute later */
     FATE_DESTINATION_DIES,  /* the destination's engine dies before it has taken the guest */
+    FATE_DESTINATION_DOUBT, /* the destination has ended it, and cannot tell whether it ever ran */
     FATE_DESTINATION_RESET, /* the destination's host is reset and has lost all knowledge of it */
 };
 

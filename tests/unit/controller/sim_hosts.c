@@ -108,7 +108,8 @@ static void postcopy_run(struct sim *sim)
 
 static bool has_postcopy(enum sim_fate fate)
 {
-    return fate == FATE_POSTCOPY || fate == FATE_DESTINATION_DIES || fate == FATE_DESTINATION_RESET;
+    return fate == FATE_POSTCOPY || fate == FATE_DESTINATION_DIES || fate == FATE_DESTINATION_DOUBT ||
+           fate == FATE_DESTINATION_RESET;
 }
 
 void sim_engines_run(struct sim *sim)
@@ -169,8 +170,9 @@ static Drover__MigrationOutcome postcopy_outcome(const struct sim *sim, bool sou
         return m->ended ? DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN : DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
     if (source)
         return m->ended ? DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT : DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
-    return sim->fate == FATE_DESTINATION_DIES ? DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED
-                                              : DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN;
+    return sim->fate == FATE_DESTINATION_DIES    ? DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED
+           : sim->fate == FATE_DESTINATION_DOUBT ? DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT
+                                                 : DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN;
 }
 
 Drover__MigrationOutcome sim_outcome_of(const struct sim *sim, size_t host)

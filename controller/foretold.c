@@ -32,13 +32,22 @@ void foretold_bound(Drover__MigrationForecast *f)
 }
 
 /* By its longest round. */
+/* Pages that the destination had kept take time and no bytes: such a move says nothing of the link. */
+static bool reuses(const Drover__MigrationRecord *record)
+{
+    for (size_t i = 0; i < record->n_classes; i++)
+        if (strcmp(record->classes[i]->name, "reused") == 0 && record->classes[i]->pages > 0)
+            return true;
+    return false;
+}
+
 static Drover__LinkHistory *way_of(const Drover__MigrationRecord *record)
 {
     const Drover__MigrationRound *longest = NULL;
     for (size_t i = 0; i < record->n_rounds; i++)
         if (!longest || record->rounds[i]->raw_bytes > longest->raw_bytes)
             longest = record->rounds[i];
-    if (!longest || longest->raw_bytes < TELLING_RAW_BYTES || longest->duration_us == 0)
+    if (!longest || longest->raw_bytes < TELLING_RAW_BYTES || longest->duration_us == 0 || reuses(record))
         return NULL;
     Drover__LinkHistory *way = pb_new(&drover__link_history__descriptor);
     way->wire_bytes_per_s = (uint64_t)((double)longest->wire_bytes * 1e6 / (double)longest->duration_us);

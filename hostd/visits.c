@@ -18,6 +18,7 @@
 #include "base/loop.h"
 #include "hostd/child.h"
 #include "hostd/partition/paths.h"
+#include "proto/limits.h"
 
 #define EXPIRE_MS 60000u /* so often old ones are looked for */
 
@@ -88,15 +89,16 @@ static struct visit *visit_find(const struct visits *vs, const char *vm_id)
     return NULL;
 }
 
-/* The key first: from then on nobody can read the rest. */
+/* The keeper first, which would write a key, and then the key: from then on nobody can read the rest. */
 static void visit_remove(struct visit *v, const char *why)
 {
     struct visits *vs = v->all;
     log_event(LOG_INFO, "visit.removed", "vm=%s reason=%s", v->vm_id, LOG_QUOTE(why));
+    if (v->keeper)
+        child_signal(v->keeper, SIGKILL);
     visit_unlink(vs, v->vm_id, VISIT_KEY);
     if (v->keeper) {
         char path[PATH_MAX], partial[PATH_MAX + 32];
-        child_signal(v->keeper, SIGKILL);
         snprintf(partial, sizeof partial, "%s.%d.partial", visit_path(vs, v->vm_id, VISIT_IMAGE, path),
             (int)child_id(v->keeper).pid);
         unlink(partial);
@@ -111,15 +113,35 @@ static void visit_remove(struct visit *v, const char *why)
 
 /* ---- what an earlier hostd left ---- */
 
-/* Calls `fn` for each file of the directory whose name is a VM's id and `suffix`, or, without one, anything else. */
-static void sweep(struct visits *vs, const char *directory, const char *suffix,
+/* Is `rest` of a name ".image", or ".image.PID.partial"? */
+static bool names_image(const char *rest)
+{
+    const char partial[] = ".partial";
+    size_t len = strlen(rest), tail = sizeof partial - 1;
+    return strcmp(rest, ".image") == 0 ||
+           (strncmp(rest, ".image.", 7) == 0 && len > 7 + tail && strcmp(rest + len - tail, partial) == 0);
+}
+
+static bool names_key(const char *rest)
+{
+    return strcmp(rest, ".key") == 0 || strcmp(rest, ".log") == 0;
+}
+
+static bool names_leaving(const char *rest)
+{
+    return strcmp(rest, ".leaving") == 0;
+}
+
+/* Calls `fn` for each file of the directory whose name is a VM's id and what `names` knows: others' files, which the
+ * directory may have too, are left alone. */
+static void sweep(struct visits *vs, const char *directory, bool (*names)(const char *rest),
     void (*fn)(struct visits *vs, const char *vm_id, const char *path))
 {
     DIR *dir = opendir(directory);
     for (const struct dirent *entry; dir && (entry = readdir(dir));) {
         char vm_id[PATHS_ID_MAX], path[PATH_MAX + 256];
         snprintf(vm_id, sizeof vm_id, "%.36s", entry->d_name);
-        if (!paths_vm_id_ok(vm_id) || (suffix && strcmp(entry->d_name + 36, suffix) != 0))
+        if (!paths_vm_id_ok(vm_id) || !names(entry->d_name + strlen(vm_id)))
             continue;
         snprintf(path, sizeof path, "%s/%s", directory, entry->d_name);
         fn(vs, vm_id, path);
@@ -176,9 +198,9 @@ struct visits *visits_open(const struct visits_options *options)
         log_event(LOG_ERROR, "visits.off", "reason=%s", LOG_QUOTE(err.message));
         vs->options.max_bytes = 0;
     }
-    sweep(vs, options->memory_directory, ".leaving", sweep_away);
-    sweep(vs, options->directory, NULL, sweep_image);
-    sweep(vs, options->key_directory, NULL, sweep_key);
+    sweep(vs, options->memory_directory, names_leaving, sweep_away);
+    sweep(vs, options->directory, names_image, sweep_image);
+    sweep(vs, options->key_directory, names_key, sweep_key);
     DL_SORT(vs->list, by_age);
     vs->timer = loop_timer_new(options->loop, visits_look, vs);
     if (vs->options.max_bytes)
@@ -220,23 +242,27 @@ static void keeper_ended(void *user, int status)
     log_event(LOG_INFO, "visit.kept", "vm=%s bytes=%" PRIu64, v->vm_id, v->bytes);
 }
 
-/* Makes room for `bytes` more; false: there is none. No more than half of what the file system has left is used. */
+/* Makes room for `bytes` more; false: there is none, and nothing was removed. No more than half of what the file system
+ * has left is used. */
 static bool make_room(struct visits *vs, uint64_t bytes)
 {
     struct statvfs fs;
     uint64_t used = 0;
+    size_t count = 0;
     const struct visit *v;
-    if (bytes > vs->options.max_bytes)
+    if (bytes > vs->options.max_bytes || statvfs(vs->options.directory, &fs) < 0 ||
+        bytes > (uint64_t)fs.f_bavail * fs.f_frsize / 2)
         return false;
     DL_FOREACH(vs->list, v)
     {
         used += v->bytes;
+        count++;
     }
-    while (vs->list && used + bytes > vs->options.max_bytes) {
+    for (; vs->list && (used + bytes > vs->options.max_bytes || count >= LIMITS_VISITS); count--) {
         used -= vs->list->bytes;
         visit_remove(vs->list, "a newer one needs its room");
     }
-    return statvfs(vs->options.directory, &fs) == 0 && bytes <= (uint64_t)fs.f_bavail * fs.f_frsize / 2;
+    return true;
 }
 
 static int keep(struct visits *vs, const char *vm_id, uint64_t bytes, struct err *err)
@@ -308,6 +334,19 @@ uint64_t visits_memory_bytes(const struct visits *vs)
         bytes += v->keeper ? v->bytes : 0;
     }
     return bytes;
+}
+
+bool visits_yield(struct visits *vs)
+{
+    struct visit *v;
+    DL_FOREACH(vs->list, v)
+    {
+        if (v->keeper) {
+            visit_remove(v, "its memory is needed");
+            return true;
+        }
+    }
+    return false;
 }
 
 char **visits_list(const struct visits *vs, size_t *count)

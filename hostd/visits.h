@@ -48,7 +48,10 @@ void visits_forget(struct visits *visits, const char *vm_id);
 void visits_expire(struct visits *visits, uint64_t now_ms);
 /* RAM of guests that have left which is not given back yet. */
 uint64_t visits_memory_bytes(const struct visits *visits);
-/* The VMs of which there is an image. The array is the caller's, the strings are lent until something changes. */
+/* Gives up the oldest image that is still being made, so that its RAM comes back at once; false: there is none. */
+bool visits_yield(struct visits *visits);
+/* The VMs of which there is an image; no more than LIMITS_VISITS. The array is the caller's, the strings are lent until
+ * something changes. */
 char **visits_list(const struct visits *visits, size_t *count);
 
 #endif

@@ -8,5 +8,6 @@
 #define LIMITS_DOWNTIME_DEFAULT_MS 30                  /* where nobody says */
 #define LIMITS_BYTES_PER_S         (UINT64_C(1) << 40) /* a share of a link */
 #define LIMITS_MILLICORES          UINT64_C(1000000)   /* a share of CPU time */
+#define LIMITS_VISITS              256                 /* guests that have left, of which a host keeps what they held */
 
 #endif

@@ -26,7 +26,7 @@ struct load load_add(const struct load *a, const struct load *b);
 /* a - b, but never less than nothing. */
 struct load load_less(const struct load *a, const struct load *b);
 
-/* Exponentially weighted: after LOAD_SMOOTH_MS a step has come through by 63 %. `first` takes the sample as it is.
+/* Exponentially weighted: after LOAD_SMOOTH_MS a step has come through by 63 %. The first sample is taken as it is.
  */
 struct load_average {
     struct load value;

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "controller/api/call.h"
 #include "proto/host.pb-c.h"
+#include "proto/limits.h"
 
 static void host_hello(struct api_call *call)
 {
@@ -48,8 +49,9 @@ static void host_heartbeat(struct api_call *call)
     }
     keeper_check(c, host);
     reply.lease_ms = fleet_lease_ms(c->fleet);
-    reply.deleted = mem_alloc((heartbeat->n_visits + 1) * sizeof *reply.deleted);
-    for (size_t i = 0; i < heartbeat->n_visits; i++)
+    size_t visits = heartbeat->n_visits < LIMITS_VISITS ? heartbeat->n_visits : LIMITS_VISITS;
+    reply.deleted = mem_alloc((visits + 1) * sizeof *reply.deleted);
+    for (size_t i = 0; i < visits; i++)
         if (!state_vm(c->state, heartbeat->visits[i], &vm))
             reply.deleted[reply.n_deleted++] = heartbeat->visits[i];
     api_reply(call, &reply);

@@ -120,7 +120,7 @@ static void look_at_memory(struct partitions *ps, struct check *check)
         promised += used < memory ? memory - used : 0;
     }
     check->ram_promised_bytes = promised;
-    check->memory_free_bytes = partitions_memory_free(ps);
+    check->memory_free_bytes = partitions_memory_free(ps) + visits_memory_bytes(ps->env.visits);
 }
 
 void migrate_check(struct partitions *ps, const Drover__MigrateCheckRequest *m, struct wire_request *request)

@@ -141,6 +141,8 @@ int partition_room(struct partitions *ps, const Drover__VmSpec *spec, struct err
 {
     uint64_t room = partitions_memory_free(ps);
     char need[FORMAT_MAX], have[FORMAT_MAX];
+    while (spec->memory_bytes > room && visits_yield(ps->env.visits)) /* a hint keeps no guest out */
+        room = partitions_memory_free(ps);
     if (spec->memory_bytes <= room)
         return 0;
     return err_set(err, ERR_CAPACITY, "%s of memory are needed, and %s are free for guests on this host",

@@ -44,13 +44,14 @@ static uint32_t get_u32(const uint8_t *at)
 
 void batch_begin(struct batch *b)
 {
-    b->runs = b->full_bytes = b->packed_bytes = b->delta_bytes = 0;
+    b->runs = b->full_bytes = b->packed_bytes = b->delta_bytes = b->reused_pages = 0;
 }
 
 bool batch_has_room(const struct batch *b, uint32_t pages)
 {
     return b->runs + pages <= BATCH_RUNS && b->full_bytes + pages * PAGE_BYTES <= BATCH_FULL_BYTES &&
-           b->delta_bytes + pages * (BATCH_DELTA_MAX + 2) <= BATCH_DELTA_BYTES;
+           b->delta_bytes + pages * (BATCH_DELTA_MAX + 2) <= BATCH_DELTA_BYTES &&
+           b->reused_pages + pages <= BATCH_REUSED_PAGES;
 }
 
 uint8_t *batch_room(struct batch *b)
@@ -77,6 +78,8 @@ bool batch_add_zero(struct batch *b, uint32_t page)
 
 bool batch_add_reused(struct batch *b, uint32_t page)
 {
+    ENSURE(b->reused_pages < BATCH_REUSED_PAGES);
+    b->reused_pages++;
     return batch_extend(b, page, BATCH_REUSED, 0);
 }
 
@@ -177,6 +180,8 @@ static int batch_decode_runs(const uint8_t *at, size_t page_limit, struct err *e
             .first = get_u32(at), .kind = at[4] >> KIND_SHIFT, .pages = (uint8_t)((at[4] & PAGES_MASK) + 1)};
         if ((size_t)run->first + run->pages > page_limit)
             return err_set(err, ERR_PROTOCOL, "batch names page %u beyond the end of RAM", run->first);
+        if (run->kind == BATCH_REUSED)
+            b->reused_pages += run->pages;
         if (run->kind == BATCH_FULL) {
             run->at = full;
             full += run->pages * PAGE_BYTES;
@@ -187,6 +192,9 @@ static int batch_decode_runs(const uint8_t *at, size_t page_limit, struct err *e
     if (full != b->full_bytes || deltas != b->delta_bytes)
         return err_set(err, ERR_PROTOCOL, "batch of %u bytes of pages and %u of deltas holds %u and %u", full, deltas,
             b->full_bytes, b->delta_bytes);
+    if (b->reused_pages > BATCH_REUSED_PAGES)
+        return err_set(
+            err, ERR_PROTOCOL, "batch names %u pages to be reused, more than %u", b->reused_pages, BATCH_REUSED_PAGES);
     return 0;
 }
 
@@ -203,6 +211,7 @@ int batch_decode(const uint8_t *data, size_t len, size_t page_limit, struct err 
     out->full_bytes = full;
     out->packed_bytes = packed;
     out->delta_bytes = deltas;
+    out->reused_pages = 0;
     out->delta = data + len - deltas;
     if (batch_decode_runs(data + BATCH_HEADER, page_limit, err, out) < 0)
         return -1;

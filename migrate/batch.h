@@ -28,6 +28,8 @@
 #define BATCH_RUN_BYTES   5u
 #define BATCH_BYTES_MAX   (BATCH_HEADER + BATCH_RUNS * BATCH_RUN_BYTES + BATCH_FULL_BYTES + BATCH_DELTA_BYTES)
 
+#define BATCH_REUSED_PAGES 1024u /* of a message: they are read from a disk before it is acknowledged */
+
 #define BATCH_PIECES 3u
 
 enum batch_kind {
@@ -50,6 +52,7 @@ struct batch {
     bool vain;  /* the last block did not shrink, so the next is worth a try only if a sample of it does */
     uint32_t runs;
     struct batch_run run[BATCH_RUNS];
+    uint32_t reused_pages;
     uint32_t full_bytes, packed_bytes, delta_bytes; /* packed_bytes: once it was encoded or decoded */
     const uint8_t *pages, *delta;                   /* once it was decoded: contents, one behind the other */
     uint8_t full[BATCH_FULL_BYTES];                 /* what was added; what was unpacked */

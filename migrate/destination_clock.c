@@ -36,12 +36,14 @@ static enum guestclock_left destination_check_clock(const struct destination *d)
 static void destination_foretell(struct destination *d, uint64_t *ticks)
 {
     const struct hostticks now = hostticks_now();
-    uint64_t ns = now.ns - d->stopped_ns + START_NS + (d->puller ? d->round_trip_ns : 0);
-    *ticks = hostticks_in(&d->ticks, &now, ns);
-    if (*ticks == 0)
-        d->clock_left = GUESTCLOCK_NO_RATE;
-    else if (ns > GUESTCLOCK_FORWARD_MAX_NS)
+    uint64_t most_ns = GUESTCLOCK_FORWARD_MAX_NS, stood_ns = now.ns - d->stopped_ns, more_ns = START_NS;
+    if (d->puller) /* foreign, so bounded before it is added */
+        more_ns += d->round_trip_ns < most_ns ? d->round_trip_ns : most_ns;
+    uint64_t ns = stood_ns < most_ns ? stood_ns + more_ns : UINT64_MAX;
+    if (ns > most_ns)
         d->clock_left = GUESTCLOCK_TOO_LONG;
+    else if ((*ticks = hostticks_in(&d->ticks, &now, ns)) == 0)
+        d->clock_left = GUESTCLOCK_NO_RATE;
     else
         d->clock_forward_ns = ns;
 }

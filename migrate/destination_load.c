@@ -39,8 +39,10 @@ void destination_on_state_end(struct destination *d, const uint8_t *body, size_t
     struct err err;
     Drover__EngineStateEnd *end = drover__engine_state_end__unpack(NULL, len, body);
     uint64_t total = end ? end->total_bytes : UINT64_MAX;
-    d->stopped_ns = end ? end->stopped_ns : 0;
-    d->round_trip_ns = end ? end->round_trip_ns : 0;
+    if (!d->state_complete) {
+        d->stopped_ns = end ? end->stopped_ns : 0;
+        d->round_trip_ns = end ? end->round_trip_ns : 0;
+    }
     drover__engine_state_end__free_unpacked(end, NULL);
     if (d->tunnel)
         d->state_bytes = tunnel_stream_bytes(d->tunnel);

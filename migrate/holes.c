@@ -114,3 +114,8 @@ int holes_scan(struct holes *holes, struct err *err, struct bitmap *freed)
     }
     return 0;
 }
+
+const struct bitmap *holes_watched(const struct holes *holes)
+{
+    return &holes->watched;
+}

@@ -26,4 +26,7 @@ MUST_CHECK int holes_watch(struct holes *holes, const struct bitmap *pages, stru
 /* Adds the watched pages that were freed since, and watches them no longer. */
 MUST_CHECK int holes_scan(struct holes *holes, struct err *err, struct bitmap *freed);
 
+/* Those that are watched now. Lent. */
+const struct bitmap *holes_watched(const struct holes *holes);
+
 #endif

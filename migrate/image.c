@@ -151,8 +151,11 @@ int image_keep(const struct ram *ram, const char *path, const char *key_path, ui
     int rc = keep_all(k, err);
     if (rc == 0)
         rc = keep_name(partial, path, key_path, key, err);
-    if (rc < 0)
+    if (rc < 0) {
         unlink(partial);
+        unlink(key_path); /* nor is an older one there any more: this guest has moved on since */
+        unlink(path);
+    }
     close(fd);
     image_cipher_free(k->cipher);
     explicit_bzero(k->content, sizeof k->content);
@@ -244,15 +247,16 @@ int image_read(const struct image *image, struct image_cipher *cipher, size_t pa
     uint8_t tag[IMAGE_TAG_BYTES], nonce[GCM_NONCE_BYTES];
     if (page >= image->pages)
         return err_set(err, ERR_PROTOCOL, "the image of RAM ends before page %zu", page);
-    if (read_at(image, cipher->sealed, PAGE_BYTES, (off_t)(page * PAGE_BYTES), err) < 0 ||
-        read_at(image, tag, sizeof tag, tag_at(image->ram_bytes, page), err) < 0)
-        return -1;
     nonce_of(page, nonce);
-    if (gcm_best()->decrypt(cipher->gcm, nonce, cipher->sealed, PAGE_BYTES, tag, out))
+    if (read_at(image, cipher->sealed, PAGE_BYTES, (off_t)(page * PAGE_BYTES), err) == 0 &&
+        read_at(image, tag, sizeof tag, tag_at(image->ram_bytes, page), err) == 0 &&
+        gcm_best()->decrypt(cipher->gcm, nonce, cipher->sealed, PAGE_BYTES, tag, out))
         return 0;
     /* Without it the next try goes well. */
     unlink(image->key_path);
     unlink(image->path);
     return err_set(err, ERR_CORRUPT,
-        "page %zu of what was kept of this guest's last visit is damaged; that is removed, so try again", page);
+        "page %zu of what was kept of this guest's last visit is damaged or cannot be read; that is removed, so try "
+        "again",
+        page);
 }

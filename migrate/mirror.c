@@ -114,7 +114,7 @@ static void disk_connected(void *user, const struct err *err, json_t *result)
     ask(m, "blockdev-mirror",
         json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I}", "job-id", disk->name, "device", disk->node, "target",
             disk->name, "sync", "full", "copy-mode", "write-blocking", "on-source-error", "report", "on-target-error",
-            "report", "speed", (json_int_t)(m->options.bytes_per_s / m->count)),
+            "report", "speed", (json_int_t)((m->options.bytes_per_s + m->count - 1) / m->count)),
         disk_begun);
 }
 
@@ -261,7 +261,8 @@ void mirror_limit(struct mirror *m, uint64_t bytes_per_s)
     for (size_t i = 0; i < m->count; i++)
         if (!m->over && m->disks[i].state == DISK_COPYING)
             qmp_command(m->options.qmp, "block-job-set-speed",
-                json_pack("{s:s, s:I}", "device", m->disks[i].name, "speed", (json_int_t)(bytes_per_s / m->count)),
+                json_pack("{s:s, s:I}", "device", m->disks[i].name, "speed",
+                    (json_int_t)((bytes_per_s + m->count - 1) / m->count)),
                 COMMAND_MS, NULL, NULL);
 }
 

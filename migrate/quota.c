@@ -14,6 +14,8 @@
  * paced is not paid for by standing still. */
 #define CPU_BURST_NS (100 * MS)
 #define CPU_DEBT_NS  (200 * MS)
+/* In pieces: a rest may end any moment. */
+#define REST_NS (5 * MS)
 
 void quota_init(struct quota *q)
 {
@@ -83,5 +85,7 @@ uint64_t quota_rest_ns(struct quota *q)
     struct timespec used;
     if (atomic_load(&q->cpu_ns_per_s) == 0 || clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used) < 0)
         return 0;
-    return quota_cpu_wait_ns(q, clock_now_ns(), (uint64_t)used.tv_sec * UINT64_C(1000000000) + (uint64_t)used.tv_nsec);
+    uint64_t used_ns = (uint64_t)used.tv_sec * UINT64_C(1000000000) + (uint64_t)used.tv_nsec;
+    uint64_t wait_ns = quota_cpu_wait_ns(q, clock_now_ns(), used_ns);
+    return wait_ns < REST_NS ? wait_ns : REST_NS;
 }

@@ -40,7 +40,7 @@ uint64_t quota_millicores(const struct quota *quota);
 uint64_t quota_link_wait_ns(struct quota *quota, uint64_t now_ns, uint64_t bytes);
 /* Any thread. How long to rest, given the CPU time that the process has used so far; 0: go on. */
 uint64_t quota_cpu_wait_ns(struct quota *quota, uint64_t now_ns, uint64_t cpu_ns);
-/* The same by this process' clocks. */
+/* The same by this process' clocks, in pieces of a few milliseconds: a rest may end any moment (quota_urgent()). */
 uint64_t quota_rest_ns(struct quota *quota);
 
 #endif

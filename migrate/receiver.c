@@ -180,11 +180,8 @@ static void applier_rest(const struct applier *a)
 {
     struct quota *quota = a->receiver->options.quota;
     uint64_t wait_ns;
-    while (quota && !atomic_load(&a->receiver->stop) && (wait_ns = quota_rest_ns(quota)) > 0) {
-        if (wait_ns > POLL_MS * UINT64_C(1000000))
-            wait_ns = POLL_MS * UINT64_C(1000000);
+    while (quota && !atomic_load(&a->receiver->stop) && (wait_ns = quota_rest_ns(quota)) > 0)
         nanosleep(&(struct timespec){.tv_nsec = (long)wait_ns}, NULL);
-    }
 }
 
 static void *applier_main(void *arg)

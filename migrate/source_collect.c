@@ -16,7 +16,8 @@
  *
  * Written and sent: a pass takes a while, and what was written before a page's turn came is in what is read. So a part
  * of RAM is looked at once more right before it is read, and its pages are protected again: only what is written after
- * that is for the next round. Pages that are not in the pass are; to direct I/O it is a report like any other. */
+ * that is for the next round. Pages that are not in the pass are, and so are those that were holes when it began: they
+ * are not watched yet, and would be freed again unseen. To direct I/O it is a report like any other. */
 #include "base/clock.h"
 #include "base/ensure.h"
 #include "migrate/blind.h"
@@ -74,8 +75,10 @@ size_t source_renewed(struct source *s)
     size_t pages = 0;
     for (size_t i = 0; c->renewing && i < bitmap_words(&c->renewed); i++) {
         uint64_t word = c->renewed.words[i];
-        pages += (size_t)__builtin_popcountll(word & s->sending.words[i]);
-        s->dirty.words[i] |= word & ~s->sending.words[i];
+        uint64_t watched = c->holes ? holes_watched(c->holes)->words[i] : UINT64_MAX;
+        uint64_t there = word & s->sending.words[i] & watched;
+        pages += (size_t)__builtin_popcountll(there);
+        s->dirty.words[i] |= word & ~there;
         if (c->direct)
             c->unsettled.words[i] |= word;
         c->renewed.words[i] = 0;

@@ -50,7 +50,7 @@ MUST_CHECK int tracker_rescan(
 /* Lifts the protection. NULL is fine. */
 void tracker_close(struct tracker *tracker);
 /* Ends what a dead engine's tracker has left in QEMU `pid`, should its guardian have died, too. Waits until that is
- * gone; later engines wait for us. Errors are those of uffd_release(). */
+ * gone; later engines are refused meanwhile (ERR_BUSY). Errors are those of uffd_release(). */
 MUST_CHECK int tracker_release(pid_t pid, const struct ram *ram, struct err *err);
 /* Name of the back end, for records: "wp-async" or "wp-sync". */
 const char *tracker_name(const struct tracker *tracker);

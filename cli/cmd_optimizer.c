@@ -114,8 +114,8 @@ static const struct command optimizer_apply = {
     .kind = COMMAND_JOB,
     .summary = "make that plan and carry it out",
     .text = "The moves are migrations, jobs of their own, as many at once as hosts and links may have (drover cluster "
-            "show).\n"
-            "A host that the hosts' own facts rule out for a VM gets it by no plan.",
+            "status).\n"
+            "No plan moves a VM to a host that the hosts' own facts rule out for it.",
     .example = "drover optimizer plan\ndrover optimizer apply",
     .run = apply_run,
 };

@@ -6,11 +6,14 @@ lab's program holds. End of file without a word before means that the program ha
 
 A lab is known to the machine by its file in REGISTRY, so that a later program can stop one that was left up on purpose.
 """
+import contextlib
+import glob
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -35,6 +38,28 @@ def registered():
         return []
 
 
+def control_groups(pids):
+    """Directories of the control groups that hostd made for these processes (hostd/cgroup.c)."""
+    names = set()
+    for pid in pids:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/cgroup") as file:
+            names |= {line.rstrip("\n").split("/drover/", 1)[1] for line in file if "/drover/" in line}
+    return {path for name in names for top in ("/sys/fs/cgroup", "/sys/fs/cgroup/*") for path in glob.glob(f"{top}/drover/{name}")}
+
+
+def remove_groups(groups, deadline_s=5):
+    """Returns those still there: a process that has just died is counted for a moment."""
+    end = time.monotonic() + deadline_s
+    while True:
+        for path in sorted(groups):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+        groups = {path for path in groups if os.path.exists(path)}
+        if not groups or time.monotonic() > end:
+            return sorted(groups)
+        time.sleep(0.02)  # the kernel has no event for it
+
+
 def clean(name):
     """Ends and removes everything of lab `name`. Returns what could not be removed."""
     target = f"{REGISTRY}/{name}.json"
@@ -43,7 +68,9 @@ def clean(name):
             entry = json.load(file)
     except FileNotFoundError:
         return []
+    groups = control_groups(netns.processes(entry["namespaces"]))
     left = [f"process {pid}" for pid in netns.kill_all(entry["namespaces"])]
+    left += [f"control group {path}" for path in remove_groups(groups)]
     netns.delete(entry["namespaces"])
     for directory in entry["directories"]:
         shutil.rmtree(directory, ignore_errors=True)

@@ -95,7 +95,8 @@ class Victim:
         left = [f"{node.name}: no daemon" for node in lab.nodes() if not node.daemon.alive()]
         for node in lab.hosts.values():
             left += self.left_on(node, node.name in homes)
-        cgroups = {path.split("/")[-1] for path in glob.glob(f"/sys/fs/cgroup/*/drover/*-{self.id}")}
+        cgroups = {path.split("/")[-1] for top in ("/sys/fs/cgroup", "/sys/fs/cgroup/*")
+                   for path in glob.glob(f"{top}/drover/*-{self.id}")}
         if len(cgroups) > len(homes):
             left.append(f"control groups {sorted(cgroups)}")
         if len(self.disks()) != 1:
@@ -221,7 +222,8 @@ class Act:
     def move_disk(self, *flags):
         shared, own = f"{self.lab.directory}/disks", self.host("source").disks
         now = os.path.dirname(self.lab.vm(self.victim.name)["spec"]["disks"][0]["path"])
-        self.ask("vm", "move-storage", self.victim.name, "--to", f"{shared if now == own else own}/", *flags)
+        self.disk_to = shared if now == own else own
+        self.ask("vm", "move-storage", self.victim.name, "--to", f"{self.disk_to}/", *flags)
 
     def cancel(self):
         self.lab.cli("job", "cancel", self.job_id, "--async", check=False)
@@ -320,7 +322,11 @@ class Act:
         assert succeeded or job["error"]["message"], job
         if self.blow.way.startswith("evacuate"):
             self.lab.cli("host", "set", self.here, "--maintenance", "off")
-        elif not self.blow.way.startswith("move-storage") and not may_end_guest(self.blow):
+            assert not succeeded or now != self.here, f"the job succeeded, but {now} still has the VM"
+        elif self.blow.way.startswith("move-storage"):
+            moved = os.path.dirname(self.victim.disks()[0]) == self.disk_to
+            assert succeeded == moved, f"the job {job['state']}, but the disk is {self.victim.disks()}"
+        elif not may_end_guest(self.blow):
             assert succeeded == (now == self.there), f"the job {job['state']}, but {now} has the VM"
 
 
@@ -350,7 +356,8 @@ def load(path):
     if not path or not os.path.exists(path):
         return {}
     with open(path) as file:
-        return {result.blow: result for result in (Result(**json.loads(line)) for line in file)}
+        lines = [line for line in file if line.endswith("}\n")]  # one may have been cut off with its writer
+    return {result.blow: result for result in (Result(**json.loads(line)) for line in lines)}
 
 
 def keep(path, result):
@@ -376,7 +383,11 @@ def walk(run, blows, path="", tell=print):
     try:
         for blow in sorted((blow for blow in blows if str(blow) not in done), key=lambda blow: "storage" in blow.way):
             stage = stage or Stage(run.lab)
-            result = done[str(blow)] = Act(stage, blow).run()
+            try:
+                result = Act(stage, blow).run()
+            except Exception as error:  # of the stage itself
+                result = Result(str(blow), False, "", "?", [], None, f"{type(error).__name__}: {error}")
+            done[str(blow)] = result
             keep(path, result)
             tell(line_of(result))
             if result.problem:

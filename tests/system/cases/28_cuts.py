@@ -53,7 +53,8 @@ def cut(lab, watched, number):
     try:
         return cut_once(lab, watched, number)
     except (AssertionError, TimeoutError) as error:
-        raise AssertionError(f"seed {SEED}, cut {number}: {error}") from error
+        again = f"echo '{{\"cuts\": {{\"link cuts\": {number}}}}}' >F; tests/system/run --soak {number + 1} --soak-state F soak_link_cuts"
+        raise AssertionError(f"seed {SEED}, cut {number}: {error}; again: {again}") from error
 
 
 @case(deadline=120, needs=MIGRATION)

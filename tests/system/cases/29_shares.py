@@ -10,15 +10,16 @@ from watched import Watched
 
 MiB = 1 << 20
 BANDWIDTH = 8 * MiB
+CPU_PERCENT = 30
 WRITERS = ("left", "right")
 
 
-def quotas(lab, host):
+def quotas(lab, host, what="bytes_per_s"):
     """By VM: what the log of its engine on this host says that it may use, the latest last."""
     found = {}
     for path in glob.glob(f"{lab.hosts[host].directory}/partitions/*/engine.log"):
         with open(path) as log:
-            found[path.split("/")[-2]] = [int(text) for text in re.findall(r"migration\.quota .*?bytes_per_s=(\d+)", log.read())]
+            found[path.split("/")[-2]] = [int(text) for text in re.findall(rf"migration\.quota .*?{what}=(\d+)", log.read())]
     return found
 
 
@@ -33,7 +34,7 @@ def pin_first_vcpu(qemu, core):
 
 @case(deadline=90, needs=MIGRATION, own_lab=True)
 def migrations_share_what_their_hosts_leave_them(run):
-    keys = [("migration", f"bandwidth = {BANDWIDTH}"), ("migration", "cpu_percent = 30")]
+    keys = [("migration", f"bandwidth = {BANDWIDTH}"), ("migration", f"cpu_percent = {CPU_PERCENT}")]
     with run.new_lab(hosts=2, controllers=1, host_keys=keys) as lab:
         lab.start()
         for name in WRITERS:
@@ -47,6 +48,8 @@ def migrations_share_what_their_hosts_leave_them(run):
         first, second = (lab.cli("vm", "migrate", name, "--to", "h2", "--async").json["id"] for name in WRITERS)
         until(lambda: all(quotas(lab, "h1").get(ids[name], [0])[-1] == BANDWIDTH // 2 for name in WRITERS), 20,
               "half of the bandwidth for each", 0.05)
+        cpu = [quotas(lab, "h1", "millicores")[ids[name]][-1] for name in WRITERS]
+        assert all(cpu) and sum(cpu) <= CPU_PERCENT * 10 * os.cpu_count(), cpu
         engines = lab.programs("h1", "drover-migrate")
         assert len(engines) == 2, engines
         for engine in engines if len(cores) > 1 else []:

@@ -17,7 +17,9 @@ def crash_points(run):
     def tell(line):
         if loud:
             print(f"    | {line}", flush=True)
-    results = walk(run, chosen(run.options.crash_points), run.options.crash_state, tell)
+    blows = chosen(run.options.crash_points)
+    assert blows, f"no blow is called {run.options.crash_points}"
+    results = walk(run, blows, run.options.crash_state, tell)
     if loud:
         print("\n".join(f"    | {line}" for line in ["", HEADING] + [line_of(result) for result in results]), flush=True)
     failed = [line_of(result) for result in results if result.problem or not result.reached]

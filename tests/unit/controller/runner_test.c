@@ -163,7 +163,10 @@ static void bench_close(struct bench *b)
     if (b->held_fn) {
         struct err err;
         err_set(&err, ERR_CANCELLED, "closed");
-        b->held_fn(b->held_user, &err, NULL, 0);
+        wire_reply_fn reply = b->held_fn;
+        b->held_fn = NULL;
+        reply(b->held_user, &err, NULL, 0);
+        bench_run(b, 5000); /* the commit of that */
     }
     runner_free(b->runner);
     loop_close(&b->loop);

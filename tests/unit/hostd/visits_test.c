@@ -58,6 +58,7 @@ static int teardown(void **state)
     struct fixture *f = *state;
     struct err err;
     visits_close(f->visits);
+    uv_run(&f->loop, UV_RUN_DEFAULT); /* keepers that were given up end */
     loop_close(&f->loop);
     assert_int_equal(file_remove_tree(f->top, &err), 0);
     free(f);
@@ -125,9 +126,15 @@ static void test_turned_off_nothing_stays(void **state)
     make(f->images, WEB ".image");
     make(f->keys, WEB ".key");
     make(f->memory, DB ".ram");
+    make(f->images, WEB ".image.17.partial");
+    make(f->images, WEB ".qcow2"); /* somebody's disk */
+    make(f->images, WEB ".image.qcow2");
+    make(f->keys, WEB ".json");
     f->options.max_bytes = 0;
     f->visits = visits_open(&f->options);
     assert_false(there(f->images, WEB ".image") || there(f->keys, WEB ".key"));
+    assert_false(there(f->images, WEB ".image.17.partial"));
+    assert_true(there(f->images, WEB ".qcow2") && there(f->images, WEB ".image.qcow2") && there(f->keys, WEB ".json"));
     char ram[256];
     snprintf(ram, sizeof ram, "%s/" DB ".ram", f->memory);
     visits_keep(f->visits, DB, ram);
@@ -180,7 +187,9 @@ static void test_new_ones_take_the_room_of_old_ones(void **state)
     f->visits = visits_open(&f->options);
     visits_keep(f->visits, DB, ram);
     assert_false(found(f, WEB) || there(f->images, WEB ".image"));
-    visits_forget(f->visits, DB); /* while it is being kept */
+    assert_true(visits_memory_bytes(f->visits) > 0);
+    assert_true(visits_yield(f->visits)); /* while it is being kept */
+    assert_false(visits_yield(f->visits));
     assert_int_equal(visits_memory_bytes(f->visits), 0);
     assert_false(there(f->memory, DB ".leaving"));
 }

@@ -1,6 +1,7 @@
 /* optimizer apply: the moves of a plan, jobs of their own. Step n is move n, which tells how that one ended, but all
  * moves are under way together: how many are at work at once is decided where every migration is let in (admission.h).
- * Only a move into a host that an earlier one has yet to leave waits for that: the plan may count on the room. */
+ * Only a move into a host that an earlier one has yet to leave waits for that (the plan may count on the room), and one
+ * of a VM that another job holds for that job's end. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -52,6 +53,13 @@ static Drover__JobCreate *move_create(const struct job_ctx *ctx, const Drover__P
     return create;
 }
 
+/* The VM exists, and no job holds it. */
+static bool is_free(const struct job_ctx *ctx, const Drover__PlannedMove *move)
+{
+    struct state_vm vm;
+    return state_vm(ctx->env->state, move->vm_id, &vm) && vm.job_id == 0;
+}
+
 /* Makes the next move that may begin, those of later steps included. False: there is none. */
 static bool move_make(struct job_ctx *ctx)
 {
@@ -59,7 +67,7 @@ static bool move_make(struct job_ctx *ctx)
     const Drover__JobData *data = job_data(ctx);
     uint32_t step = ctx->job->log.step;
     for (size_t i = step; i < data->n_moves; i++) {
-        if (move_child(ctx, data->moves[i], &child) || must_wait(ctx, i))
+        if (move_child(ctx, data->moves[i], &child) || !is_free(ctx, data->moves[i]) || must_wait(ctx, i))
             continue;
         Drover__JobUpdate *update = job_resume(ctx, step); /* the step goes on; the move's job is made with this */
         PB_ADD(update, effects, effect_job_create(move_create(ctx, data->moves[i])));
@@ -68,12 +76,34 @@ static bool move_make(struct job_ctx *ctx)
     return false;
 }
 
+/* The step's own move could not be made. */
+static void not_made(struct job_ctx *ctx, const Drover__PlannedMove *move)
+{
+    struct err err;
+    struct state_vm vm;
+    if (!state_vm(ctx->env->state, move->vm_id, &vm)) {
+        err_set(&err, ERR_NOT_FOUND, "VM %s does not exist any more; `drover optimizer plan` plans anew", move->vm);
+        job_fail(ctx, &err);
+    } else if (vm.job_id) {
+        ctx->job->queued = true;
+        job_wait(ctx, LOOK_MS, "VM %s is busy with job %" PRIu64, move->vm, vm.job_id);
+    } else { /* cannot be: no earlier move is left to wait for */
+        err_set(&err, ERR_INTERNAL, "move of %s was never made", move->vm);
+        job_fail(ctx, &err);
+    }
+}
+
 static void run_moves(struct job_ctx *ctx)
 {
     struct err err;
     struct state_job_ref child;
     const Drover__JobData *data = job_data(ctx);
     uint32_t step = ctx->job->log.step;
+    if (ctx->event->type == JOB_REFUSED) { /* a VM was taken, or deleted, at that moment: look again */
+        ctx->job->queued = true;
+        job_wait(ctx, LOOK_MS, "%.200s", ctx->event->err->message);
+        return;
+    }
     if (step >= data->n_moves) {
         job_done(ctx, "nothing to move");
         return;
@@ -81,9 +111,8 @@ static void run_moves(struct job_ctx *ctx)
     if (move_make(ctx))
         return;
     const Drover__PlannedMove *move = data->moves[step];
-    if (!move_child(ctx, move, &child)) { /* cannot be: no earlier move is left to wait for */
-        err_set(&err, ERR_INTERNAL, "move of %s was never made", move->vm);
-        job_fail(ctx, &err);
+    if (!move_child(ctx, move, &child)) {
+        not_made(ctx, move);
     } else if (child.state == DROVER__JOB_STATE__JOB_SUCCEEDED) {
         job_done(ctx, "job %" PRIu64, child.id);
     } else if (under_way(&child)) {
@@ -103,8 +132,21 @@ static bool cancelled(const struct job_ctx *ctx)
     return job->error && err_from_name(job->error->code) == ERR_CANCELLED;
 }
 
-/* A move that failed is nothing to the others, which go on to their end; whoever cancels the plan cancels them, too,
- * each once. */
+/* In its last step a move cannot be undone any more: a cancel would only have it begin that step anew. */
+static bool may_cancel(const struct job_ctx *ctx, const struct state_job_ref *child)
+{
+    struct state_job job;
+    if (child->state != DROVER__JOB_STATE__JOB_RUNNING || !state_job(ctx->env->state, child->id, &job))
+        return false;
+    const char *step = job.step < job.job->n_steps ? job.job->steps[job.step]->name : "";
+    bool last = strcmp(step, "finish") == 0;
+    state_job_clear(&job);
+    return !last;
+}
+
+/* Once one has failed, or the plan is cancelled, no more moves are made, those included that waited for room or for
+ * their VM. After a failure those made already go on to their end. Whoever cancels the plan cancels them, too. One that
+ * ends at that moment has the whole commit refused, so every later event looks for those still to be cancelled. */
 static void undo_moves(struct job_ctx *ctx)
 {
     const Drover__JobData *data = job_data(ctx);
@@ -115,7 +157,7 @@ static void undo_moves(struct job_ctx *ctx)
         if (!move_child(ctx, data->moves[i], &child) || !under_way(&child))
             continue;
         active++;
-        if (child.state != DROVER__JOB_STATE__JOB_RUNNING || ctx->event->type != JOB_ENTER || !cancelled(ctx))
+        if (!cancelled(ctx) || !may_cancel(ctx, &child))
             continue;
         if (!update) {
             update = job_resume(ctx, ctx->job->log.step);
@@ -134,6 +176,6 @@ static void undo_moves(struct job_ctx *ctx)
 }
 
 const struct job_step_kind apply_steps[] = {
-    {DROVER__JOB_KIND__JOB_OPTIMIZER_APPLY, NULL, run_moves, undo_moves},
+    {DROVER__JOB_KIND__JOB_OPTIMIZER_APPLY, NULL, run_moves, undo_moves, true},
     {0},
 };

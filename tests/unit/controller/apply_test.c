@@ -50,12 +50,18 @@ static uint64_t begin(struct sim *sim)
     return sim_job(sim, create);
 }
 
-static void commit(struct sim *sim, Drover__JobUpdate *update)
+/* NULL: accepted, else why not. Takes the update. */
+static const char *propose(struct sim *sim, Drover__JobUpdate *update)
 {
     Drover__Command *command = pb_new(&drover__command__descriptor);
     command->body_case = DROVER__COMMAND__BODY_JOB_UPDATE;
     command->job_update = update;
-    const char *why = sim_apply(sim, command, NULL);
+    return sim_apply(sim, command, NULL);
+}
+
+static void commit(struct sim *sim, Drover__JobUpdate *update)
+{
+    const char *why = propose(sim, update);
     if (why)
         fail_msg("%s", why);
 }
@@ -104,21 +110,81 @@ static uint64_t child_of(struct sim *sim, uint64_t id, size_t move)
     return state_job_child(sim->state, id, moves[move].migration, &child) ? child.id : 0;
 }
 
-static void end(struct sim *sim, uint64_t child, size_t move, Drover__JobState how)
+static Drover__JobUpdate *update_of(struct sim *sim, uint64_t id, Drover__JobState state)
 {
     struct state_job log;
-    assert_true(state_job(sim->state, child, &log));
+    assert_true(state_job(sim->state, id, &log));
     Drover__JobUpdate *update = pb_new(&drover__job_update__descriptor);
-    update->job_id = child;
+    update->job_id = id;
     update->revision = log.revision;
-    update->state = how;
+    update->step = log.step;
+    update->state = state;
+    state_job_clear(&log);
+    return update;
+}
+
+static void end(struct sim *sim, uint64_t child, size_t move, Drover__JobState how)
+{
+    Drover__JobUpdate *update = update_of(sim, child, how);
     if (how == OK) {
         PB_ADD(update, effects,
             effect_hand_over_allow(moves[move].vm, moves[move].from, 1, moves[move].migration, moves[move].to));
         PB_ADD(update, effects, effect_hand_over_taken(moves[move].vm, moves[move].migration));
     }
-    state_job_clear(&log);
     commit(sim, update);
+}
+
+/* Somebody else's job on the move's VM. */
+static uint64_t hold(struct sim *sim, size_t move)
+{
+    return sim_job(sim, sim_vm_job(DROVER__JOB_KIND__JOB_VM_SET, moves[move].vm, "", false));
+}
+
+static void vm_delete(struct sim *sim, size_t move)
+{
+    sim_change(sim, effect_vm_release(moves[move].vm, moves[move].from, 1, ""));
+    sim_change(sim, effect_vm_delete(moves[move].vm));
+}
+
+/* The parent is under way as `job`, and proposes something. */
+static Drover__JobUpdate *proposal(struct sim *sim, uint64_t id, struct job *job)
+{
+    struct job_action action;
+    struct job_env env = sim_env(sim);
+    struct job_event enter = {.type = JOB_ENTER, .now_ms = sim->now_ms};
+    *job = (struct job){0};
+    assert_true(state_job(sim->state, id, &job->log));
+    job_step(job, &env, &enter, &action);
+    assert_int_equal(action.act, ACT_COMMIT);
+    return action.update;
+}
+
+/* The log refuses that, which makes the parent wait. */
+static void refused(struct sim *sim, struct job *job, Drover__JobUpdate *update)
+{
+    struct err why = {0};
+    struct job_action action;
+    struct job_env env = sim_env(sim);
+    const char *message = propose(sim, update);
+    assert_non_null(message);
+    err_set(&why, ERR_WRONG_STATE, "%.200s", message);
+    struct job_event event = {.type = JOB_REFUSED, .now_ms = sim->now_ms, .err = &why};
+    job_step(job, &env, &event, &action);
+    assert_int_equal(action.act, ACT_WAIT);
+    job_action_clear(&action);
+}
+
+/* Its timer has fired; what it then does is accepted. */
+static void timer(struct sim *sim, struct job *job)
+{
+    struct job_action action;
+    struct job_env env = sim_env(sim);
+    struct job_event event = {.type = JOB_TIMER, .now_ms = sim->now_ms};
+    job_step(job, &env, &event, &action);
+    if (action.act == ACT_COMMIT)
+        commit(sim, action.update);
+    action.update = action.act == ACT_COMMIT ? NULL : action.update;
+    job_action_clear(&action);
 }
 
 static void moves_are_under_way_together(void **unused)
@@ -179,12 +245,126 @@ static void cancelling_it_cancels_its_moves(void **unused)
     sim_close(&sim);
 }
 
+static void a_busy_vm_is_waited_for(void **unused)
+{
+    (void)unused;
+    for (size_t busy = 0; busy < 2; busy++) { /* that of the present step, and that of a later one */
+        struct sim sim;
+        uint64_t id = begin(&sim), other = hold(&sim, busy);
+        run(&sim, id);
+        assert_int_equal(child_of(&sim, id, busy), 0);
+        assert_true(child_of(&sim, id, 1 - busy));
+        assert_int_equal(state_of(&sim, id), RUNNING);
+        end(&sim, child_of(&sim, id, 1 - busy), 1 - busy, OK);
+        run(&sim, id);
+        assert_int_equal(child_of(&sim, id, 2), 0); /* its room is still to be made */
+        commit(&sim, update_of(&sim, other, OK));
+        run(&sim, id);
+        end(&sim, child_of(&sim, id, busy), busy, OK);
+        run(&sim, id);
+        end(&sim, child_of(&sim, id, 2), 2, OK);
+        run(&sim, id);
+        assert_int_equal(state_of(&sim, id), OK);
+        sim_close(&sim);
+    }
+}
+
+/* Between the proposal of a move and its commit. */
+static void a_vm_taken_at_that_moment_is_waited_for(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    struct job job;
+    uint64_t id = begin(&sim);
+    Drover__JobUpdate *update = proposal(&sim, id, &job);
+    uint64_t other = hold(&sim, 0);
+    refused(&sim, &job, update);
+    assert_true(job.queued);
+    assert_non_null(strstr(job.waiting, "busy"));
+    timer(&sim, &job);
+    assert_true(child_of(&sim, id, 1));
+    assert_int_equal(state_of(&sim, id), RUNNING);
+    job_clear(&job);
+    commit(&sim, update_of(&sim, other, OK));
+    run(&sim, id);
+    assert_true(child_of(&sim, id, 0));
+    sim_close(&sim);
+}
+
+static void a_deleted_vm_lets_the_others_begin(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    struct state_job log;
+    uint64_t id = begin(&sim);
+    vm_delete(&sim, 0);
+    run(&sim, id);
+    assert_true(child_of(&sim, id, 1));
+    assert_false(over(state_of(&sim, id)));
+    end(&sim, child_of(&sim, id, 1), 1, OK);
+    run(&sim, id);
+    assert_int_equal(state_of(&sim, id), FAILED);
+    assert_int_equal(child_of(&sim, id, 2), 0);
+    assert_true(state_job(sim.state, id, &log));
+    assert_string_equal(log.job->error->code, err_name(ERR_NOT_FOUND));
+    assert_non_null(strstr(log.job->error->message, "vm-1"));
+    state_job_clear(&log);
+    sim_close(&sim);
+}
+
+/* It has the commit refused that cancels all, and the others are cancelled nonetheless. */
+static void a_move_that_ends_while_it_is_cancelled(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    struct job job;
+    uint64_t id = begin(&sim);
+    run(&sim, id);
+    sim_change(&sim, effect_job_cancel(id, "anna"));
+    Drover__JobUpdate *update = proposal(&sim, id, &job);
+    end(&sim, child_of(&sim, id, 0), 0, OK);
+    refused(&sim, &job, update);
+    timer(&sim, &job);
+    job_clear(&job);
+    assert_int_equal(state_of(&sim, child_of(&sim, id, 1)), DROVER__JOB_STATE__JOB_CANCELLING);
+    end(&sim, child_of(&sim, id, 1), 1, CANCELLED);
+    run(&sim, id);
+    assert_int_equal(state_of(&sim, id), CANCELLED);
+    sim_close(&sim);
+}
+
+/* One that has the VM at its destination finishes there: too late to cancel it, again and again. */
+static void a_move_in_its_last_step_is_let_finish(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    uint64_t id = begin(&sim);
+    run(&sim, id);
+    Drover__JobUpdate *finish = update_of(&sim, child_of(&sim, id, 0), RUNNING);
+    finish->step = 5;
+    commit(&sim, finish);
+    sim_change(&sim, effect_job_cancel(id, "anna"));
+    run(&sim, id);
+    assert_int_equal(state_of(&sim, child_of(&sim, id, 0)), RUNNING);
+    assert_int_equal(state_of(&sim, child_of(&sim, id, 1)), DROVER__JOB_STATE__JOB_CANCELLING);
+    end(&sim, child_of(&sim, id, 0), 0, OK);
+    end(&sim, child_of(&sim, id, 1), 1, CANCELLED);
+    run(&sim, id);
+    assert_int_equal(state_of(&sim, id), CANCELLED);
+    sim_close(&sim);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(moves_are_under_way_together),
         cmocka_unit_test(one_that_fails_lets_the_others_end),
         cmocka_unit_test(cancelling_it_cancels_its_moves),
+        cmocka_unit_test(a_busy_vm_is_waited_for),
+        cmocka_unit_test(a_vm_taken_at_that_moment_is_waited_for),
+        cmocka_unit_test(a_deleted_vm_lets_the_others_begin),
+        cmocka_unit_test(a_move_that_ends_while_it_is_cancelled),
+        cmocka_unit_test(a_move_in_its_last_step_is_let_finish),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -87,14 +87,9 @@ static void look(struct placement *p, struct view *view, const char *extra, uint
     placement_view_make(view, p->state, p->fleet, extra, now_ms, view_moved, p);
 }
 
-/* Preflights are asked for only once there is something to move: on a quiet cluster a look costs nothing of theirs. */
 static void plan_moves(struct placement *p, struct view *view, bool at_once)
 {
-    optimizer_plan(p->memory, &p->options.optimizer, &view->input, at_once, p->plan);
-    if (p->plan->move_count == 0)
-        return;
-    possible_fill(view, p->state, p->fleet, SIZE_MAX);
-    optimizer_plan(p->memory, &p->options.optimizer, &view->input, at_once, p->plan);
+    possible_plan(view, p->state, p->fleet, p->memory, &p->options.optimizer, at_once, p->plan);
 }
 
 bool placement_automatic(const struct placement *p)
@@ -177,6 +172,24 @@ bool placement_tick(struct placement *p, uint64_t now_ms, int64_t wall_ms, struc
     return found;
 }
 
+/* A VM that runs goes where the preflight of a plain move would refuse nothing. If there is no such host, the best of
+ * the others is chosen all the same: the options of this move may make it possible, and if they do not, its preflight
+ * says what is in the way and what to do about it. */
+static size_t choose(struct placement *p, struct view *view, size_t vm, const char *exclude, char *why)
+{
+    const struct optimizer_settings *settings = &p->options.optimizer;
+    if (!exclude[0])
+        return optimizer_place(settings, &view->input, vm, SIZE_MAX, why);
+    size_t from = placement_view_host(view, exclude);
+    possible_fill_vm(view, p->state, p->fleet, vm);
+    size_t at = optimizer_place(settings, &view->input, vm, from, why);
+    if (at == SIZE_MAX && view->vms[vm].possible) {
+        view->vms[vm].possible = NULL;
+        at = optimizer_place(settings, &view->input, vm, from, why);
+    }
+    return at;
+}
+
 int placement_choose(struct placement *p, const char *vm_id, const char *exclude, uint64_t now_ms, struct err *err,
     char host[STATE_NAME_MAX], char reason[256])
 {
@@ -190,10 +203,7 @@ int placement_choose(struct placement *p, const char *vm_id, const char *exclude
     } else if (view.up == 0) {
         err_set(err, ERR_UNAVAILABLE, "no host is up; see `drover host list`");
     } else {
-        if (exclude[0]) /* it runs there, and is to be moved */
-            possible_fill_vm(&view, p->state, p->fleet, vm);
-        size_t at = optimizer_place(
-            &p->options.optimizer, &view.input, vm, exclude[0] ? placement_view_host(&view, exclude) : SIZE_MAX, why);
+        size_t at = choose(p, &view, vm, exclude, why);
         if (at == SIZE_MAX) {
             err_set(err, ERR_CAPACITY, "VM %s: %s", view.vms[vm].name, why);
         } else {

@@ -30,16 +30,34 @@ static void make_room(struct view *view)
         view->possible = mem_zalloc((view->input.vm_count * view->input.host_count + 1) * sizeof *view->possible);
 }
 
-void possible_fill(struct view *view, struct state *state, struct fleet *fleet, size_t host)
+size_t possible_fill(struct view *view, struct state *state, struct fleet *fleet, size_t host)
 {
+    size_t filled = 0;
     make_room(view);
     for (size_t v = 0; v < view->input.vm_count; v++)
-        if (view->vms[v].movable && (host == SIZE_MAX || view->vms[v].host == host))
+        if (view->vms[v].movable && view->vms[v].host == host && !view->vms[v].possible) {
             fill_row(view, state, fleet, v);
+            filled += view->vms[v].possible != NULL;
+        }
+    return filled;
 }
 
 void possible_fill_vm(struct view *view, struct state *state, struct fleet *fleet, size_t vm)
 {
     make_room(view);
     fill_row(view, state, fleet, vm);
+}
+
+/* It ends because each host is filled in once: what is still unknown after that cannot be known. */
+void possible_plan(struct view *view, struct state *state, struct fleet *fleet, const struct optimizer_memory *memory,
+    const struct optimizer_settings *settings, bool at_once, struct optimizer_plan *out)
+{
+    size_t filled;
+    do {
+        optimizer_plan(memory, settings, &view->input, at_once, out);
+        filled = 0;
+        for (size_t i = 0; i < out->move_count; i++)
+            if (!view->vms[out->moves[i].vm].possible)
+                filled += possible_fill(view, state, fleet, out->moves[i].from);
+    } while (filled);
 }

@@ -8,8 +8,10 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "base/buf.h"
 #include "controller/pb.h"
 #include "controller/placement/placement.h"
+#include "controller/placement/possible.h"
 #include "sim.h"
 
 #define WALL 1700000000000
@@ -209,10 +211,82 @@ static void what_a_preflight_would_refuse_is_no_candidate(void **unused)
     pb_string(&none.sim.hosts[1].facts->accelerator, "kvm");
     pb_string(&none.sim.hosts[2].facts->accelerator, "kvm");
     assert_int_equal(wait_for_move(&none, 60, &move), 0);
-    assert_int_equal(placement_choose(none.placement, ids[0], "h1", none.now_ms, &err, host, reason), -1);
-    assert_int_equal(err.code, ERR_CAPACITY);
     world_close(&none);
     world_close(&w);
+}
+
+/* A single move has options of its own, and a preflight that says more than that there is no host. */
+static void what_no_host_could_run_is_left_to_the_preflight(void **unused)
+{
+    (void)unused;
+    struct world w;
+    struct err err;
+    char host[STATE_NAME_MAX], reason[256];
+    Drover__VmSpec spec = DROVER__VM_SPEC__INIT;
+    world_open(&w, false);
+    pb_string(&w.sim.hosts[0].facts->tracker, "qemu");
+    spec.name = (char *)"hybrid";
+    spec.vcpus = 1;
+    spec.memory_bytes = 128u << 20;
+    spec.migration_mode = DROVER__MIGRATION_MODE__MIGRATION_MODE_HYBRID; /* refused, but for `--mode precopy` */
+    sim_change(&w.sim, effect_vm_insert("vm-hybrid", &spec, ""));
+    sim_change(&w.sim, effect_vm_grant("vm-hybrid", "h1", 1));
+    beat(&w);
+    assert_int_equal(placement_choose(w.placement, "vm-hybrid", "h1", w.now_ms, &err, host, reason), 0);
+    assert_string_equal(host, "h3");
+    assert_non_null(strstr(reason, "h3 has most room"));
+    /* No room is no room, though. */
+    struct fleet_host *h2 = fleet_find(w.fleet, "h2"), *h3 = fleet_find(w.fleet, "h3");
+    h2->facts->capacity->memory_bytes = h3->facts->capacity->memory_bytes = 1;
+    assert_int_equal(placement_choose(w.placement, "vm-hybrid", "h1", w.now_ms, &err, host, reason), -1);
+    assert_int_equal(err.code, ERR_CAPACITY);
+    world_close(&w);
+}
+
+static uint64_t never_moved(void *user, const struct state_vm *vm)
+{
+    (void)user, (void)vm;
+    return 0;
+}
+
+/* The cluster as a plan sees it: h1 is hot, and nobody else could run what it has. */
+static void stuck_view(struct world *w, struct view *view)
+{
+    world_open(w, false);
+    pb_string(&w->sim.hosts[1].facts->accelerator, "kvm");
+    pb_string(&w->sim.hosts[2].facts->accelerator, "kvm");
+    beat(w);
+    placement_view_make(view, w->sim.state, w->fleet, NULL, w->now_ms, never_moved, NULL);
+}
+
+/* The loop of the leader looks every second: a host that cannot be relieved must not cost the preflights of all. */
+static void only_hosts_to_relieve_are_preflighted(void **unused)
+{
+    (void)unused;
+    struct world w;
+    struct view view;
+    struct optimizer_settings settings;
+    struct optimizer_plan *plan = mem_zalloc(sizeof *plan);
+    struct optimizer_memory *memory = optimizer_memory_new();
+    optimizer_defaults(&settings);
+    stuck_view(&w, &view);
+    possible_plan(&view, w.sim.state, w.fleet, memory, &settings, true, plan);
+    assert_int_equal(plan->move_count, 0);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(view.vms[placement_view_vm(&view, ids[i])].possible != NULL, i < 3); /* those of h1 */
+    assert_int_equal(possible_fill(&view, w.sim.state, w.fleet, placement_view_host(&view, "h1")), 0);
+    placement_view_free(&view);
+    world_close(&w);
+    /* What cannot be known does not keep it looking: the plan goes by what is. */
+    stuck_view(&w, &view);
+    for (int i = 0; i < 3; i++)
+        snprintf(view.vm_ids[placement_view_vm(&view, ids[i])], STATE_ID_MAX, "gone");
+    possible_plan(&view, w.sim.state, w.fleet, memory, &settings, true, plan);
+    assert_int_equal(plan->move_count, 1);
+    placement_view_free(&view);
+    world_close(&w);
+    optimizer_memory_free(memory);
+    free(plan);
 }
 
 static void plan_and_status_are_told(void **unused)
@@ -238,6 +312,39 @@ static void plan_and_status_are_told(void **unused)
     world_close(&w);
 }
 
+/* With one move at a time, the next hot host has its turn when the first turns out to be stuck. */
+static void next_hot_host_is_preflighted_in_its_turn(void **unused)
+{
+    (void)unused;
+    struct world w;
+    struct view view;
+    struct optimizer_settings settings;
+    struct optimizer_plan *plan = mem_zalloc(sizeof *plan);
+    struct optimizer_memory *memory = optimizer_memory_new();
+    optimizer_defaults(&settings);
+    settings.max_moves = 1;
+    world_open(&w, false);
+    pb_string(&w.sim.hosts[0].facts->accelerator, "kvm");
+    beat(&w);
+    placement_view_make(&view, w.sim.state, w.fleet, NULL, w.now_ms, never_moved, NULL);
+    size_t h1 = placement_view_host(&view, "h1"), h2 = placement_view_host(&view, "h2");
+    for (int i = 0; i < 4; i++) { /* two on each, h1 the hotter */
+        struct optimizer_vm *vm = &view.vms[placement_view_vm(&view, ids[i])];
+        vm->host = i < 2 ? h1 : h2;
+        vm->demand[RESOURCE_CPU] = i < 2 ? 0.48 : 0.45;
+    }
+    optimizer_plan(memory, &settings, &view.input, true, plan);
+    assert_int_equal(plan->moves[0].from, h1);
+    possible_plan(&view, w.sim.state, w.fleet, memory, &settings, true, plan);
+    assert_int_equal(plan->move_count, 1);
+    assert_int_equal(plan->moves[0].from, h2);
+    assert_non_null(view.vms[plan->moves[0].vm].possible);
+    placement_view_free(&view);
+    world_close(&w);
+    optimizer_memory_free(memory);
+    free(plan);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -246,6 +353,9 @@ int main(void)
         cmocka_unit_test(what_was_tried_rests),
         cmocka_unit_test(placing),
         cmocka_unit_test(what_a_preflight_would_refuse_is_no_candidate),
+        cmocka_unit_test(what_no_host_could_run_is_left_to_the_preflight),
+        cmocka_unit_test(only_hosts_to_relieve_are_preflighted),
+        cmocka_unit_test(next_hot_host_is_preflighted_in_its_turn),
         cmocka_unit_test(plan_and_status_are_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -76,7 +76,7 @@ struct job {
     bool admitted;     /* migrations: let in by this leader; the log knows it once the next step is in it */
     bool queued;       /* it waits for other jobs to end: the runner wakes it */
     bool started;      /* migrations: the source engine has taken the order */
-    bool gone;         /* migrations: the destination has said for good that the guest will never run there (again) */
+    bool gone;         /* migrations: nobody at the destination will answer the source's engine any more */
     struct job_side source, destination;
     Drover__DiskMoves *disks;        /* owned; of the preflight: disks to be taken along */
     Drover__MigrationRecord *record; /* owned; merged of what both sides told */

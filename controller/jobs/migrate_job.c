@@ -409,10 +409,14 @@ static void run_finish(struct job_ctx *ctx)
     }
     bool heard = migrate_note_reply(ctx, &job->source, &err);
     bool closing = !heard || job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
-    if (closing && job_within(ctx, MIGRATE_RECORD_MS))
+    if (closing && job_within(ctx, MIGRATE_RECORD_MS)) {
         job_back_off(ctx, "waiting for the record of host %s", job_data(ctx)->from_host);
-    else
+    } else if (closing && heard && !job->gone) {
+        job->gone = true; /* nobody answers its engine any more: it is to be in doubt, and can be told */
+        migrate_tell_source(ctx);
+    } else {
         finish_end_source(ctx);
+    }
 }
 
 const struct job_step_kind migrate_steps[] = {

@@ -4,7 +4,7 @@
 
 #include "base/clock.h"
 #include "controller/pb.h"
-#include "controller/state/state.h"
+#include "controller/state/version.h"
 
 struct proposal {
     proposer_fn fn;
@@ -14,7 +14,6 @@ struct proposal {
 Drover__Command *proposer_command(void)
 {
     Drover__Command *command = pb_new(&drover__command__descriptor);
-    command->version = STATE_SCHEMA;
     command->now_ms = clock_wall_ms();
     return command;
 }
@@ -32,12 +31,18 @@ static void proposal_done(void *user, const struct err *err, const uint8_t *resu
     free(proposal);
 }
 
+void proposer_pack(Drover__Command *command, struct buf *out)
+{
+    command->version = version_of_command(command);
+    pb_pack(command, out);
+    pb_free(command);
+}
+
 void proposer_submit(struct replica *replica, Drover__Command *command, proposer_fn fn, void *user)
 {
     cleanup_buf struct buf packed = {0};
     struct proposal *proposal = mem_zalloc(sizeof *proposal);
     *proposal = (struct proposal){fn, user};
-    pb_pack(command, &packed);
-    pb_free(command);
+    proposer_pack(command, &packed);
     replica_submit(replica, packed.data, packed.len, proposal_done, proposal);
 }

@@ -9,9 +9,12 @@
  * error says why the state refused it. Both lent. */
 typedef void (*proposer_fn)(void *user, const struct err *err, const Drover__CommandResult *result);
 
-/* A command with version and time filled in. Take. */
+/* A command with the time filled in. Take. */
 Drover__Command *proposer_command(void);
-/* Takes the command. `fn` is called exactly once, never from inside this call. */
+/* As it goes into the log: stamped with the schema that it needs. Takes the command. */
+void proposer_pack(Drover__Command *command, struct buf *out);
+/* Takes the command. `fn` is called exactly once, never from inside this
+ * call. */
 void proposer_submit(struct replica *replica, Drover__Command *command, proposer_fn fn, void *user);
 
 #endif

@@ -1,6 +1,7 @@
 /* One log entry: decoded, recognized when it is a repetition, applied in one transaction, answered. */
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/ensure.h"
 #include "controller/pb.h"
@@ -232,12 +233,23 @@ static Drover__CommandResult *command_apply(struct state *state, const Drover__C
     return result;
 }
 
+/* Too old for the cluster: leaving the command out would make this member's state another one than the others'. */
+static void version_check(const Drover__Command *command)
+{
+    if (command->version <= STATE_SCHEMA)
+        return;
+    log_event(LOG_ERROR, "state.program-too-old",
+        "needs_schema=%u has_schema=%u next_step=\"install the version that the other members run\"", command->version,
+        STATE_SCHEMA);
+    _exit(err_exit_status(ERR_UNSUPPORTED));
+}
+
 void state_apply(struct state *state, const uint8_t *entry, size_t len, struct buf *out)
 {
     cleanup_pb Drover__Command *command = pb_unpack(&drover__command__descriptor, entry, len);
     cleanup_pb Drover__CommandResult *result = NULL;
     if (command) {
-        ENSURE(command->version <= STATE_SCHEMA); /* this program is too old for the cluster: going on would diverge */
+        version_check(command);
         result = command_apply(state, command);
     } else {
         struct err err;

@@ -7,6 +7,7 @@
 
 #include "base/ensure.h"
 #include "controller/state/sql.h"
+#include "controller/state/version.h"
 
 /* What a snapshot begins with; the database file follows. */
 struct snapshot_header {
@@ -34,12 +35,31 @@ void state_free(struct state *state)
     free(state);
 }
 
+/* What an older program would go on from in a way of its own, it must not take. */
+static uint32_t snapshot_version(struct state *state)
+{
+    struct state_job_ref *jobs;
+    uint32_t version = 1;
+    if (sql_number(state, "SELECT count(*) FROM settings WHERE name GLOB 'host.maintenance.*'", ""))
+        version = VERSION_MAINTENANCE;
+    size_t count = state_jobs_active(state, &jobs);
+    for (size_t i = 0; i < count; i++) {
+        struct state_job job;
+        ENSURE(state_job(state, jobs[i].id, &job));
+        uint32_t needs = version_of_job(job.data);
+        version = needs > version ? needs : version;
+        state_job_clear(&job);
+    }
+    free(jobs);
+    return version;
+}
+
 void state_snapshot(struct state *state, struct buf *out)
 {
     sqlite3_int64 size = 0;
     unsigned char *data = sqlite3_serialize(state->db, "main", &size, 0);
     ENSURE(data != NULL && size > 0);
-    struct snapshot_header header = {.schema = STATE_SCHEMA, .database_bytes = (uint64_t)size};
+    struct snapshot_header header = {.schema = snapshot_version(state), .database_bytes = (uint64_t)size};
     memcpy(header.magic, snapshot_magic, sizeof header.magic);
     buf_append(out, &header, sizeof header);
     buf_append(out, data, (size_t)size);

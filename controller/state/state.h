@@ -19,7 +19,7 @@
 #include "proto/state.pb-c.h"
 #include "proto/wire.h"
 
-#define STATE_SCHEMA    4    /* 3: VmDiskPut; 4: VmPolicyPut */
+#define STATE_SCHEMA    4    /* the latest that this program knows; what needs which: version.h */
 #define STATE_NAME_MAX  64   /* names of hosts, VMs, members and users, with the NUL */
 #define STATE_ID_MAX    64   /* UUIDs, with the NUL */
 #define STATE_PATH_MAX  1024 /* bytes of a path in a definition */
@@ -30,8 +30,10 @@ struct state;
 struct state *state_new(void);
 void state_free(struct state *state);
 
-/* Applies one log entry (a packed Command) and appends the packed CommandResult. */
+/* Applies one log entry (a packed Command) and appends the packed CommandResult. Ends the process at one that needs a
+ * later schema than this program's. */
 void state_apply(struct state *state, const uint8_t *entry, size_t len, struct buf *result);
+/* Readable by every program that knows what the state holds (version.h), however old. */
 void state_snapshot(struct state *state, struct buf *out);
 /* Replaces everything by a snapshot; on failure the old state stays. */
 MUST_CHECK int state_restore(struct state *state, const uint8_t *data, size_t len, struct err *err);

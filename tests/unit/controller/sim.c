@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "controller/fleet/reconcile.h"
+#include "controller/proposer.h"
 #include "proto/api.pb-c.h"
 
 static void invariant(const struct sim *sim)
@@ -92,10 +93,8 @@ const char *sim_apply(struct sim *sim, Drover__Command *command, uint64_t *job_i
 {
     static char why[600];
     struct buf packed = {0}, result = {0};
-    command->version = STATE_SCHEMA;
     command->now_ms = 1700000000000 + (int64_t)sim->now_ms;
-    pb_pack(command, &packed);
-    pb_free(command);
+    proposer_pack(command, &packed);
     state_apply(sim->state, packed.data, packed.len, &result);
     Drover__CommandResult *r = pb_unpack(&drover__command_result__descriptor, result.data, result.len);
     assert_non_null(r);

@@ -224,6 +224,10 @@ int brake_check(pid_t pid, const pid_t *threads, size_t count, struct err *err)
             BRAKE_THREADS_MAX);
     for (size_t i = 0; i < count; i++) {
         struct vcpu vcpu = {.thread = threads[i]};
+        if (threads[i] == pid)
+            return err_set(err, ERR_UNSUPPORTED,
+                "a vCPU in the first thread of process %d cannot be paused; choose another --on-no-convergence",
+                (int)pid);
         vcpu_seize(&vcpu);
         if (!vcpu.seized)
             return err_errno(err, ERR_UNSUPPORTED, errno,

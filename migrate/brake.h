@@ -25,7 +25,9 @@
 
 struct brake;
 
-/* Can these threads of process `pid` be paused? Pauses each for a moment. ERR_UNSUPPORTED says what is in the way. */
+/* Can these threads of process `pid` be paused? Pauses each for a moment. ERR_UNSUPPORTED says what is in the way. The
+ * process's first thread cannot: its end is told only once all others are reaped, so whoever waits for it while it
+ * and another of them are seized would wait for ever. QEMU's runs no vCPU. */
 MUST_CHECK int brake_check(pid_t pid, const pid_t *threads, size_t count, struct err *err);
 /* The threads keep `percent` (1 to 99) of their CPU time. `threads` is copied. Take: brake_release(). */
 struct brake *brake_apply(pid_t pid, const pid_t *threads, size_t count, uint32_t percent);

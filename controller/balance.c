@@ -29,18 +29,8 @@ void balance_tick(struct controller *c)
         LOG_QUOTE(move.reason));
     Drover__Command *command = proposer_command();
     command->body_case = DROVER__COMMAND__BODY_JOB_CREATE;
-    Drover__JobCreate *create = command->job_create = pb_new(&drover__job_create__descriptor);
-    create->kind = DROVER__JOB_KIND__JOB_VM_MIGRATE;
-    pb_string(&create->target, move.vm);
-    pb_string(&create->actor, "optimizer");
-    pb_string(&create->reason, move.reason);
-    pb_string(&create->vm_id, move.vm_id);
-    create->data = pb_new(&drover__job_data__descriptor);
-    pb_string(&create->data->vm_id, move.vm_id);
-    pb_string(&create->data->host, move.to_host);
-    pb_string(&create->data->from_host, move.from_host);
     random_uuid(id);
-    pb_string(&create->data->migration_id, id);
-    job_add_steps(create, false);
+    command->job_create = job_migration_new(
+        &(struct job_migration){move.vm_id, move.vm, move.from_host, move.to_host, id, "optimizer", move.reason});
     proposer_submit(c->replica, command, move_done, NULL);
 }

@@ -88,11 +88,11 @@ static bool env_partition(void *user, const char *host, const char *vm_id, struc
     return true;
 }
 
-static int env_place(
-    void *user, const char *vm_id, const char *exclude, struct err *err, char host[STATE_NAME_MAX], char reason[256])
+static int env_place(void *user, const char *vm_id, const char *exclude, const Drover__MigrationOptions *options,
+    struct err *err, char host[STATE_NAME_MAX], char reason[256])
 {
     struct controller *c = user;
-    return placement_choose(c->placement, vm_id, exclude, clock_now_ms(), err, host, reason);
+    return placement_choose(c->placement, vm_id, exclude, options, clock_now_ms(), err, host, reason);
 }
 
 static bool env_admit(void *user, uint64_t job_id, char reason[256])

@@ -54,12 +54,31 @@ static void job_list(struct api_call *call)
     api_reply(call, reply);
 }
 
+static void cancel_submitted(void *user, const struct err *err, const Drover__CommandResult *result);
+
+/* The job may change while the cancel is on its way: a plan fails, and lets its moves go on; a move ends by itself, and
+ * has the cancel of all refused. So this looks again until no move is left to be cancelled; there are fewer each time.
+ */
+static bool cancel_moves(struct api_call *call)
+{
+    const Drover__JobCancelRequest *request = (const void *)call->message;
+    Drover__Command *command = proposer_command();
+    if (job_cancel_command(call->c->state, request->id, call->actor.name, command)) {
+        proposer_submit(call->c->replica, command, cancel_submitted, call);
+        return true;
+    }
+    pb_free(command);
+    return false;
+}
+
 static void cancel_submitted(void *user, const struct err *err, const Drover__CommandResult *result)
 {
     struct api_call *call = user;
     struct err why;
+    if (!err && cancel_moves(call))
+        return;
     if (!err && !result->error) {
-        api_reply_job(call, result->job_id);
+        api_reply_job(call, ((const Drover__JobCancelRequest *)(const void *)call->message)->id);
         return;
     }
     if (err)
@@ -73,10 +92,7 @@ static void job_cancel(struct api_call *call)
 {
     const Drover__JobCancelRequest *request = (const void *)call->message;
     Drover__Command *command = proposer_command();
-    command->body_case = DROVER__COMMAND__BODY_JOB_CANCEL;
-    command->job_cancel = pb_new(&drover__job_cancel__descriptor);
-    command->job_cancel->job_id = request->id;
-    pb_string(&command->job_cancel->actor, call->actor.name);
+    job_cancel_command(call->c->state, request->id, call->actor.name, command);
     proposer_submit(call->c->replica, command, cancel_submitted, call);
 }
 

@@ -3,6 +3,7 @@
  * Only a move into a host that an earlier one has yet to leave waits for that (the plan may count on the room), and one
  * of a VM that another job holds for that job's end. */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "controller/jobs/step.h"
@@ -14,9 +15,9 @@ static bool move_child(const struct job_ctx *ctx, const Drover__PlannedMove *mov
     return state_job_child(ctx->env->state, ctx->job->log.job->id, move->migration_id, out);
 }
 
-static bool under_way(const struct state_job_ref *child)
+static bool under_way(Drover__JobState state)
 {
-    return child->state == DROVER__JOB_STATE__JOB_RUNNING || child->state == DROVER__JOB_STATE__JOB_CANCELLING;
+    return state == DROVER__JOB_STATE__JOB_RUNNING || state == DROVER__JOB_STATE__JOB_CANCELLING;
 }
 
 /* Will an earlier move still leave the host that this one goes to? */
@@ -26,7 +27,7 @@ static bool must_wait(const struct job_ctx *ctx, size_t which)
     for (size_t i = 0; i < which; i++) {
         struct state_job_ref child;
         struct state_vm vm;
-        bool over = move_child(ctx, data->moves[i], &child) && !under_way(&child);
+        bool over = move_child(ctx, data->moves[i], &child) && !under_way(child.state);
         if (!over && state_vm(ctx->env->state, data->moves[i]->vm_id, &vm) &&
             strcmp(vm.owner, data->moves[which]->to_host) == 0)
             return true;
@@ -36,21 +37,10 @@ static bool must_wait(const struct job_ctx *ctx, size_t which)
 
 static Drover__JobCreate *move_create(const struct job_ctx *ctx, const Drover__PlannedMove *move)
 {
-    struct state_vm vm;
-    Drover__JobCreate *create = pb_new(&drover__job_create__descriptor);
-    create->kind = DROVER__JOB_KIND__JOB_VM_MIGRATE;
-    pb_string(&create->target, move->vm);
-    pb_string(&create->actor, ctx->job->log.job->actor);
-    pb_string(&create->reason, move->reason);
-    pb_string(&create->vm_id, move->vm_id);
-    create->data = pb_new(&drover__job_data__descriptor);
-    pb_string(&create->data->vm_id, move->vm_id);
-    pb_string(&create->data->host, move->to_host);
-    pb_string(&create->data->migration_id, move->migration_id);
-    if (state_vm(ctx->env->state, move->vm_id, &vm))
-        pb_string(&create->data->from_host, vm.owner);
-    job_add_steps(create, false);
-    return create;
+    struct state_vm vm = {0};
+    state_vm(ctx->env->state, move->vm_id, &vm);
+    return job_migration_new(&(struct job_migration){
+        move->vm_id, move->vm, vm.owner, move->to_host, move->migration_id, ctx->job->log.job->actor, move->reason});
 }
 
 /* The VM exists, and no job holds it. */
@@ -115,7 +105,7 @@ static void run_moves(struct job_ctx *ctx)
         not_made(ctx, move);
     } else if (child.state == DROVER__JOB_STATE__JOB_SUCCEEDED) {
         job_done(ctx, "job %" PRIu64, child.id);
-    } else if (under_way(&child)) {
+    } else if (under_way(child.state)) {
         ctx->job->queued = true;
         job_wait(ctx, LOOK_MS, "job %" PRIu64, child.id);
     } else {
@@ -126,47 +116,24 @@ static void run_moves(struct job_ctx *ctx)
     }
 }
 
-static bool cancelled(const struct job_ctx *ctx)
-{
-    const Drover__Job *job = ctx->job->log.job;
-    return job->error && err_from_name(job->error->code) == ERR_CANCELLED;
-}
-
-/* In its last step a move cannot be undone any more: a cancel would only have it begin that step anew. */
-static bool may_cancel(const struct job_ctx *ctx, const struct state_job_ref *child)
-{
-    struct state_job job;
-    if (child->state != DROVER__JOB_STATE__JOB_RUNNING || !state_job(ctx->env->state, child->id, &job))
-        return false;
-    const char *step = job.step < job.job->n_steps ? job.job->steps[job.step]->name : "";
-    bool last = strcmp(step, "finish") == 0;
-    state_job_clear(&job);
-    return !last;
-}
-
 /* Once one has failed, or the plan is cancelled, no more moves are made, those included that waited for room or for
- * their VM. After a failure those made already go on to their end. Whoever cancels the plan cancels them, too. One that
- * ends at that moment has the whole commit refused, so every later event looks for those still to be cancelled. */
+ * their VM. After a failure those made already go on to their end. Whoever cancels the plan, then too (cancel.c),
+ * cancels them. One that ends at that moment has the whole commit refused, so every later event looks for those still
+ * to be cancelled. */
 static void undo_moves(struct job_ctx *ctx)
 {
-    const Drover__JobData *data = job_data(ctx);
+    struct state_child *children;
     Drover__JobUpdate *update = NULL;
-    size_t active = 0;
-    for (size_t i = 0; i < data->n_moves; i++) {
-        struct state_job_ref child;
-        if (!move_child(ctx, data->moves[i], &child) || !under_way(&child))
+    size_t active = 0, count = state_jobs_children(ctx->env->state, ctx->job->log.job->id, &children);
+    for (size_t i = 0; i < count; i++) {
+        active += under_way(children[i].state);
+        if (!job_cancelled(ctx->job->log.job) || !job_may_cancel(ctx->env->state, &children[i]))
             continue;
-        active++;
-        if (!cancelled(ctx) || !may_cancel(ctx, &child))
-            continue;
-        if (!update) {
-            update = job_resume(ctx, ctx->job->log.step);
-            update->state = DROVER__JOB_STATE__JOB_CANCELLING;
-            pb_free(update->error); /* why it is being undone stays */
-            update->error = NULL;
-        }
-        PB_ADD(update, effects, effect_job_cancel(child.id, ctx->job->log.job->actor));
+        if (!update)
+            update = job_go_on_undoing(ctx);
+        PB_ADD(update, effects, effect_job_cancel(children[i].id, ctx->job->log.job->actor));
     }
+    free(children);
     if (!update && active) {
         ctx->job->queued = true;
         job_wait(ctx, LOOK_MS, "%zu moves are on their way to their end", active);

@@ -69,25 +69,15 @@ static void run_maintenance(struct job_ctx *ctx)
 
 /* --- moves --- */
 
-/* Ids of jobs are never used twice, so neither is this. */
+/* Neither ids of jobs nor revisions of one are ever used twice, so neither is this, whatever has been forgotten of the
+ * moves made before. */
 static Drover__JobCreate *move_create(const struct job_ctx *ctx, const struct job_move *move, size_t number)
 {
     char id[STATE_ID_MAX];
     const Drover__Job *job = ctx->job->log.job;
-    Drover__JobCreate *create = pb_new(&drover__job_create__descriptor);
-    create->kind = DROVER__JOB_KIND__JOB_VM_MIGRATE;
-    pb_string(&create->target, move->vm);
-    pb_string(&create->actor, job->actor);
-    pb_string(&create->reason, move->reason);
-    pb_string(&create->vm_id, move->vm_id);
-    create->data = pb_new(&drover__job_data__descriptor);
-    pb_string(&create->data->vm_id, move->vm_id);
-    pb_string(&create->data->host, move->to_host);
-    pb_string(&create->data->from_host, job->target);
-    snprintf(id, sizeof id, "evacuate-%" PRIu64 "-%zu", job->id, number);
-    pb_string(&create->data->migration_id, id);
-    job_add_steps(create, false);
-    return create;
+    snprintf(id, sizeof id, "evacuate-%" PRIu64 "-%" PRIu64 "-%zu", job->id, ctx->job->log.revision, number);
+    return job_migration_new(
+        &(struct job_migration){move->vm_id, move->vm, job->target, move->to_host, id, job->actor, move->reason});
 }
 
 /* Makes as many moves as there is room for. False: none. */
@@ -100,7 +90,7 @@ static bool moves_make(struct job_ctx *ctx, const struct progress *p, const stru
             continue;
         if (!update)
             update = job_resume(ctx, ctx->job->log.step); /* the step goes on; its jobs are made with this */
-        PB_ADD(update, effects, effect_job_create(move_create(ctx, &plan->moves[i], p->count + made)));
+        PB_ADD(update, effects, effect_job_create(move_create(ctx, &plan->moves[i], made)));
         made++;
     }
     return made > 0;
@@ -178,21 +168,16 @@ static void run_moves(struct job_ctx *ctx)
 /* A move that has not begun to send can be called off for nothing; one that has is let go on to its end. */
 static bool not_begun(const struct job_ctx *ctx, const struct state_child *child)
 {
-    struct state_job job;
-    if (child->state != DROVER__JOB_STATE__JOB_RUNNING || !state_job(ctx->env->state, child->id, &job))
-        return false;
-    const char *step = job.step < job.job->n_steps ? job.job->steps[job.step]->name : "";
-    bool waits = strcmp(step, "preflight") == 0 || strcmp(step, "queue") == 0;
-    state_job_clear(&job);
-    return waits;
+    return child->state == DROVER__JOB_STATE__JOB_RUNNING &&
+           (job_is_at(ctx->env->state, child->id, "preflight") || job_is_at(ctx->env->state, child->id, "queue"));
 }
 
 static void undone(struct job_ctx *ctx, const struct progress *p)
 {
     const Drover__Job *job = ctx->job->log.job;
     struct state_host host;
-    bool cancelled = job->error && err_from_name(job->error->code) == ERR_CANCELLED;
-    bool back = cancelled && !job_data(ctx)->maintenance_before && state_host(ctx->env->state, job->target, &host);
+    bool back =
+        job_cancelled(job) && !job_data(ctx)->maintenance_before && state_host(ctx->env->state, job->target, &host);
     Drover__JobUpdate *update = job_undone(ctx, "no more moves; %zu VM%s moved before %s", p->moved,
         p->moved == 1 ? " was" : "s were", back ? "stay where they are, and the host takes VMs again" : "it ended");
     if (back)
@@ -206,12 +191,8 @@ static void undo_moves(struct job_ctx *ctx)
     for (size_t i = 0; i < p.count && ctx->event->type != JOB_REFUSED; i++) {
         if (!not_begun(ctx, &p.children[i]))
             continue;
-        if (!update) {
-            update = job_resume(ctx, ctx->job->log.step);
-            update->state = DROVER__JOB_STATE__JOB_CANCELLING;
-            pb_free(update->error); /* why it is being undone stays */
-            update->error = NULL;
-        }
+        if (!update)
+            update = job_go_on_undoing(ctx);
         PB_ADD(update, effects, effect_job_cancel(p.children[i].id, ctx->job->log.job->actor));
     }
     if (!update && p.active) {

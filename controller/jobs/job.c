@@ -52,6 +52,23 @@ void job_add_steps(Drover__JobCreate *create, bool start)
     PB_ADD(create, steps, mem_strdup("start"));
 }
 
+Drover__JobCreate *job_migration_new(const struct job_migration *m)
+{
+    Drover__JobCreate *create = pb_new(&drover__job_create__descriptor);
+    create->kind = DROVER__JOB_KIND__JOB_VM_MIGRATE;
+    pb_string(&create->target, m->vm);
+    pb_string(&create->actor, m->actor);
+    pb_string(&create->reason, m->reason);
+    pb_string(&create->vm_id, m->vm_id);
+    create->data = pb_new(&drover__job_data__descriptor);
+    pb_string(&create->data->vm_id, m->vm_id);
+    pb_string(&create->data->host, m->to_host);
+    pb_string(&create->data->from_host, m->from_host);
+    pb_string(&create->data->migration_id, m->migration_id);
+    job_add_steps(create, false);
+    return create;
+}
+
 static const struct job_step_kind *step_kind(const struct job *job)
 {
     static const struct job_step_kind *const tables[] = {
@@ -230,8 +247,8 @@ Drover__JobUpdate *job_undone(struct job_ctx *ctx, const char *fmt, ...)
     vsnprintf(detail, sizeof detail, fmt, args);
     va_end(args);
     const Drover__Job *job = ctx->job->log.job;
-    bool cancelled = job->error && err_from_name(job->error->code) == ERR_CANCELLED;
     uint32_t step = ctx->job->log.step;
+    bool cancelled = job_cancelled(job);
     Drover__JobUpdate *update =
         update_new(ctx, cancelled ? DROVER__JOB_STATE__JOB_CANCELLED : DROVER__JOB_STATE__JOB_FAILED, step);
     if (job->steps[step]->state == DROVER__STEP_STATE__STEP_RUNNING)
@@ -246,6 +263,15 @@ Drover__JobUpdate *job_resume(struct job_ctx *ctx, uint32_t step)
     struct err none = {.code = ERR_NONE};
     update->error = pb_error(&none);
     job_update_step(update, step, DROVER__STEP_STATE__STEP_RUNNING, "");
+    return update;
+}
+
+Drover__JobUpdate *job_go_on_undoing(struct job_ctx *ctx)
+{
+    Drover__JobUpdate *update = job_resume(ctx, ctx->job->log.step);
+    update->state = DROVER__JOB_STATE__JOB_CANCELLING;
+    pb_free(update->error);
+    update->error = NULL;
     return update;
 }
 
@@ -296,6 +322,21 @@ bool job_within(const struct job_ctx *ctx, uint32_t ms)
 }
 
 /* --- what several steps need --- */
+
+bool job_cancelled(const Drover__Job *job)
+{
+    return job->error && err_from_name(job->error->code) == ERR_CANCELLED;
+}
+
+bool job_is_at(struct state *state, uint64_t job_id, const char *step)
+{
+    struct state_job job;
+    if (!state_job(state, job_id, &job))
+        return false;
+    bool at = job.step < job.job->n_steps && strcmp(job.job->steps[job.step]->name, step) == 0;
+    state_job_clear(&job);
+    return at;
+}
 
 Drover__ActionKey *job_key(const struct job_ctx *ctx)
 {

@@ -50,9 +50,10 @@ struct job_env {
     bool (*host)(void *user, const char *name, struct job_host *out);
     /* The host's last report of a VM's partition; false: none. */
     bool (*partition)(void *user, const char *host, const char *vm_id, struct job_partition *out);
-    /* Where the VM should go, not to `exclude` (may be empty), and why. ERR_UNAVAILABLE: no host is up. */
-    int (*place)(void *user, const char *vm_id, const char *exclude, struct err *err, char host[STATE_NAME_MAX],
-        char reason[256]);
+    /* Where the VM should go, not to `exclude` (may be empty), and why; `options` are those of the move, NULL where it
+     * has none. ERR_UNAVAILABLE: no host is up. */
+    int (*place)(void *user, const char *vm_id, const char *exclude, const Drover__MigrationOptions *options,
+        struct err *err, char host[STATE_NAME_MAX], char reason[256]);
     /* The migration may begin now; else `reason` says what it waits for. */
     bool (*admit)(void *user, uint64_t job_id, char reason[256]);
     /* Up to `max` moves that empty the host. */
@@ -69,14 +70,14 @@ struct job_side {
 struct job {
     struct state_job log; /* as of the last commit that was seen; owned */
     /* The rest is this leader's own and starts at zero. */
-    int phase;         /* within the step; 0 when it is entered */
-    uint64_t since_ms; /* when the step was entered */
-    uint32_t attempts; /* in vain, since the last success */
-    bool committing;   /* an update is on its way into the log; kept by the runner */
-    bool admitted;     /* migrations: let in by this leader; the log knows it once the next step is in it */
-    bool queued;       /* it waits for other jobs to end: the runner wakes it */
-    bool started;      /* migrations: the source engine has taken the order */
-    bool gone;         /* migrations: nobody at the destination will answer the source's engine any more */
+    int phase;                    /* within the step; 0 when it is entered */
+    uint64_t since_ms;            /* when the step was entered */
+    uint32_t attempts;            /* in vain, since the last success */
+    bool committing;              /* an update is on its way into the log; kept by the runner */
+    bool admitted;                /* migrations: let in by this leader; the log knows it once the next step is in it */
+    bool queued;                  /* it waits for other jobs to end: the runner wakes it */
+    bool started;                 /* migrations: the source engine has taken the order */
+    bool destination_engine_gone; /* migrations: for good, so that nobody will answer the source's any more */
     struct job_side source, destination;
     Drover__DiskMoves *disks;        /* owned; of the preflight: disks to be taken along */
     Drover__MigrationRecord *record; /* owned; merged of what both sides told */
@@ -137,5 +138,17 @@ const char *job_kind_name(Drover__JobKind kind);
 
 /* The names of a kind's steps, for JobCreate; `start` is for a VM that is started right after it was made. */
 void job_add_steps(Drover__JobCreate *create, bool start);
+
+/* A migration of a plan: whoever asked for the plan, nobody asked for this VM by name. Lent. */
+struct job_migration {
+    const char *vm_id, *vm, *from_host, *to_host;
+    const char *migration_id; /* never used before, also not by a job that is not kept any more */
+    const char *actor, *reason;
+};
+/* Take. */
+Drover__JobCreate *job_migration_new(const struct job_migration *migration);
+/* Fills the command with what cancels the job. True: that is to cancel the moves of a plan which has failed, and waits
+ * for them; the plan itself stays as failed as it is. */
+bool job_cancel_command(struct state *state, uint64_t job_id, const char *actor, Drover__Command *command);
 
 #endif

@@ -142,11 +142,12 @@ static void move_tell(struct job_ctx *ctx)
 }
 
 /* The destination has said that it never took it: that it never will is written down there. */
-static bool move_gone(struct job *job)
+static bool move_engine_gone(struct job *job)
 {
-    job->gone = job->gone ||
-                (job->destination.heard && job->destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED);
-    return job->gone;
+    job->destination_engine_gone =
+        job->destination_engine_gone ||
+        (job->destination.heard && job->destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED);
+    return job->destination_engine_gone;
 }
 
 /* It has been reset, or has ended the guest without being able to tell whether it ever ran there. */
@@ -160,9 +161,9 @@ static bool destination_knows_nothing(const struct job *job)
 static void move_watch(struct job_ctx *ctx)
 {
     struct job *job = ctx->job;
-    if (move_gone(job) && job->phase == MOVE_TELL) {
+    if (move_engine_gone(job) && job->phase == MOVE_TELL) {
         job_back_off(ctx, "waiting until host %s has stopped sending", job_data(ctx)->from_host);
-    } else if (job->gone) {
+    } else if (job->destination_engine_gone) {
         move_tell(ctx);
     } else if (destination_knows_nothing(job)) {
         move_fence(ctx); /* its word that nothing will run there must be for good */
@@ -187,7 +188,7 @@ static void move_decide(struct job_ctx *ctx)
         move_fail(ctx, "the source gave up");
     } else if (source == DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY) {
         move_watch(ctx);
-    } else if (move_gone(job)) {
+    } else if (move_engine_gone(job)) {
         move_fail(ctx, "host lost during the migration");
     } else if (source == DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN && !job->started) {
         move_call_start(ctx);
@@ -255,9 +256,9 @@ static void move_reply(struct job_ctx *ctx)
         job->attempts = job->phase == MOVE_TELL ? job->attempts : 0;
         job->since_ms = ctx->event->now_ms;
     } else if (job->phase == MOVE_FENCE && destination_knows_nothing(job)) {
-        job->gone = true; /* it has lost it, if it ever had it */
+        job->destination_engine_gone = true; /* it has lost it, if it ever had it */
     }
-    if (job->phase == MOVE_ASK_DESTINATION && job->attempts > 0 && !migrate_taken(job) && !move_gone(job)) {
+    if (job->phase == MOVE_ASK_DESTINATION && job->attempts > 0 && !migrate_taken(job) && !move_engine_gone(job)) {
         job->phase = MOVE_ASK; /* which is silent */
         job_back_off(ctx, "waiting for host %s", job_data(ctx)->from_host);
         return;
@@ -271,7 +272,7 @@ static void move_told(struct job_ctx *ctx)
     struct job *job = ctx->job;
     if (migrate_taken(job) || migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED) ||
         migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT) ||
-        (move_gone(job) && job->phase != MOVE_START && job->phase != MOVE_TELL))
+        (move_engine_gone(job) && job->phase != MOVE_START && job->phase != MOVE_TELL))
         move_decide(ctx);
 }
 
@@ -411,8 +412,9 @@ static void run_finish(struct job_ctx *ctx)
     bool closing = !heard || job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
     if (closing && job_within(ctx, MIGRATE_RECORD_MS)) {
         job_back_off(ctx, "waiting for the record of host %s", job_data(ctx)->from_host);
-    } else if (closing && heard && !job->gone) {
-        job->gone = true; /* nobody answers its engine any more: it is to be in doubt, and can be told */
+    } else if (closing && heard && !job->destination_engine_gone) {
+        job->destination_engine_gone =
+            true; /* nobody answers its engine any more: it is to be in doubt, and can be told */
         migrate_tell_source(ctx);
     } else {
         finish_end_source(ctx);

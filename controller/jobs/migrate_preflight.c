@@ -38,7 +38,8 @@ static bool choose_target(struct job_ctx *ctx, const struct state_vm *vm)
     snprintf(job->target_reason, sizeof job->target_reason, "as asked");
     if (job->target[0])
         return true;
-    if (ctx->env->place(ctx->env->user, vm->id, vm->owner, &err, job->target, job->target_reason) == 0)
+    if (ctx->env->place(
+            ctx->env->user, vm->id, vm->owner, job_data(ctx)->options, &err, job->target, job->target_reason) == 0)
         return true;
     if (err.code == ERR_UNAVAILABLE && job_within(ctx, JOB_SETTLE_MS))
         job_wait(ctx, SETTLE_WAIT_MS, "%s", err.message);
@@ -188,11 +189,10 @@ static void decide(struct job_ctx *ctx, const struct preflight_facts *facts)
         .spec = spec,
         .from = {facts->vm.owner, facts->from.facts, job->check_source, false},
         .to = {job->target, facts->to.facts, job->check_destination, known && target.maintenance},
-        .tracker = job_data(ctx)->options ? job_data(ctx)->options->tracker : NULL,
-        .mode = job_data(ctx)->options ? job_data(ctx)->options->mode : DROVER__MIGRATION_MODE__MIGRATION_MODE_DEFAULT,
         .room_known = room != 0,
         .room_bytes = room > promised ? room - promised : 0,
     };
+    preflight_options(&input, job_data(ctx)->options);
     preflight_run(&input, &found);
     if (found.refusals) {
         preflight_error(&found, &err);

@@ -158,10 +158,7 @@ static void undo_clear(struct job_ctx *ctx)
 static void undo_renew(struct job_ctx *ctx)
 {
     const Drover__JobData *data = job_data(ctx);
-    Drover__JobUpdate *update = job_resume(ctx, ctx->job->log.step);
-    update->state = DROVER__JOB_STATE__JOB_CANCELLING;
-    pb_free(update->error);
-    update->error = NULL;
+    Drover__JobUpdate *update = job_go_on_undoing(ctx);
     uint64_t generation = data->generation + 2;
     PB_ADD(update, effects, effect_vm_renew(data->vm_id, data->from_host, generation, data->migration_id));
     Drover__JobData *changed = job_update_data(ctx, update);
@@ -244,7 +241,7 @@ static void undo_destination_replied(struct job_ctx *ctx, bool heard)
     } else if (!decided) {
         job_back_off(ctx, "waiting for host %s to give up VM %s", data->host, job->log.job->target);
     } else {
-        job->gone = true;
+        job->destination_engine_gone = true;
         undo_decide(ctx);
     }
 }
@@ -279,7 +276,7 @@ static int undo_first(struct job_ctx *ctx)
         return UNDO_RESUME;
     if (!step_is_move(ctx))
         return UNDO_FENCE;
-    return ctx->job->gone ? UNDO_TELL : UNDO_SOURCE;
+    return ctx->job->destination_engine_gone ? UNDO_TELL : UNDO_SOURCE;
 }
 
 void migrate_undo(struct job_ctx *ctx)

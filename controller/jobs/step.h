@@ -46,6 +46,8 @@ void job_fail(struct job_ctx *ctx, const struct err *err);
 Drover__JobUpdate *job_undone(struct job_ctx *ctx, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* The job goes on at step `step`, whatever failed or was asked before: it was too late to cancel. */
 Drover__JobUpdate *job_resume(struct job_ctx *ctx, uint32_t step);
+/* Undoing goes on at the present step, with what is added to the update; why it is being undone stays. */
+Drover__JobUpdate *job_go_on_undoing(struct job_ctx *ctx);
 /* The durable part's copy in the update, to be changed. */
 Drover__JobData *job_update_data(struct job_ctx *ctx, Drover__JobUpdate *update);
 /* Appends what becomes of step `number` to the update. */
@@ -59,6 +61,13 @@ void job_wait(struct job_ctx *ctx, uint32_t ms, const char *fmt, ...) __attribut
 void job_back_off(struct job_ctx *ctx, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* True while the step has been waiting for less than `ms`. */
 bool job_within(const struct job_ctx *ctx, uint32_t ms);
+
+/* Somebody has cancelled the job; it did not fail. */
+bool job_cancelled(const Drover__Job *job);
+/* The job's present step has that name; no job that is not kept any more is at one. */
+bool job_is_at(struct state *state, uint64_t job_id, const char *step);
+/* The child runs, and can still be undone. */
+bool job_may_cancel(struct state *state, const struct state_child *child);
 
 /* The key of this job's present step. Take. */
 Drover__ActionKey *job_key(const struct job_ctx *ctx);

@@ -81,7 +81,7 @@ static void run_place(struct job_ctx *ctx)
             job_fail(ctx, &err);
             return;
         }
-    } else if (ctx->env->place(ctx->env->user, vm.id, "", &err, name, reason) < 0) {
+    } else if (ctx->env->place(ctx->env->user, vm.id, "", NULL, &err, name, reason) < 0) {
         if (err.code == ERR_UNAVAILABLE && job_within(ctx, JOB_SETTLE_MS))
             job_wait(ctx, 300, "%s", err.message);
         else

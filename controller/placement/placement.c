@@ -172,16 +172,16 @@ bool placement_tick(struct placement *p, uint64_t now_ms, int64_t wall_ms, struc
     return found;
 }
 
-/* A VM that runs goes where the preflight of a plain move would refuse nothing. If there is no such host, the best of
- * the others is chosen all the same: the options of this move may make it possible, and if they do not, its preflight
- * says what is in the way and what to do about it. */
-static size_t choose(struct placement *p, struct view *view, size_t vm, const char *exclude, char *why)
+/* A VM that runs goes where the preflight of this very move would refuse nothing. If there is no such host, the best of
+ * the others is chosen all the same: its preflight says what is in the way and what to do about it. */
+static size_t choose(struct placement *p, struct view *view, size_t vm, const char *exclude,
+    const Drover__MigrationOptions *options, char *why)
 {
     const struct optimizer_settings *settings = &p->options.optimizer;
     if (!exclude[0])
         return optimizer_place(settings, &view->input, vm, SIZE_MAX, why);
     size_t from = placement_view_host(view, exclude);
-    possible_fill_vm(view, p->state, p->fleet, vm);
+    possible_fill_vm(view, p->state, p->fleet, vm, options);
     size_t at = optimizer_place(settings, &view->input, vm, from, why);
     if (at == SIZE_MAX && view->vms[vm].possible) {
         view->vms[vm].possible = NULL;
@@ -190,8 +190,9 @@ static size_t choose(struct placement *p, struct view *view, size_t vm, const ch
     return at;
 }
 
-int placement_choose(struct placement *p, const char *vm_id, const char *exclude, uint64_t now_ms, struct err *err,
-    char host[STATE_NAME_MAX], char reason[256])
+int placement_choose(struct placement *p, const char *vm_id, const char *exclude,
+    const Drover__MigrationOptions *options, uint64_t now_ms, struct err *err, char host[STATE_NAME_MAX],
+    char reason[256])
 {
     struct view view;
     char why[OPTIMIZER_TEXT_MAX];
@@ -203,7 +204,7 @@ int placement_choose(struct placement *p, const char *vm_id, const char *exclude
     } else if (view.up == 0) {
         err_set(err, ERR_UNAVAILABLE, "no host is up; see `drover host list`");
     } else {
-        size_t at = choose(p, &view, vm, exclude, why);
+        size_t at = choose(p, &view, vm, exclude, options, why);
         if (at == SIZE_MAX) {
             err_set(err, ERR_CAPACITY, "VM %s: %s", view.vms[vm].name, why);
         } else {

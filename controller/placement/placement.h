@@ -31,9 +31,11 @@ bool placement_tick(struct placement *placement, uint64_t now_ms, int64_t wall_m
 void placement_moved(struct placement *placement, const char *vm_id, uint64_t now_ms);
 
 bool placement_automatic(const struct placement *placement);
-/* A host for the VM, other than `exclude` (may be empty). ERR_CAPACITY: none has room; ERR_UNAVAILABLE: none is up. */
-MUST_CHECK int placement_choose(struct placement *placement, const char *vm_id, const char *exclude, uint64_t now_ms,
-    struct err *err, char host[STATE_NAME_MAX], char reason[256]);
+/* A host for the VM, other than `exclude` (may be empty), that a move with these options (NULL: none) can go to.
+ * ERR_CAPACITY: none has room; ERR_UNAVAILABLE: none is up. */
+MUST_CHECK int placement_choose(struct placement *placement, const char *vm_id, const char *exclude,
+    const Drover__MigrationOptions *options, uint64_t now_ms, struct err *err, char host[STATE_NAME_MAX],
+    char reason[256]);
 
 /* What the optimizer would do at once. `moves` takes up to `max`; returns how many. The reply is filled likewise. */
 size_t placement_plan(struct placement *placement, uint64_t now_ms, int64_t wall_ms, Drover__OptimizerPlanReply *reply,

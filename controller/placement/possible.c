@@ -5,7 +5,8 @@
 #include "controller/placement/preflight.h"
 
 /* Nobody knows what a VM without a host, or on a host that has said nothing yet, was started with. */
-static void fill_row(struct view *view, struct state *state, struct fleet *fleet, size_t vm)
+static void fill_row(
+    struct view *view, struct state *state, struct fleet *fleet, size_t vm, const Drover__MigrationOptions *options)
 {
     struct optimizer_vm *v = &view->vms[vm];
     const struct fleet_host *source = v->host == SIZE_MAX ? NULL : fleet_at(fleet, v->host);
@@ -19,6 +20,7 @@ static void fill_row(struct view *view, struct state *state, struct fleet *fleet
             .spec = spec,
             .from = {source->name, source->facts, NULL, false},
             .to = {target->name, target->facts, NULL, false}};
+        preflight_options(&input, options);
         row[h] = h != v->host && target->facts && preflight_possible(&input);
     }
     v->possible = row;
@@ -36,16 +38,17 @@ size_t possible_fill(struct view *view, struct state *state, struct fleet *fleet
     make_room(view);
     for (size_t v = 0; v < view->input.vm_count; v++)
         if (view->vms[v].movable && view->vms[v].host == host && !view->vms[v].possible) {
-            fill_row(view, state, fleet, v);
+            fill_row(view, state, fleet, v, NULL);
             filled += view->vms[v].possible != NULL;
         }
     return filled;
 }
 
-void possible_fill_vm(struct view *view, struct state *state, struct fleet *fleet, size_t vm)
+void possible_fill_vm(
+    struct view *view, struct state *state, struct fleet *fleet, size_t vm, const Drover__MigrationOptions *options)
 {
     make_room(view);
-    fill_row(view, state, fleet, vm);
+    fill_row(view, state, fleet, vm, options);
 }
 
 /* It ends because each host is filled in once: what is still unknown after that cannot be known. */

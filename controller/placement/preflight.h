@@ -27,7 +27,10 @@ struct preflight_input {
     uint64_t room_bytes;        /* memory for guests that the log has not promised on the target */
     const char *tracker;        /* asked for; empty, "auto" or NULL: the source's best */
     Drover__MigrationMode mode; /* asked for; MIGRATION_MODE_DEFAULT: the VM's */
+    bool with_storage;          /* disks are copied along */
 };
+/* What a move with these options (NULL: none) asks for. Lends them. */
+void preflight_options(struct preflight_input *input, const Drover__MigrationOptions *options);
 
 #define PREFLIGHT_FINDINGS_MAX 128 /* three for each of 16 disks, one for each of 8 cards, and the rest */
 

@@ -245,6 +245,67 @@ static void cancelling_it_cancels_its_moves(void **unused)
     sim_close(&sim);
 }
 
+/* As the API does it: until nothing is left that this could cancel. */
+static void cancel_as_asked(struct sim *sim, uint64_t id)
+{
+    for (unsigned turn = 0; turn < VMS; turn++) {
+        Drover__Command *command = pb_new(&drover__command__descriptor);
+        bool again = job_cancel_command(sim->state, id, "anna", command);
+        const char *why = sim_apply(sim, command, NULL);
+        if (why)
+            fail_msg("%s", why);
+        if (!again)
+            return;
+    }
+}
+
+/* It waits for the moves that are under way; who cancels it then does not want them. */
+static void cancelling_a_failed_one_cancels_its_moves(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    struct state_job log;
+    uint64_t id = begin(&sim);
+    run(&sim, id);
+    end(&sim, child_of(&sim, id, 0), 0, FAILED);
+    run(&sim, id);
+    cancel_as_asked(&sim, id);
+    assert_int_equal(state_of(&sim, child_of(&sim, id, 1)), DROVER__JOB_STATE__JOB_CANCELLING);
+    run(&sim, id);
+    assert_false(over(state_of(&sim, id)));
+    end(&sim, child_of(&sim, id, 1), 1, CANCELLED);
+    run(&sim, id);
+    assert_int_equal(state_of(&sim, id), FAILED); /* which it had before */
+    assert_true(state_job(sim.state, id, &log));
+    assert_string_equal(log.job->error->code, err_name(ERR_JOB_FAILED));
+    state_job_clear(&log);
+    assert_int_equal(child_of(&sim, id, 2), 0);
+    sim_close(&sim);
+}
+
+/* What cannot be cancelled any more keeps no cancel from ending, and one that has ended refuses it as ever. */
+static void cancelling_a_failed_one_spares_what_is_done(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    uint64_t id = begin(&sim);
+    run(&sim, id);
+    end(&sim, child_of(&sim, id, 0), 0, FAILED);
+    run(&sim, id);
+    Drover__JobUpdate *finish = update_of(&sim, child_of(&sim, id, 1), RUNNING);
+    finish->step = 5;
+    commit(&sim, finish);
+    cancel_as_asked(&sim, id);
+    assert_int_equal(state_of(&sim, child_of(&sim, id, 1)), RUNNING);
+    end(&sim, child_of(&sim, id, 1), 1, OK);
+    run(&sim, id);
+    assert_int_equal(state_of(&sim, id), FAILED);
+    Drover__Command *command = pb_new(&drover__command__descriptor);
+    assert_false(job_cancel_command(sim.state, id, "anna", command));
+    assert_non_null(sim_apply(&sim, command, NULL));
+    sim_close(&sim);
+}
+
 static void a_busy_vm_is_waited_for(void **unused)
 {
     (void)unused;
@@ -360,6 +421,8 @@ int main(void)
         cmocka_unit_test(moves_are_under_way_together),
         cmocka_unit_test(one_that_fails_lets_the_others_end),
         cmocka_unit_test(cancelling_it_cancels_its_moves),
+        cmocka_unit_test(cancelling_a_failed_one_cancels_its_moves),
+        cmocka_unit_test(cancelling_a_failed_one_spares_what_is_done),
         cmocka_unit_test(a_busy_vm_is_waited_for),
         cmocka_unit_test(a_vm_taken_at_that_moment_is_waited_for),
         cmocka_unit_test(a_deleted_vm_lets_the_others_begin),

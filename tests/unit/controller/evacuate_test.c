@@ -160,6 +160,49 @@ static void what_cannot_be_moved_is_tried_twice(void **unused)
     sim_close(&sim);
 }
 
+/* Hosts know a migration by its id, long after the log has forgotten it: no id comes back. */
+static void ids_of_moves_are_never_used_twice(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    struct state_child *children;
+    char first[STATE_ID_MAX];
+    uint64_t id = begin(&sim);
+    while (parent_step(&sim, id))
+        ;
+    assert_true(state_jobs_children(sim.state, id, &children) > 0);
+    struct state_job log;
+    for (size_t i = 0; i < 3; i++) {
+        job_state(&sim, children[i].id, &log);
+        snprintf(first, sizeof first, "%s", log.data->migration_id);
+        state_job_clear(&log);
+        sim.fate = FATE_ABORT;
+        sim_run(&sim, children[i].id, ACTIONS_MAX);
+        job_clear(&sim.job);
+        memset(&sim.migration, 0, sizeof sim.migration);
+    }
+    free(children);
+    for (unsigned i = 0; i <= STATE_JOBS_KEPT; i++) { /* so much happens meanwhile that they are forgotten */
+        Drover__JobCreate *other = sim_vm_job(DROVER__JOB_KIND__JOB_HOST_SET, "", "", false);
+        uint64_t other_id = sim_job(&sim, other);
+        assert_int_equal(sim_run(&sim, other_id, ACTIONS_MAX), OK);
+        job_clear(&sim.job);
+    }
+    assert_int_equal(state_jobs_children(sim.state, id, &children), 0);
+    free(children);
+    while (parent_step(&sim, id))
+        ;
+    size_t count = state_jobs_children(sim.state, id, &children);
+    assert_true(count > 0);
+    for (size_t i = 0; i < count; i++) {
+        job_state(&sim, children[i].id, &log);
+        assert_string_not_equal(log.data->migration_id, first);
+        state_job_clear(&log);
+    }
+    free(children);
+    sim_close(&sim);
+}
+
 /* Cancelled at every step: what had not begun does not, the host takes VMs again, and nobody is lost. */
 static void cancelled_at_every_step(void **unused)
 {
@@ -236,6 +279,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_are_moved),
         cmocka_unit_test(what_cannot_be_moved_is_tried_twice),
+        cmocka_unit_test(ids_of_moves_are_never_used_twice),
         cmocka_unit_test(cancelled_at_every_step),
         cmocka_unit_test(a_cancelled_one_leaves_maintenance_as_it_was),
         cmocka_unit_test(maintenance_refuses_vms),

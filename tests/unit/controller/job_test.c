@@ -363,6 +363,31 @@ static void moves_follow_the_policy(void **unused)
     assert_int_equal(once->on_no_convergence, DROVER__MIGRATION_STUCK__MIGRATION_STUCK_THROTTLE);
 }
 
+/* Where no target is asked for, the candidates are those of this move. */
+static void place_is_told_the_options(void **unused)
+{
+    (void)unused;
+    for (int with = 0; with < 2; with++) {
+        struct sim sim;
+        struct job job = {0};
+        struct job_action action;
+        sim_open(&sim);
+        sim_running_vm(&sim, "vm-1", "web-1");
+        Drover__JobCreate *create = sim_vm_job(DROVER__JOB_KIND__JOB_VM_MIGRATE, "vm-1", "", false);
+        create->data->options = pb_new(&drover__migration_options__descriptor);
+        create->data->options->with_storage = with;
+        struct job_env env = sim_env(&sim);
+        struct job_event enter = {.type = JOB_ENTER, .now_ms = sim.now_ms};
+        assert_true(state_job(sim.state, sim_job(&sim, create), &job.log));
+        job_step(&job, &env, &enter, &action);
+        assert_int_equal(action.act, ACT_CALL);
+        assert_int_equal(sim.placed_with_storage, with);
+        job_action_clear(&action);
+        job_clear(&job);
+        sim_close(&sim);
+    }
+}
+
 /* A host that stays away costs its own job some time and then an error that names it. */
 static void start_on_a_host_that_is_away(void **unused)
 {
@@ -546,6 +571,7 @@ int main(void)
         cmocka_unit_test(guest_handed_to_nobody_is_soon_back),
         cmocka_unit_test(preflight),
         cmocka_unit_test(moves_follow_the_policy),
+        cmocka_unit_test(place_is_told_the_options),
         cmocka_unit_test(start_on_a_host_that_is_away),
         cmocka_unit_test(migration_keeps_its_record),
         cmocka_unit_test(members_come_and_go),

@@ -177,17 +177,17 @@ static void placing(void **unused)
     spec.vcpus = 1;
     spec.memory_bytes = 128u << 20;
     sim_change(&w.sim, effect_vm_insert("vm-new", &spec, ""));
-    assert_int_equal(placement_choose(w.placement, "vm-new", "", w.now_ms, &err, host, reason), -1);
+    assert_int_equal(placement_choose(w.placement, "vm-new", "", NULL, w.now_ms, &err, host, reason), -1);
     assert_int_equal(err.code, ERR_UNAVAILABLE);
     beat(&w);
-    assert_int_equal(placement_choose(w.placement, "vm-new", "", w.now_ms, &err, host, reason), 0);
+    assert_int_equal(placement_choose(w.placement, "vm-new", "", NULL, w.now_ms, &err, host, reason), 0);
     assert_string_equal(host, "h3");
-    assert_int_equal(placement_choose(w.placement, "vm-new", "h3", w.now_ms, &err, host, reason), 0);
+    assert_int_equal(placement_choose(w.placement, "vm-new", "h3", NULL, w.now_ms, &err, host, reason), 0);
     assert_string_equal(host, "h2");
     w.now_ms += 60000; /* all leases have run out */
-    assert_int_equal(placement_choose(w.placement, "vm-new", "", w.now_ms, &err, host, reason), -1);
+    assert_int_equal(placement_choose(w.placement, "vm-new", "", NULL, w.now_ms, &err, host, reason), -1);
     assert_int_equal(err.code, ERR_UNAVAILABLE);
-    assert_int_equal(placement_choose(w.placement, "no-such", "", w.now_ms, &err, host, reason), -1);
+    assert_int_equal(placement_choose(w.placement, "no-such", "", NULL, w.now_ms, &err, host, reason), -1);
     assert_int_equal(err.code, ERR_NOT_FOUND);
     world_close(&w);
 }
@@ -204,7 +204,7 @@ static void what_a_preflight_would_refuse_is_no_candidate(void **unused)
     pb_string(&w.sim.hosts[2].facts->accelerator, "kvm");
     assert_true(wait_for_move(&w, 60, &move) > 0);
     assert_string_equal(move.to_host, "h2");
-    assert_int_equal(placement_choose(w.placement, ids[0], "h1", w.now_ms, &err, host, reason), 0);
+    assert_int_equal(placement_choose(w.placement, ids[0], "h1", NULL, w.now_ms, &err, host, reason), 0);
     assert_string_equal(host, "h2");
     struct world none;
     world_open(&none, true);
@@ -232,14 +232,44 @@ static void what_no_host_could_run_is_left_to_the_preflight(void **unused)
     sim_change(&w.sim, effect_vm_insert("vm-hybrid", &spec, ""));
     sim_change(&w.sim, effect_vm_grant("vm-hybrid", "h1", 1));
     beat(&w);
-    assert_int_equal(placement_choose(w.placement, "vm-hybrid", "h1", w.now_ms, &err, host, reason), 0);
+    assert_int_equal(placement_choose(w.placement, "vm-hybrid", "h1", NULL, w.now_ms, &err, host, reason), 0);
     assert_string_equal(host, "h3");
     assert_non_null(strstr(reason, "h3 has most room"));
     /* No room is no room, though. */
     struct fleet_host *h2 = fleet_find(w.fleet, "h2"), *h3 = fleet_find(w.fleet, "h3");
     h2->facts->capacity->memory_bytes = h3->facts->capacity->memory_bytes = 1;
-    assert_int_equal(placement_choose(w.placement, "vm-hybrid", "h1", w.now_ms, &err, host, reason), -1);
+    assert_int_equal(placement_choose(w.placement, "vm-hybrid", "h1", NULL, w.now_ms, &err, host, reason), -1);
     assert_int_equal(err.code, ERR_CAPACITY);
+    world_close(&w);
+}
+
+/* h3, which is emptier than h2, is h1's like, and h2 is not: what a move asks for decides who is a candidate. */
+static void candidates_are_those_of_the_move_itself(void **unused)
+{
+    (void)unused;
+    struct world w;
+    struct err err;
+    char host[STATE_NAME_MAX], reason[256];
+    Drover__MigrationOptions options = DROVER__MIGRATION_OPTIONS__INIT;
+    world_open(&w, false);
+    pb_string(&w.sim.hosts[0].facts->tracker, "qemu");
+    pb_string(&w.sim.hosts[2].facts->accelerator, "kvm");
+    Drover__VmSpec spec = DROVER__VM_SPEC__INIT;
+    spec.name = (char *)"hybrid";
+    spec.vcpus = 1;
+    spec.memory_bytes = 128u << 20;
+    spec.migration_mode = DROVER__MIGRATION_MODE__MIGRATION_MODE_HYBRID;
+    sim_change(&w.sim, effect_vm_insert("vm-hybrid", &spec, ""));
+    sim_change(&w.sim, effect_vm_grant("vm-hybrid", "h1", 1));
+    beat(&w);
+    assert_int_equal(placement_choose(w.placement, "vm-hybrid", "h1", NULL, w.now_ms, &err, host, reason), 0);
+    assert_string_equal(host, "h3"); /* nobody can: the emptiest one, whose preflight says why */
+    options.mode = DROVER__MIGRATION_MODE__MIGRATION_MODE_PRECOPY;
+    assert_int_equal(placement_choose(w.placement, "vm-hybrid", "h1", &options, w.now_ms, &err, host, reason), 0);
+    assert_string_equal(host, "h2");
+    options.with_storage = true;
+    assert_int_equal(placement_choose(w.placement, "vm-hybrid", "h1", &options, w.now_ms, &err, host, reason), 0);
+    assert_string_equal(host, "h3");
     world_close(&w);
 }
 
@@ -354,6 +384,7 @@ int main(void)
         cmocka_unit_test(placing),
         cmocka_unit_test(what_a_preflight_would_refuse_is_no_candidate),
         cmocka_unit_test(what_no_host_could_run_is_left_to_the_preflight),
+        cmocka_unit_test(candidates_are_those_of_the_move_itself),
         cmocka_unit_test(only_hosts_to_relieve_are_preflighted),
         cmocka_unit_test(next_hot_host_is_preflighted_in_its_turn),
         cmocka_unit_test(plan_and_status_are_told),

@@ -140,6 +140,11 @@ static void mode_for_this_move(struct world *w)
     mode_beyond_qemu(w);
     w->in.mode = DROVER__MIGRATION_MODE__MIGRATION_MODE_PRECOPY;
 }
+static void storage_beyond_qemu(struct world *w)
+{
+    pb_string(&w->from->tracker, "qemu");
+    w->in.with_storage = true;
+}
 static void tracker_of_the_target(struct world *w)
 {
     pb_string(&w->to->tracker, "none"); /* it is the source's that is needed */
@@ -323,6 +328,7 @@ static const struct {
     {tracker_of_the_target, NOTHING, NULL},
     {mode_beyond_qemu, 2, "mode", ERR_UNSUPPORTED, "drover vm set web --migration-mode precopy"},
     {mode_for_this_move, NOTHING, NULL},
+    {storage_beyond_qemu, 2, "storage", ERR_UNSUPPORTED, "can take no disks along"},
     {machine_gone, 2, "machine-type", ERR_UNSUPPORTED, "no machine type pc-q35-10.0"},
     {machine_unpinned, 2, "machine-type", ERR_UNSUPPORTED, "no machine type pc-q35-10.0"},
     {machine_older_is_enough, NOTHING, NULL},

@@ -45,11 +45,12 @@ static bool env_partition(void *user, const char *host, const char *vm_id, struc
     return true;
 }
 
-static int env_place(
-    void *user, const char *vm_id, const char *exclude, struct err *err, char host[STATE_NAME_MAX], char reason[256])
+static int env_place(void *user, const char *vm_id, const char *exclude, const Drover__MigrationOptions *options,
+    struct err *err, char host[STATE_NAME_MAX], char reason[256])
 {
     struct sim *sim = user;
     (void)vm_id;
+    sim->placed_with_storage = options && options->with_storage;
     for (size_t i = 0; i < SIM_HOSTS; i++)
         if (!away(sim, i) && strcmp(sim->hosts[i].name, exclude) != 0) {
             snprintf(host, STATE_NAME_MAX, "%s", sim->hosts[i].name);

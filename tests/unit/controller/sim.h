@@ -86,6 +86,7 @@ struct sim {
     bool loaded;
     uint64_t now_ms, away_ms, away_until_ms, admit_from_ms;
     unsigned actions, members;
+    bool placed_with_storage; /* what was told last when a place was asked for */
     enum sim_blow blow;
     unsigned blow_at;
     bool struck;

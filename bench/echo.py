@@ -11,8 +11,10 @@ FLAGS = ["-m32", "-O2", "-std=gnu17", "-ffreestanding", "-nostdlib", "-static", 
 WORKING_SET_BYTES = 64 << 20
 
 
-def build(path, address, pages_per_s):
-    """Writes the kernel to `path`."""
-    subprocess.run(["gcc", *FLAGS, f"-DADDRESS={int(ipaddress.IPv4Address(address)):#x}", f"-DPAGES_PER_S={pages_per_s}",
-                    f"-DWORKING_SET_BYTES={WORKING_SET_BYTES}", "-o", path, SOURCE], check=True, timeout=60)
+def build(directory, address, pages_per_s):
+    """The kernel's file in `directory`, made if it is not there or older than what it is made from."""
+    path = os.path.join(directory, f"echo-{address}-{pages_per_s}.elf")
+    if not os.path.exists(path) or os.path.getmtime(path) < max(os.path.getmtime(SOURCE), os.path.getmtime(__file__)):
+        subprocess.run(["gcc", *FLAGS, f"-DADDRESS={int(ipaddress.IPv4Address(address)):#x}", f"-DPAGES_PER_S={pages_per_s}",
+                        f"-DWORKING_SET_BYTES={WORKING_SET_BYTES}", "-o", path, SOURCE], check=True, timeout=60)
     return path

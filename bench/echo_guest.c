@@ -160,13 +160,14 @@ static void interrupts_open(uint8_t line)
 
 /* ---- the card ---- */
 
-#define QUEUE_SIZE   256u /* QEMU's */
-#define BUFFER_BYTES 2048u
-#define HEADER_BYTES 10u /* before each frame; all zeros: nothing was left to the card */
-#define RECEIVE      0
-#define TRANSMIT     1
-#define WRITABLE     2 /* descriptor: for the card to write */
-#define NO_INTERRUPT 1
+#define QUEUE_SIZE      256u /* QEMU's */
+#define BUFFER_BYTES    2048u
+#define HEADER_BYTES    10u /* before each frame; all zeros: nothing was left to the card */
+#define FRAME_BYTES_MIN 60u
+#define RECEIVE         0
+#define TRANSMIT        1
+#define WRITABLE        2 /* descriptor: for the card to write */
+#define NO_INTERRUPT    1
 
 enum {
     CARD_FEATURES = 4,
@@ -255,7 +256,7 @@ static uint8_t card_open(void)
     for (uint16_t i = 0; i < sizeof mac; i++) {
         mac[i] = in8((uint16_t)(card + CARD_MAC + i));
     }
-    for (uint32_t i = 0; i < QUEUE_SIZE; i++) {
+    for (uint32_t i = 0; i < QUEUE_SIZE - 1; i++) {
         queue_offer(RECEIVE, i, BUFFER_BYTES);
     }
     out8((uint16_t)(card + CARD_STATUS), 7);
@@ -320,6 +321,28 @@ static bool frame_answer(struct frame *f)
     mac_copy(f->to, f->from);
     mac_copy(f->from, mac);
     return true;
+}
+
+/* To everybody, about itself, as an operating system does once its card is up: bridges and neighbours that knew this
+ * address elsewhere would look for it there until they forget, which takes them 40 s. */
+static void address_announce(void)
+{
+    uint32_t id = QUEUE_SIZE - 1; /* not offered for receiving yet */
+    struct frame *f = (struct frame *)(buffers[id] + HEADER_BYTES);
+    for (int i = 0; i < 6; i++) {
+        f->to[i] = 0xff;
+    }
+    f->type = NETWORK16(0x0806);
+    f->arp.hardware = NETWORK16(1);
+    f->arp.protocol = NETWORK16(0x0800);
+    f->arp.sizes[0] = sizeof mac;
+    f->arp.sizes[1] = sizeof f->arp.sender_ip;
+    f->arp.operation = NETWORK16(1);
+    mac_copy(f->from, mac);
+    mac_copy(f->arp.sender, mac);
+    f->arp.sender_ip = f->arp.target_ip = OWN_IP;
+    queue_offer(TRANSMIT, id, HEADER_BYTES + FRAME_BYTES_MIN);
+    out16((uint16_t)(card + CARD_NOTIFY), TRANSMIT);
 }
 
 /* Answers that have gone out interrupt nobody: their buffers are taken back with the next request. So some must be left
@@ -400,6 +423,7 @@ void guest_main(void)
 {
     uint32_t done = 0;
     interrupts_open(card_open());
+    address_announce();
     for (;;) {
         __asm__ volatile("cli" : : : "memory");
         if (!card_serve() && card_may_rest() && done == ticks) {

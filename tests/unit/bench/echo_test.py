@@ -20,7 +20,7 @@ class EchoGuest(unittest.TestCase):
     def test_header(self):
         for rate in (0, 5000):
             with tempfile.TemporaryDirectory() as directory:
-                with open(echo.build(f"{directory}/echo.elf", "10.77.0.11", rate), "rb") as file:
+                with open(echo.build(directory, "10.77.0.11", rate), "rb") as file:
                     image = file.read()
             found = [at for at in range(0, min(SEARCHED, len(image)) - 12, 4) if struct.unpack_from("<I", image, at)[0] == MAGIC]
             self.assertEqual(len(found), 1)

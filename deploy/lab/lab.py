@@ -58,8 +58,10 @@ class Node:
         self.config = f"{lab.directory}/{name}.ini"
         self.metrics = f"{address}:{METRICS_PORT}"
         self.crash_file = f"{lab.directory}/{name}.crash"  # names the point at which this node's programs die: base/crashpoint.h
+        self.cores = f"{lab.directory}/{name}-cores"
         self.daemon = Daemon(name, self.namespace, [f"{lab.bin}/{binary}", "--config", self.config], f"{lab.directory}/{name}.log",
-                             {"DROVER_CRASH_FILE": self.crash_file} if lab.crash_points else None)
+                             {"DROVER_CRASH_FILE": self.crash_file} if lab.crash_points else None,
+                             self.cores if lab.crash_points else None)
 
     def public_key(self):
         with open(self.key + ".pub") as file:
@@ -145,6 +147,7 @@ class Lab:
         os.makedirs(self.shm, mode=0o700)
         for node in self.nodes():
             os.makedirs(node.directory, mode=0o700)
+            os.makedirs(node.cores, mode=0o700)
         for node in self.hosts.values():
             os.makedirs(node.memory_directory, mode=0o700)
             os.makedirs(node.disks, mode=0o700)

@@ -136,14 +136,15 @@ USUAL = [Blow("source", "record.before.handed-over", "precopy", ""), Blow("sourc
 
 
 def chosen(which):
-    """all, K/N (every N-th, from the K-th), =BLOW=BLOW... (as the table shows them), the beginning of some points' names, or nothing:
-    the usual ones."""
+    """all, K/N (every N-th, from the K-th), =BLOW=BLOW... (as the table shows them, one as often as it is named), the beginning of some
+    points' names, or nothing: the usual ones."""
     if not which:
         return USUAL
     if which == "all":
         return every()
     if "=" in which:
-        return [blow for blow in every() if str(blow) in which.split("=")]
+        known = {str(blow): blow for blow in every()}
+        return [known[name] for name in which.split("=") if name in known]
     if "/" in which:
         share, of = (int(part) for part in which.split("/"))
         return every()[share - 1::of]

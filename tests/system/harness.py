@@ -16,7 +16,7 @@ import traceback
 
 from lab import netns
 from lab.lab import Lab
-from lab.program import until
+from lab.program import backtrace, core_dumps, until
 
 # The optimizer acts when a test turns it on, and then without the patience that suits a real cluster.
 SHARED_LAB = {"lease_ms": 3000, "crash_points": True, "controller_keys": [("optimizer", line) for line in (
@@ -227,6 +227,11 @@ class Run:
                     source = os.path.join(base, name)
                     if name.endswith((".log", ".ini", ".json", ".record")) and os.path.getsize(source) < 8 << 20:
                         shutil.copyfile(source, f"{target}/{os.path.relpath(source, directory).replace('/', '_')}")
+        for core in [core for node in lab.nodes() for core in core_dumps(node.cores)]:
+            name = f"{target}/{os.path.relpath(core, lab.directory).replace('/', '_')}"
+            shutil.copyfile(core, name)
+            with open(f"{name}.backtrace", "w") as file:
+                file.write(backtrace(core))
         print(f"    | logs: {os.path.relpath(target)}", flush=True)
 
     def _drop_lab(self):

@@ -18,6 +18,7 @@ static const char *const names[] = {
     "source.precopy",
     "source.switching",
     "source.handed-over",
+    "source.unanswered",
     "source.postcopy",
     "source.done",
     "source.failing",
@@ -252,9 +253,10 @@ void crashpoint_reached(const char *where, const char *what)
         rename(file, hit) < 0)
         return;
     log_event(LOG_WARN, "crashpoint.reached", "name=%s victim=%s", name, victim ? victim : "self");
-    if (victim && companion > 0) {
+    if (victim && strcmp(victim, "pause") == 0)
+        kill(getpid(), SIGSTOP);
+    else if (victim && companion > 0)
         kill(companion, SIGKILL);
-        return;
-    }
-    kill(getpid(), SIGKILL); /* does not return */
+    else
+        kill(getpid(), SIGKILL); /* does not return */
 }

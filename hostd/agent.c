@@ -54,7 +54,7 @@ struct call {
     struct agent *agent;
     struct controller *controller;
     uint64_t session, sequence, sent_ms;
-    bool doubt; /* outcomes only */
+    Drover__MigrationOutcome doubt; /* outcomes only: what is not over; UNKNOWN: it is over */
 };
 
 static void agent_search(struct agent *agent, const char *why);
@@ -285,14 +285,16 @@ static void outcome_answered(void *user, const struct err *err, const uint8_t *b
         return;
     }
     agent->outcome_under_way = false;
-    if (err) {
+    if (call->doubt == DROVER__MIGRATION_OUTCOME__MIGRATION_UNANSWERED) {
+        partitions_doubt_told(agent->options.partitions, agent->outcome_id, call->doubt); /* they poll, too */
+    } else if (err) {
         bool known = err->code == agent->untold_why && strcmp(agent->untold_id, agent->outcome_id) == 0;
         log_event(known ? LOG_DEBUG : LOG_WARN, "outcome.untold", "migration=%s reason=%s", agent->outcome_id,
             LOG_QUOTE(err->message));
         agent->untold_why = err->code;
         strcpy(agent->untold_id, agent->outcome_id);
     } else if (call->doubt) {
-        partitions_doubt_told(agent->options.partitions, agent->outcome_id);
+        partitions_doubt_told(agent->options.partitions, agent->outcome_id, call->doubt);
     } else {
         outcomes_set_told(agent->options.outcomes, agent->outcome_id);
     }
@@ -311,18 +313,17 @@ static void send_outcome(void *user)
     const Drover__MigrateOutcomeRequest *outcome = outcomes_untold(agent->options.outcomes, agent->outcome_id);
     if (!outcome)
         outcome = outcomes_untold(agent->options.outcomes, NULL);
-    const struct record *record = outcome ? NULL : partitions_doubt(agent->options.partitions);
+    const struct record *record = outcome ? NULL : partitions_doubt(agent->options.partitions, &doubt.outcome);
     if (record) {
         doubt.migration_id = (char *)(uintptr_t)record->migration.id;
         doubt.vm_id = (char *)(uintptr_t)record->vm_id;
-        doubt.outcome = DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT;
         outcome = &doubt;
     }
     if (!outcome)
         return;
     snprintf(agent->outcome_id, sizeof agent->outcome_id, "%s", outcome->migration_id);
     struct call *call = call_make(agent->leader);
-    call->doubt = record != NULL;
+    call->doubt = doubt.outcome;
     agent->outcome_under_way = true;
     wire_call(wire_client_peer(agent->leader->client), DROVER__METHOD__MIGRATE_OUTCOME, &outcome->base,
         OUTCOME_DEADLINE_MS, outcome_answered, call);

@@ -179,6 +179,7 @@ enum report_change report_apply(struct report *r, const json_t *event)
     const char *name = text_of(event, "event");
     if (strcmp(name, "phase") == 0) {
         text_print(r->phase, sizeof r->phase, text_of(event, "phase"));
+        r->unanswered = strcmp(r->phase, "unanswered") == 0;
         return REPORT_PHASE;
     }
     if (strcmp(name, "listening") == 0) {

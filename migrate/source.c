@@ -25,7 +25,8 @@ static const struct {
     [SOURCE_PRECOPY] = {"precopy", TO(SOURCE_SWITCHING) | TO(SOURCE_FAILING)},
     [SOURCE_SWITCHING] = {"switching", TO(SOURCE_HANDED_OVER) | TO(SOURCE_FAILING)},
     [SOURCE_HANDED_OVER] = {"handed-over",
-        TO(SOURCE_POSTCOPY) | TO(SOURCE_DONE) | TO(SOURCE_FAILING) | TO(SOURCE_DOUBT)},
+        TO(SOURCE_UNANSWERED) | TO(SOURCE_POSTCOPY) | TO(SOURCE_DONE) | TO(SOURCE_FAILING) | TO(SOURCE_DOUBT)},
+    [SOURCE_UNANSWERED] = {"unanswered", TO(SOURCE_POSTCOPY) | TO(SOURCE_FAILING)},
     [SOURCE_POSTCOPY] = {"postcopy", TO(SOURCE_DONE) | TO(SOURCE_DOUBT)},
     [SOURCE_DONE] = {"done", 0},
     [SOURCE_FAILING] = {"failing", TO(SOURCE_FAILED)},
@@ -52,6 +53,11 @@ void source_trace(const struct source *s, const char *what)
 bool source_running(const struct source *s)
 {
     return s->phase <= SOURCE_SWITCHING;
+}
+
+bool source_asking(const struct source *s)
+{
+    return s->phase == SOURCE_HANDED_OVER || s->phase == SOURCE_UNANSWERED;
 }
 
 void source_release_brake(struct source *s)
@@ -148,7 +154,7 @@ static void source_on_cancel(void *user)
     err_set(&err, ERR_CANCELLED, "cancelled on request");
     if (source_running(s))
         source_fail(s, &err);
-    else if (s->phase == SOURCE_HANDED_OVER || s->phase == SOURCE_POSTCOPY)
+    else if (source_asking(s) || s->phase == SOURCE_POSTCOPY)
         side_refused(&s->side, "the guest has been handed over to the destination, so the move cannot be cancelled");
 }
 
@@ -308,7 +314,7 @@ static void source_on_peer(void *user, struct wire_peer *peer, bool up)
     err_set(&err, ERR_UNAVAILABLE, "connection to the destination lost");
     if (s->phase == SOURCE_POSTCOPY)
         pusher_on_lost(s->pusher, &err);
-    else if (s->phase == SOURCE_HANDED_OVER)
+    else if (source_asking(s))
         s->lost = true;
     else if (s->phase != SOURCE_CONNECTING)
         source_fail_if_running(s, &err);

@@ -9,11 +9,10 @@
 #include "migrate/record.h"
 #include "migrate/source_private.h"
 
-#define HAND_OVER_MS       2000u /* one try; it is repeated until DOUBT_MS have gone by */
-#define HAND_OVER_PAUSE_MS 200u
-#define DOUBT_MS           3000u   /* the guest stands still; the controllers, who hear both hosts, can tell sooner */
-#define DOUBT_LOADING_MS   20000u  /* the destination has not loaded all devices yet, and is still connected */
-#define DOUBT_POSTCOPY_MS  600000u /* pages it may need are here alone, so more patience */
+#define HAND_OVER_MS       2000u  /* one try */
+#define HAND_OVER_PAUSE_MS 200u   /* until the next */
+#define DOUBT_MS           3000u  /* the guest stands still; the controllers, who hear both hosts, can tell sooner */
+#define DOUBT_LOADING_MS   20000u /* the destination has not loaded all devices yet, and is still connected */
 
 void source_doubt(struct source *s, const struct err *err)
 {
@@ -74,9 +73,7 @@ void source_started(struct source *s, uint64_t running_us)
 
 static uint64_t source_patience_ms(const struct source *s)
 {
-    if (s->pusher)
-        return DOUBT_POSTCOPY_MS;
-    return s->sw.peer_ready || s->lost ? DOUBT_MS : DOUBT_LOADING_MS;
+    return s->pusher || s->sw.peer_ready || s->lost ? DOUBT_MS : DOUBT_LOADING_MS;
 }
 
 static uint64_t source_patience_left_ms(const struct source *s)
@@ -85,15 +82,28 @@ static uint64_t source_patience_left_ms(const struct source *s)
     return gone_ms < patience_ms ? patience_ms - gone_ms : 0;
 }
 
+/* Nobody has answered for so long that it is said. In post-copy pages that the guest may need there are here alone, so
+ * we ask on until we are answered or ended: the controllers, who are told, have the destination decide. */
+static void source_out_of_patience(struct source *s, const struct err *err)
+{
+    if (!s->pusher) {
+        source_doubt(s, err);
+        return;
+    }
+    if (s->phase == SOURCE_HANDED_OVER)
+        source_move(s, SOURCE_UNANSWERED);
+    loop_timer_start(s->deadline, HAND_OVER_PAUSE_MS, 0);
+}
+
 static void source_handed_over(void *user, const struct err *err, const uint8_t *body, size_t len)
 {
     struct source *s = user;
-    if (s->phase != SOURCE_HANDED_OVER)
+    if (!source_asking(s))
         return;
     crashpoint("source", "hand-over-answered");
     if (err) {
         if (source_patience_left_ms(s) == 0)
-            source_doubt(s, err);
+            source_out_of_patience(s, err);
         else
             loop_timer_start(s->deadline, HAND_OVER_PAUSE_MS, 0);
         return;
@@ -123,7 +133,7 @@ void source_hand_over(void *user)
     Drover__EngineHandOver request = DROVER__ENGINE_HAND_OVER__INIT;
     request.migration_id = s->side.options->migration_id;
     request.receipt = s->report.receipt;
-    uint64_t left_ms = source_patience_left_ms(s) + 1;
+    uint64_t left_ms = s->phase == SOURCE_UNANSWERED ? HAND_OVER_MS : source_patience_left_ms(s) + 1;
     wire_call(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_HAND_OVER, &request.base,
         left_ms < HAND_OVER_MS ? (uint32_t)left_ms : HAND_OVER_MS, source_handed_over, s);
     crashpoint("source", "hand-over-sent");

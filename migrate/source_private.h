@@ -35,6 +35,7 @@ enum source_phase {
     SOURCE_PRECOPY,
     SOURCE_SWITCHING,
     SOURCE_HANDED_OVER,
+    SOURCE_UNANSWERED,
     SOURCE_POSTCOPY,
     SOURCE_DONE,
     SOURCE_FAILING,
@@ -137,6 +138,8 @@ struct source {
 void source_move(struct source *s, enum source_phase to);
 void source_trace(const struct source *s, const char *what);
 bool source_running(const struct source *s);
+/* It has handed over, and has no answer yet. */
+bool source_asking(const struct source *s);
 /* The guest gets back all of its CPU time. */
 void source_release_brake(struct source *s);
 void source_finish(struct source *s);

@@ -102,7 +102,7 @@ void source_on_all_here(struct source *s, struct wire_request *request, const ui
     struct err err;
     Drover__EngineAllHere *told = drover__engine_all_here__unpack(NULL, len, body);
     bool ours = told && strcmp(told->migration_id, s->side.options->migration_id) == 0;
-    if (ours && s->phase == SOURCE_HANDED_OVER && s->pusher) /* its answer to the hand-over was lost */
+    if (ours && source_asking(s) && s->pusher) /* its answer to the hand-over was lost */
         source_started(s, told->duration_us);
     if (!ours || s->phase != SOURCE_POSTCOPY) {
         err_set(&err, ERR_PROTOCOL, "nothing to end now");

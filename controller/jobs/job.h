@@ -77,6 +77,7 @@ struct job {
     bool admitted;                /* migrations: let in by this leader; the log knows it once the next step is in it */
     bool queued;                  /* it waits for other jobs to end: the runner wakes it */
     bool started;                 /* migrations: the source engine has taken the order */
+    bool unanswered;              /* migrations: the destination must decide, it does not answer the source's engine */
     bool destination_engine_gone; /* migrations: for good, so that nobody will answer the source's any more */
     struct job_side source, destination;
     Drover__DiskMoves *disks;        /* owned; of the preflight: disks to be taken along */

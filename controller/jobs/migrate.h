@@ -23,6 +23,8 @@ void migrate_ask_destination(struct job_ctx *ctx, bool fence);
 void migrate_tell_source(struct job_ctx *ctx);
 /* Takes in the answer to a query or a cancel of `side`; false when there is none, or nonsense (`err` says). */
 bool migrate_note_reply(struct job_ctx *ctx, struct job_side *side, struct err *err);
+/* The source has said that its engine sends, or that it has handed over and asks on. */
+bool migrate_source_at_work(const struct job *job);
 /* The source has said it, and nothing later. */
 bool migrate_source_is(const struct job *job, Drover__MigrationOutcome outcome);
 /* The destination owns the VM, or the source knows it from the destination. */

@@ -119,6 +119,9 @@ static void move_fail(struct job_ctx *ctx, const char *what)
     if (job->phase == MOVE_TELL && job->destination.error.code != ERR_NONE) { /* the source ended because of that */
         err = job->destination.error;
         err_wrap(&err, "host %s", job_data(ctx)->host);
+        if (job->unanswered)
+            err_wrap(&err, "host %s got no answer to its hand-over (see to the network between the two)",
+                job_data(ctx)->from_host);
     } else if (job->source.error.code != ERR_NONE) {
         err = job->source.error;
     } else if (job->destination.error.code != ERR_NONE) {
@@ -167,6 +170,9 @@ static void move_watch(struct job_ctx *ctx)
         move_tell(ctx);
     } else if (destination_knows_nothing(job)) {
         move_fence(ctx); /* its word that nothing will run there must be for good */
+    } else if (migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_UNANSWERED) && job->phase != MOVE_FENCE) {
+        job->unanswered = true;
+        move_fence(ctx); /* the guest stands still: decided, unless it was taken, which is left alone */
     } else if (job->phase == MOVE_ASK) {
         job->phase = MOVE_ASK_DESTINATION;
         migrate_ask_destination(ctx, false);
@@ -186,7 +192,7 @@ static void move_decide(struct job_ctx *ctx)
         migrate_commit_taken(ctx);
     } else if (source == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED) {
         move_fail(ctx, "the source gave up");
-    } else if (source == DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY) {
+    } else if (!job->source.heard || migrate_source_at_work(job)) {
         move_watch(ctx);
     } else if (move_engine_gone(job)) {
         move_fail(ctx, "host lost during the migration");
@@ -270,9 +276,11 @@ static void move_reply(struct job_ctx *ctx)
 static void move_told(struct job_ctx *ctx)
 {
     struct job *job = ctx->job;
+    bool telling = job->phase == MOVE_START || job->phase == MOVE_TELL;
     if (migrate_taken(job) || migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED) ||
-        migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT) ||
-        (move_engine_gone(job) && job->phase != MOVE_START && job->phase != MOVE_TELL))
+        migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT) || (move_engine_gone(job) && !telling) ||
+        (migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_UNANSWERED) && !telling &&
+            job->phase != MOVE_FENCE))
         move_decide(ctx);
 }
 
@@ -409,7 +417,7 @@ static void run_finish(struct job_ctx *ctx)
         return;
     }
     bool heard = migrate_note_reply(ctx, &job->source, &err);
-    bool closing = !heard || job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
+    bool closing = !heard || migrate_source_at_work(job);
     if (closing && job_within(ctx, MIGRATE_RECORD_MS)) {
         job_back_off(ctx, "waiting for the record of host %s", job_data(ctx)->from_host);
     } else if (closing && heard && !job->destination_engine_gone) {

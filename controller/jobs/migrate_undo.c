@@ -54,6 +54,12 @@ bool migrate_source_is(const struct job *job, Drover__MigrationOutcome outcome)
     return job->source.heard && job->source.outcome == outcome;
 }
 
+bool migrate_source_at_work(const struct job *job)
+{
+    return migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY) ||
+           migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_UNANSWERED);
+}
+
 bool migrate_note_reply(struct job_ctx *ctx, struct job_side *side, struct err *err)
 {
     struct job *job = ctx->job;
@@ -193,7 +199,7 @@ static void undo_decide(struct job_ctx *ctx)
     bool doubt = migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT);
     bool settled = migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED) ||
                    migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN);
-    if (migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY) && job->phase != UNDO_TELL) {
+    if (migrate_source_at_work(job) && job->phase != UNDO_TELL) {
         undo_tell(ctx);
     } else if (job->destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED) {
         if (doubt)

@@ -73,7 +73,8 @@ static void settle(struct partition *p, const char *detail)
     arrivals_settle(p, true);
     visits_forget(p->all->env.visits, p->record.vm_id);
     p->record.migration = (struct record_migration){0};
-    p->forsaken = false;
+    p->forsaken = p->fenced = false;
+    p->told = DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN;
     crashpoint("hostd", "settle-before");
     if (partition_move(p, STATE_RUNNING, detail, &unsaved) == 0) {
         crashpoint("hostd", "settle-after");
@@ -90,7 +91,8 @@ static void settle(struct partition *p, const char *detail)
 static struct err failure_of(const struct partition *p, const char *why)
 {
     struct err failure;
-    if (p->last.failed && !(p->forsaken && p->last.failure.code == ERR_CANCELLED)) /* which nobody had asked for */
+    bool by_us = p->forsaken || p->fenced; /* then no user has asked for it */
+    if (p->last.failed && !(by_us && p->last.failure.code == ERR_CANCELLED))
         failure = p->last.failure;
     else
         err_set(&failure, ERR_UNAVAILABLE, "the guest has not moved%s%s", why[0] ? ": " : "", why);
@@ -273,7 +275,7 @@ static void verdict_lost(struct partition *p, const char *why)
 static void verdict_doubt(struct partition *p)
 {
     static const char detail[] = "handed over, and the destination's answer is missing";
-    p->doubt_told = false;
+    p->told = DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN;
     if (p->record.state != STATE_IN_DOUBT)
         partition_note(p, STATE_IN_DOUBT, detail);
     queries_answer(p);
@@ -367,6 +369,8 @@ static void engine_ended(void *user, const char *why)
     engine_take_report(p->engine, &p->last);
     engine_free(p->engine);
     p->engine = NULL;
+    if (p->fence)
+        loop_timer_stop(p->fence);
     quotas_divide(p->all, NULL);
     migration_engine_dead(p, last_words);
 }
@@ -463,6 +467,8 @@ static void engine_changed(void *user, enum report_change change)
         taken(p);
         return;
     }
+    if (change == REPORT_PHASE && p->fenced)
+        (void)queries_owned(p);
     const struct report *report = engine_report(p->engine);
     if (change == REPORT_LISTENING && !p->record.migration.address[0]) {
         strcpy(p->record.migration.address, report->address);

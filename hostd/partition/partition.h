@@ -76,9 +76,10 @@ void partitions_report(struct partitions *ps, uint64_t sequence, bool hello, str
 void reports_free(struct reports *reports);
 void partitions_heard(struct partitions *ps, uint64_t sequence);
 
-/* The next partition in doubt that the controllers have not been asked about; NULL: none. Lent. */
-const struct record *partitions_doubt(struct partitions *ps);
-void partitions_doubt_told(struct partitions *ps, const char *migration_id);
+/* The next partition whose migration needs a word of the controllers that they have not been asked for: in doubt, or
+ * its engine is not answered any more. NULL: none. Lent. */
+const struct record *partitions_doubt(struct partitions *ps, Drover__MigrationOutcome *outcome);
+void partitions_doubt_told(struct partitions *ps, const char *migration_id, Drover__MigrationOutcome outcome);
 
 /* Walking: NULL begins, NULL ends. A partition is lent until the loop runs again. */
 struct partition *partitions_next(struct partitions *ps, struct partition *after);

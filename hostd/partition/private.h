@@ -42,6 +42,8 @@ struct partition {
     struct action *stopping;          /* PARTITION_STOP, a list over `also` */
     struct query *queries;            /* who waits until it is decided how the migration ended */
     bool forsaken;                    /* OUTGOING: the destination is gone for good, so the engine's work is over */
+    bool fenced;                      /* INCOMING: the engine is to end, unless it has become the owner */
+    struct loop_timer *fence;         /* until it is killed; NULL: there was none yet */
     struct wire_request *resolving;   /* MIGRATE_RESOLVE under way */
     struct loop_timer *timer;         /* of the state's deadline */
     struct loop_timer *farewell;      /* until `lingering` is ended; NULL: there was none yet */
@@ -58,9 +60,9 @@ struct partition {
     bool resuming;                    /* `releaser` or guest_resume() under way */
     unsigned resume_failures;         /* in a row */
     struct report last;               /* what the engine that ended had told */
-    bool doubt_told;
-    bool left;            /* its guest runs elsewhere, so what it held here may be kept for its return */
-    uint64_t reported_in; /* sequence of the first report of its end; 0: not yet */
+    Drover__MigrationOutcome told;    /* that the controllers are needed: DOUBT or UNANSWERED; UNKNOWN: nothing yet */
+    bool left;                        /* its guest runs elsewhere, so what it held here may be kept for its return */
+    uint64_t reported_in;             /* sequence of the first report of its end; 0: not yet */
     struct usage *usage;
     Drover__Load load, demand; /* demand: load, smoothed */
 };
@@ -141,6 +143,10 @@ extern const struct engine_events migration_engine_events; /* `user` to be set t
 
 /* queries.c */
 
+/* Of a migration that is not over: UNDER_WAY, UNANSWERED or DOUBT. */
+Drover__MigrationOutcome queries_outcome_so_far(const struct partition *p);
+/* INCOMING: its engine has become the owner although it was to end. True: it was, and those who wait are answered. */
+bool queries_owned(struct partition *p);
 /* Answers those who wait for how the migration ended, if it is kept, or is in doubt. */
 void queries_answer(struct partition *p);
 /* Has them ask again. */

@@ -4,7 +4,10 @@
 #include <utlist.h>
 
 #include "base/crashpoint.h"
+#include "base/loop.h"
 #include "hostd/partition/private.h"
+
+#define FENCE_MS 2000u /* an engine that has not followed by then is killed */
 
 static struct partition *find_migration(struct partitions *ps, const char *migration_id)
 {
@@ -36,11 +39,17 @@ static bool answer_kept(struct partitions *ps, const char *migration_id, struct 
     return kept != NULL;
 }
 
+Drover__MigrationOutcome queries_outcome_so_far(const struct partition *p)
+{
+    if (p->record.state == STATE_IN_DOUBT)
+        return DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT;
+    return p->engine && engine_report(p->engine)->unanswered ? DROVER__MIGRATION_OUTCOME__MIGRATION_UNANSWERED
+                                                             : DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
+}
+
 static void answer_so_far(const struct partition *p, struct wire_request *request)
 {
-    bool doubt = p->record.state == STATE_IN_DOUBT;
-    answer(request, doubt ? DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT : DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY,
-        NULL, p->engine ? engine_report(p->engine)->record : NULL);
+    answer(request, queries_outcome_so_far(p), NULL, p->engine ? engine_report(p->engine)->record : NULL);
 }
 
 /* ---- those who wait ---- */
@@ -129,22 +138,53 @@ static void fence_unknown(struct partitions *ps, const char *migration_id, struc
     answer(request, DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN, NULL, NULL);
 }
 
-/* Decides for good: with the engine dead, its record file cannot change any more. But an engine that has become the
- * owner may still be fetching pages, and whoever ended it would end the guest: it is left alone, and says when it is
- * done. */
+/* An engine that has become the owner may still be fetching pages, and whoever ended it would end the guest: it is left
+ * alone, and says when it is done. */
+static bool engine_owns(const struct partition *p)
+{
+    enum record_phase phase = engine_record(p->directory, p->record.migration.id);
+    return p->engine && (phase == RECORD_OWNER || phase == RECORD_FETCHING);
+}
+
+bool queries_owned(struct partition *p)
+{
+    struct wire_request *request;
+    if (!p->fenced || !engine_owns(p))
+        return false;
+    p->fenced = false;
+    loop_timer_stop(p->fence);
+    while ((request = next_waiting(p)))
+        answer_so_far(p, request);
+    return true;
+}
+
+/* It did not follow, so it is not at work either. */
+static void fence_over(void *user)
+{
+    struct partition *p = user;
+    if (p->fenced && p->engine && !queries_owned(p))
+        engine_kill(p->engine);
+}
+
+/* Decides for good: with the engine dead, its record file cannot change any more. It ends itself, because it may be
+ * about to become the owner, and only it knows for sure that it is not: either it stops before, or it says so. */
 static void fence(struct partition *p, struct wire_request *request)
 {
     crashpoint("hostd", "fence-received");
-    enum record_phase phase = engine_record(p->directory, p->record.migration.id);
-    if (p->engine && (phase == RECORD_OWNER || phase == RECORD_FETCHING)) {
+    if (engine_owns(p)) {
         answer_so_far(p, request);
         return;
     }
     wait_for_decision(p, request);
-    if (p->engine)
-        engine_kill(p->engine);
-    else if (!p->resuming)
+    if (p->engine && !p->fenced) {
+        p->fenced = true;
+        if (!p->fence)
+            p->fence = loop_timer_new(p->all->env.loop, fence_over, p);
+        loop_timer_start(p->fence, FENCE_MS, 0);
+        engine_cancel(p->engine);
+    } else if (!p->engine && !p->resuming) {
         migration_decide(p, "fenced by the controllers");
+    }
 }
 
 void migrate_query(struct partitions *ps, const Drover__MigrateQueryRequest *m, struct wire_request *request)

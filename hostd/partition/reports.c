@@ -79,24 +79,27 @@ void partitions_heard(struct partitions *ps, uint64_t sequence)
     }
 }
 
-const struct record *partitions_doubt(struct partitions *ps)
+const struct record *partitions_doubt(struct partitions *ps, Drover__MigrationOutcome *outcome)
 {
     struct partition *p;
     DL_FOREACH(ps->list, p)
     {
-        if (p->record.state == STATE_IN_DOUBT && !p->doubt_told)
-            return &p->record;
+        Drover__MigrationOutcome now = queries_outcome_so_far(p);
+        if (now == DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY || now == p->told)
+            continue;
+        *outcome = now;
+        return &p->record;
     }
     return NULL;
 }
 
-void partitions_doubt_told(struct partitions *ps, const char *migration_id)
+void partitions_doubt_told(struct partitions *ps, const char *migration_id, Drover__MigrationOutcome outcome)
 {
     struct partition *p;
     DL_FOREACH(ps->list, p)
     {
         if (strcmp(p->record.migration.id, migration_id) == 0)
-            p->doubt_told = true;
+            p->told = outcome;
     }
 }
 

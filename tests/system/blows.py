@@ -71,6 +71,18 @@ def postcopy():
     yield Blow("destination", "destination.postcopy", "postcopy", "companion")
 
 
+def cut():
+    """The link, between the hand-over of a post-copy and the destination's record: only the controllers still hear both."""
+    yield from each("source", "source", ["unanswered"], "cut")
+    yield from each("source", "source", ["unanswered"], "cut", "companion")
+    yield from each_record("cut", ("destination", "failed"))
+    yield from each("destination", "destination", ["failed"], "cut")
+    yield from each("destination", "hostd", ["fence-received", "outcome-before", "outcome-after"] + REMOVE, "cut")
+    yield from each("source", "hostd", ["engine-ended", "resolve-saved", "resolve-resumed"] + SETTLE, "cut")
+    yield from each("leader", "controller.move", CALLED[:3], "cut")
+    yield from each("leader", "controller.undo", CALLED, "cut")
+
+
 def with_storage():
     """Nothing is shared: the disks go along."""
     for victim in ("", "companion"):
@@ -113,7 +125,7 @@ def controllers():
 
 
 def every():
-    return [blow for group in (precopy, called_off, postcopy, controllers, with_storage, move_storage) for blow in group()]
+    return [blow for group in (precopy, called_off, postcopy, cut, controllers, with_storage, move_storage) for blow in group()]
 
 
 # Once the guest is the destination's and pages are missing, it cannot go on without that engine: the named risk of post-copy.

@@ -1,9 +1,10 @@
-"""Programs that die at named points (base/crashpoint.h), and a supervisor that starts daemons again, as systemd would."""
+"""Programs that die at named points (base/crashpoint.h), links that are cut while they stand at one, and a supervisor that starts daemons again, as systemd would."""
 import os
 import subprocess
 import threading
 import time
 
+from lab import netns
 from lab.program import until
 
 RESTART_S = 0.3
@@ -15,7 +16,7 @@ def known_points(lab):
 
 
 def arm(node, point, victim=""):
-    """The next program of this node that reaches the point dies there, or its companion does: victim."""
+    """The next program of this node that reaches the point dies there, or its companion does, or it stops: victim (companion, pause)."""
     with open(f"{node.crash_file}.new", "w") as file:
         file.write(f"{point} {victim}".strip() + "\n")
     os.rename(f"{node.crash_file}.new", node.crash_file)
@@ -48,6 +49,22 @@ def disarm(node):
     for path in (node.crash_file, f"{node.crash_file}.hit"):
         if os.path.exists(path):
             os.unlink(path)
+
+
+class Severed:
+    """Two hosts do not hear each other, and the controllers hear both."""
+
+    def __init__(self, one, other):
+        self.pairs = ((one, other), (other, one))
+
+    def __enter__(self):
+        for node, other in self.pairs:
+            netns.ip_in(node.namespace, [f"neigh replace {other.address} lladdr 02:00:00:00:00:01 dev mgmt nud permanent"])
+        return self
+
+    def __exit__(self, *_):
+        for node, other in self.pairs:
+            netns.ip_in(node.namespace, [f"neigh del {other.address} dev mgmt"])
 
 
 class Supervisor:

@@ -7,10 +7,11 @@ import collections
 import glob
 import json
 import os
+import signal
 import time
 
 from blows import may_end_guest
-from crash import Supervisor, arm, disarm, hit_at, reached, unlisted_points, wait_reached
+from crash import Severed, Supervisor, arm, disarm, hit_at, reached, unlisted_points, wait_reached
 from lab import netns, program
 from lab.program import core_dumps, until
 from watched import SLOW, Watched, other_host, owner
@@ -168,6 +169,7 @@ class Act:
         self.job_id = None
         self.killed_at = None
         self.lost = False  # the guest had to go
+        self.severed = None  # the link that was cut, until all is in order
 
     def host(self, whose):
         return self.lab.hosts[self.here if whose == "source" else self.there]
@@ -187,6 +189,8 @@ class Act:
             was_reached = self.killed_at is not None or reached(self.node)
             for each in self.lab.nodes():
                 disarm(each)
+            if self.severed:
+                self.severed.__exit__()
             self.stage.supervisor.held.clear()
         unlisted = unlisted_points(self.lab)
         cores = [core for node in self.lab.nodes() for core in core_dumps(node.cores)]  # SIGKILL, which is all that is sent, leaves none
@@ -272,6 +276,19 @@ class Act:
         wait_reached(far, "the hand-over")
         self.strike()
 
+    def cut(self, held, point):
+        """The hosts do not hear each other from that point of a post-copy move on, which the program of the host `held` comes to."""
+        node = self.host(held)
+        arm(node, point, "pause")
+        self.move(*POSTCOPY)
+        wait_reached(node, point)
+        disarm(node)
+        self.severed = Severed(self.host("source"), self.host("destination")).__enter__()
+        self.arm()
+        for pid in self.lab.programs(node.name, "drover-migrate"):
+            os.kill(pid, signal.SIGCONT)
+        self.strike()
+
     def held(self, whose, order):
         """A host's daemon dies over its order and stays away until the job is cancelled, so that the fence finds the destination
         before the move (or before the preparation) has begun."""
@@ -338,6 +355,7 @@ WAYS = {
     "postcopy": lambda act: act.go(act.move, *POSTCOPY),
     "cancel": lambda act: act.go_and_cancel(act.move, lambda: act.phase() == "precopy", *SLOW),
     "doubt": Act.doubted,
+    "cut": lambda act: act.cut("source", "source.handed-over"),
     "held-start": lambda act: act.held("source", "hostd.start-received"),
     "held-prepare": lambda act: act.held("destination", "hostd.prepare-received"),
     "with-storage": lambda act: act.go(act.move, "--with-storage", "--storage-to", act.host("destination").disks),

@@ -4,9 +4,12 @@ Cuts are drawn between 1 and 120 s, each order of magnitude as likely, and short
 still outlast the engine's patience with a silent peer (10 s). What is drawn for a cut depends on the seed and its number alone; a failure
 names both. With --soak N there are N cuts, which go on where an earlier run stopped (soak.py).
 """
+import os
 import random
+import signal
 import time
 
+from crash import Severed, arm, disarm, wait_reached
 from harness import MIGRATION, case
 from lab import netns
 from lab.program import until
@@ -70,3 +73,38 @@ def soak_link_cuts(run):
         tally.add(cut(run.lab, watched, tally["link cuts"]), "link cuts")
         print(f"    | 0 guests lost; {tally}", flush=True)
     run.note(f"0 guests lost; {tally}")
+
+
+def stopped_at(lab, whose, point):
+    """Begins a move of the writer by post-copy and returns it with the engine that has come to the point, stopped."""
+    source = owner(lab, "writer")
+    target = other_host(lab, source)
+    node = lab.hosts[source if whose == "source" else target]
+    arm(node, point, "pause")
+    job_id = lab.cli("vm", "migrate", "writer", "--to", target, "--mode", "postcopy", "--bandwidth", LINK, "--async").json["id"]
+    wait_reached(node, point)
+    disarm(node)
+    engine, = lab.programs(node.name, "drover-migrate")
+    return job_id, source, target, engine
+
+
+@case(deadline=120, needs=MIGRATION)
+def link_cut_in_the_hand_over(run):
+    """On its way there: nobody but the controllers can end it, and the guest goes on where it was. On its way back: it goes on where
+    it was taken, and the move ends when the link is back."""
+    lab = run.lab
+    watched = watched_writer(lab)
+    job_id, source, target, engine = stopped_at(lab, "source", "source.handed-over")
+    with Severed(lab.hosts[source], lab.hosts[target]):
+        os.kill(engine, signal.SIGCONT)
+        job = lab.job_wait(job_id, 40)
+        assert job["state"] == "failed" and "no answer" in job["error"]["message"], job
+        assert settled(lab, "writer", 10) == source
+    watched.check()
+    job_id, source, target, engine = stopped_at(lab, "destination", "record.after.owner")
+    with Severed(lab.hosts[source], lab.hosts[target]):
+        os.kill(engine, signal.SIGCONT)
+        until(lambda: (lab.job(job_id)["progress"] or {}).get("phase") == "unanswered", 30, "the source to miss its answer")
+    assert lab.job_wait(job_id, 60)["state"] == "succeeded"
+    assert settled(lab, "writer", 10) == target
+    watched.check()

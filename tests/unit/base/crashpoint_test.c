@@ -60,6 +60,28 @@ static int pass(bool watched, pid_t companion)
     return status;
 }
 
+static void test_stops_where_named(void **state)
+{
+    (void)state;
+    name("source.precopy pause");
+    fflush(NULL);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        setenv(CRASHPOINT_FILE, file, 1);
+        crashpoint_open(getppid());
+        crashpoint("source", "precopy");
+        _exit(7);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+    assert_true(WIFSTOPPED(status));
+    assert_int_equal(access(hit, F_OK), 0);
+    assert_int_equal(kill(pid, SIGCONT), 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 7 << 8);
+}
+
 static void test_inert_without_the_variable(void **state)
 {
     (void)state;
@@ -101,6 +123,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_inert_without_the_variable, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_stops_where_named, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dies_where_named_and_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_companion_dies_instead, setup, teardown),
     };

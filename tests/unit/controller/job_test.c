@@ -57,6 +57,8 @@ static const struct scenario scenarios[] = {
     {"post-copy", MIGRATE, RUNNING, "h2", false, false, FATE_POSTCOPY, OK, "h2"},
     {"post-copy, destination dies", MIGRATE, RUNNING, "h2", false, false, FATE_DESTINATION_DIES, FAILED, "h1"},
     {"post-copy, destination in doubt", MIGRATE, RUNNING, "h2", false, false, FATE_DESTINATION_DOUBT, FAILED, ""},
+    {"post-copy, link cut", MIGRATE, RUNNING, "h2", false, false, FATE_CUT, FAILED, "h1"},
+    {"post-copy, link cut once taken", MIGRATE, RUNNING, "h2", false, false, FATE_CUT_TAKEN, OK, "h2"},
     {"post-copy, destination reset", MIGRATE, RUNNING, "h2", false, false, FATE_DESTINATION_RESET, FAILED, ""},
 };
 #define SCENARIOS (sizeof scenarios / sizeof *scenarios)
@@ -258,13 +260,14 @@ static void leave_stays_until_the_destination_is_fenced(void **unused)
 static void guest_handed_to_nobody_is_soon_back(void **unused)
 {
     (void)unused;
-    const struct scenario dies = {"dies", MIGRATE, RUNNING, "h2", false, false, FATE_DESTINATION_DIES, FAILED, "h1"};
-    for (unsigned i = 0; i < 4; i++)
+    const enum sim_fate fates[] = {FATE_DESTINATION_DIES, FATE_CUT};
+    for (unsigned i = 0; i < 8; i++)
         for (unsigned at = 0;; at++) {
             struct sim sim;
-            uint64_t id = scenario_begin(&sim, &dies);
+            const struct scenario s = {"nobody", MIGRATE, RUNNING, "h2", false, false, fates[i / 4], FAILED, "h1"};
+            uint64_t id = scenario_begin(&sim, &s);
             sim.outcomes = i % 2;
-            sim.blow = i / 2 ? BLOW_LEADER_BEFORE : BLOW_LEADER_AFTER;
+            sim.blow = i / 2 % 2 ? BLOW_LEADER_BEFORE : BLOW_LEADER_AFTER;
             sim.blow_at = at;
             assert_int_equal(sim_run(&sim, id, ACTIONS_MAX), FAILED);
             assert_in_range(sim.now_ms - sim.migration.handed_over_ms, 0, 3000);

@@ -27,6 +27,8 @@ enum sim_fate {
     FATE_DESTINATION_DIES,  /* the destination's engine dies before it has taken the guest */
     FATE_DESTINATION_DOUBT, /* the destination has ended it, and cannot tell whether it ever ran */
     FATE_DESTINATION_RESET, /* the destination's host is reset and has lost all knowledge of it */
+    FATE_CUT,               /* the hand-over never arrives, and the source says that nobody answers */
+    FATE_CUT_TAKEN,         /* it arrives, but no answer does, until the link is back a minute later */
 };
 
 struct sim_partition {

@@ -86,6 +86,11 @@ static void destination_becomes(struct sim *sim, Drover__PartitionState state)
         p->state = state;
 }
 
+static bool arrives(enum sim_fate fate)
+{
+    return fate == FATE_POSTCOPY || fate == FATE_CUT_TAKEN;
+}
+
 /* The hand-over of a migration with post-copy, and what follows from it without the controllers. */
 static void postcopy_run(struct sim *sim)
 {
@@ -94,13 +99,14 @@ static void postcopy_run(struct sim *sim)
         m->handed_over = true;
         m->handed_over_ms = sim->now_ms;
         sim_partition_find(sim, m->source, m->vm_id)->stands = true;
-        destination_becomes(sim, sim->fate == FATE_POSTCOPY ? DROVER__PARTITION_STATE__PARTITION_RUNNING
-                                                            : DROVER__PARTITION_STATE__PARTITION_NONE);
+        destination_becomes(sim, arrives(sim->fate)      ? DROVER__PARTITION_STATE__PARTITION_RUNNING
+                                 : sim->fate == FATE_CUT ? DROVER__PARTITION_STATE__PARTITION_INCOMING
+                                                         : DROVER__PARTITION_STATE__PARTITION_NONE);
     }
     if (m->forsaken) {
         m->ended = true;
         source_becomes(sim, DROVER__PARTITION_STATE__PARTITION_IN_DOUBT);
-    } else if (sim->fate == FATE_POSTCOPY && sim->now_ms - m->start_ms >= POSTCOPY_MS) {
+    } else if (arrives(sim->fate) && sim->now_ms - m->start_ms >= POSTCOPY_MS) {
         m->ended = true;
         source_becomes(sim, DROVER__PARTITION_STATE__PARTITION_STOPPED);
     }
@@ -109,7 +115,7 @@ static void postcopy_run(struct sim *sim)
 static bool has_postcopy(enum sim_fate fate)
 {
     return fate == FATE_POSTCOPY || fate == FATE_DESTINATION_DIES || fate == FATE_DESTINATION_DOUBT ||
-           fate == FATE_DESTINATION_RESET;
+           fate == FATE_DESTINATION_RESET || fate == FATE_CUT || fate == FATE_CUT_TAKEN;
 }
 
 void sim_engines_run(struct sim *sim)
@@ -166,11 +172,15 @@ void sim_engines_run(struct sim *sim)
 static Drover__MigrationOutcome postcopy_outcome(const struct sim *sim, bool source)
 {
     const struct sim_migration *m = &sim->migration;
-    if (sim->fate == FATE_POSTCOPY)
-        return m->ended ? DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN : DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
+    bool cut = sim->fate == FATE_CUT || sim->fate == FATE_CUT_TAKEN;
+    if (m->ended && arrives(sim->fate))
+        return DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN;
+    if (m->ended && source)
+        return DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT;
     if (source)
-        return m->ended ? DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT : DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
-    return sim->fate == FATE_DESTINATION_DIES    ? DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED
+        return cut ? DROVER__MIGRATION_OUTCOME__MIGRATION_UNANSWERED : DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
+    return cut || sim->fate == FATE_POSTCOPY     ? DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY
+           : sim->fate == FATE_DESTINATION_DIES  ? DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED
            : sim->fate == FATE_DESTINATION_DOUBT ? DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT
                                                  : DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN;
 }
@@ -276,7 +286,8 @@ static void host_fence(struct sim *sim, size_t host)
     struct sim_migration *m = &sim->migration;
     bool taken = sim_outcome_of(sim, host) == DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN;
     bool forgotten = m->ended && sim->fate == FATE_DOUBT_FORGOTTEN;
-    if (host != m->destination || taken || forgotten || !m->prepared || m->handed_over) /* what fetches is left alone */
+    bool fetches = m->handed_over && sim->fate != FATE_CUT; /* and is left alone */
+    if (host != m->destination || taken || forgotten || !m->prepared || fetches)
         return;
     m->fenced = true;
     destination_becomes(sim, DROVER__PARTITION_STATE__PARTITION_NONE);

@@ -13,6 +13,7 @@
 #include <utlist.h>
 
 #include "base/clock.h"
+#include "base/crashpoint.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/loop.h"
@@ -89,6 +90,14 @@ static struct visit *visit_find(const struct visits *vs, const char *vm_id)
     return NULL;
 }
 
+/* What its keeper, who is dead, has not given a name yet. */
+static void unlink_partial(const struct visit *v, pid_t keeper)
+{
+    char path[PATH_MAX], partial[PATH_MAX + 32];
+    snprintf(partial, sizeof partial, "%s.%d.partial", visit_path(v->all, v->vm_id, VISIT_IMAGE, path), (int)keeper);
+    unlink(partial);
+}
+
 /* The keeper first, which would write a key, and then the key: from then on nobody can read the rest. */
 static void visit_remove(struct visit *v, const char *why)
 {
@@ -97,11 +106,9 @@ static void visit_remove(struct visit *v, const char *why)
     if (v->keeper)
         child_signal(v->keeper, SIGKILL);
     visit_unlink(vs, v->vm_id, VISIT_KEY);
+    crashpoint("hostd", "visit-keyless");
     if (v->keeper) {
-        char path[PATH_MAX], partial[PATH_MAX + 32];
-        snprintf(partial, sizeof partial, "%s.%d.partial", visit_path(vs, v->vm_id, VISIT_IMAGE, path),
-            (int)child_id(v->keeper).pid);
-        unlink(partial);
+        unlink_partial(v, child_id(v->keeper).pid);
         child_abandon(v->keeper);
     }
     visit_unlink(vs, v->vm_id, VISIT_IMAGE);
@@ -124,7 +131,12 @@ static bool names_image(const char *rest)
 
 static bool names_key(const char *rest)
 {
-    return strcmp(rest, ".key") == 0 || strcmp(rest, ".log") == 0;
+    return strcmp(rest, ".key") == 0;
+}
+
+static bool names_log(const char *rest)
+{
+    return strcmp(rest, ".log") == 0;
 }
 
 static bool names_leaving(const char *rest)
@@ -201,6 +213,7 @@ struct visits *visits_open(const struct visits_options *options)
     sweep(vs, options->memory_directory, names_leaving, sweep_away);
     sweep(vs, options->directory, names_image, sweep_image);
     sweep(vs, options->key_directory, names_key, sweep_key);
+    sweep(vs, options->key_directory, names_log, sweep_away);
     DL_SORT(vs->list, by_age);
     vs->timer = loop_timer_new(options->loop, visits_look, vs);
     if (vs->options.max_bytes)
@@ -229,7 +242,9 @@ static void keeper_ended(void *user, int status)
     struct visits *vs = v->all;
     struct stat st;
     char path[PATH_MAX], why[256];
+    crashpoint("hostd", "visit-kept");
     child_last_line(visit_path(vs, v->vm_id, VISIT_LOG, path), sizeof why, why);
+    unlink_partial(v, child_id(v->keeper).pid);
     child_free(v->keeper);
     v->keeper = NULL;
     if (status != 0 || stat(visit_path(vs, v->vm_id, VISIT_IMAGE, path), &st) < 0) {
@@ -294,8 +309,10 @@ void visits_keep(struct visits *vs, const char *vm_id, const char *ram_path)
     bytes += bytes / 256 + 65536;
     if (vs->options.max_bytes && make_room(vs, bytes) &&
         rename(ram_path, visit_path(vs, vm_id, VISIT_RAM, leaving)) == 0) {
+        crashpoint("hostd", "visit-taken");
         if (keep(vs, vm_id, bytes, &err) < 0)
             log_event(LOG_WARN, "visit.not_kept", "vm=%s reason=%s", vm_id, LOG_QUOTE(err.message));
+        crashpoint("hostd", "visit-begun");
         return;
     }
     if (unlink(ram_path) < 0 && errno != ENOENT)

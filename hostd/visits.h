@@ -34,7 +34,7 @@ struct visits_options {
 /* Removes what an earlier hostd left behind half done. `options` is copied, its strings are lent. Take: visits_close().
  */
 struct visits *visits_open(const struct visits_options *options);
-/* Keeping under way goes on, for nothing. NULL is fine. */
+/* Keeping under way ends with this process. NULL is fine. */
 void visits_close(struct visits *visits);
 
 /* The guest has left for good, and no process uses its RAM: takes the file, and removes it sooner or later. */

@@ -128,9 +128,11 @@ static void destination_open_image(struct destination *d)
 {
     const struct options *o = d->side.options;
     struct err err;
-    if (!o->image[0] || d->whole || image_open(o->image, o->image_key, o->ram_bytes, &err, &d->image) == 0)
+    if (!o->image[0] || d->whole)
         return;
-    log_event(LOG_INFO, "image.unused", "message=%s", LOG_QUOTE(err.message));
+    if (image_open(o->image, o->image_key, o->ram_bytes, &err, &d->image) < 0)
+        log_event(LOG_INFO, "image.unused", "message=%s", LOG_QUOTE(err.message));
+    crashpoint("destination", "image-opened");
 }
 
 void destination_on_image(struct destination *d, struct wire_request *request, const uint8_t *body, size_t len)
@@ -151,6 +153,7 @@ void destination_on_image(struct destination *d, struct wire_request *request, c
     reply.first_page = page;
     reply.tags = (ProtobufCBinaryData){(size_t)count * IMAGE_TAG_BYTES, tags};
     wire_reply(request, &reply.base);
+    crashpoint("destination", "image-told");
 }
 
 /* ---- hello ---- */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/crashpoint.h"
 #include "base/ensure.h"
 #include "base/file.h"
 #include "migrate/gcm.h"
@@ -133,6 +134,7 @@ static int keep_name(const char *partial, const char *path, const char *key_path
         return err_errno(err, ERR_INTERNAL, errno, "cannot remove the old key %s", key_path);
     if (rename(partial, path) < 0)
         return err_errno(err, ERR_INTERNAL, errno, "cannot name the image %s", path);
+    crashpoint("keep", "named");
     return file_write(key_path, key, IMAGE_KEY_BYTES, 0600, err);
 }
 
@@ -145,12 +147,15 @@ int image_keep(const struct ram *ram, const char *path, const char *key_path, ui
     int fd = open(partial, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0)
         return err_errno(err, ERR_INTERNAL, errno, "cannot make %s", partial);
+    crashpoint("keep", "begun");
     ENSURE(RAND_bytes(key, sizeof key) == 1);
     struct keeping *k = mem_zalloc(sizeof *k);
     *k = (struct keeping){.ram = ram, .fd = fd, .cipher = image_cipher_new(key), .max_bytes = max_bytes};
     int rc = keep_all(k, err);
+    crashpoint("keep", "sealed");
     if (rc == 0)
         rc = keep_name(partial, path, key_path, key, err);
+    crashpoint("keep", "keyed");
     if (rc < 0) {
         unlink(partial);
         unlink(key_path); /* nor is an older one there any more: this guest has moved on since */

@@ -2,11 +2,14 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/config.h"
+#include "base/crashpoint.h"
 #include "base/log.h"
 #include "migrate/image.h"
 
@@ -33,6 +36,9 @@ int keep_run(char *const argv[])
 {
     struct err err;
     log_setup("migrate-keep", LOG_INFO);
+    crashpoint_open(0);
+    /* A hostd that begins anew removes what it finds half done, so nobody may be at work on it. */
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     int rc = keep(argv[0], argv[1], argv[2], argv[3], &err);
     unlink(argv[0]);
     if (rc == 0)

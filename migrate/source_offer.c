@@ -1,5 +1,6 @@
 /* Before the first page, and while the guest is looked at: what the destination has of its last visit there. */
 #include "base/clock.h"
+#include "base/crashpoint.h"
 #include "base/log.h"
 #include "migrate/source_private.h"
 
@@ -12,6 +13,7 @@ static void offer_end(struct source *s, const char *why)
     log_event(LOG_INFO, "offer.taken", "pages=%llu after_us=%llu detail=%s", (unsigned long long)s->offered_pages,
         (unsigned long long)(clock_now_ns() - s->offer_ns) / 1000, LOG_QUOTE(why));
     s->offer_whole = true;
+    crashpoint("source", "offer-taken");
     source_begin(s);
 }
 
@@ -51,4 +53,5 @@ void source_fetch_offer(struct source *s)
 {
     s->offer_ns = clock_now_ns();
     offer_ask(s, 0);
+    crashpoint("source", "offer-asked");
 }

@@ -278,6 +278,7 @@ static void verdict_doubt(struct partition *p)
     p->told = DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN;
     if (p->record.state != STATE_IN_DOUBT)
         partition_note(p, STATE_IN_DOUBT, detail);
+    crashpoint("hostd", "in-doubt");
     queries_answer(p);
     if (p->stopping)
         partition_end(p, "ended while in doubt", true);
@@ -301,40 +302,6 @@ void migration_decide(struct partition *p, const char *why)
         verdict_end(p, phase, why);
         return;
     }
-}
-
-static void let_go(void *user, int status)
-{
-    struct partition *p = user;
-    char why[RECORD_TEXT_MAX];
-    if (status != 0)
-        log_event(LOG_WARN, "guest.not_let_go", "vm=%s status=%d", p->record.vm_id, status);
-    child_free(p->releaser);
-    p->releaser = NULL;
-    p->resuming = false;
-    text_print(why, sizeof why, p->guest || !p->record.detail[0] ? p->end_detail : p->record.detail);
-    p->end_detail[0] = '\0';
-    migration_decide(p, why);
-}
-
-/* One that has said how it ended has let go of the guest's memory before. A killed one has a guardian for that, which
- * may have been killed with it; then the guest's next write waits for good, perhaps one of the thread that answers us.
- */
-void migration_engine_dead(struct partition *p, const char *why)
-{
-    struct err err;
-    const struct engine_config config = {.program = p->all->env.options->engine, .directory = p->directory};
-    if (!p->guest || p->record.migration.incoming || p->last.done || p->last.failed) {
-        migration_decide(p, why);
-        return;
-    }
-    text_print(p->end_detail, sizeof p->end_detail, why);
-    p->resuming = true;
-    if (engine_let_go(p->all->env.loop, &config, let_go, p, &err, &p->releaser) == 0)
-        return;
-    log_event(LOG_WARN, "guest.not_let_go", "vm=%s reason=%s", p->record.vm_id, LOG_QUOTE(err.message));
-    p->resuming = false;
-    migration_decide(p, why);
 }
 
 static void lingering_ended(struct partition *p)

@@ -59,6 +59,7 @@ struct partition {
     bool shut_down;                   /* by the guest itself, while an engine was at work */
     bool resuming;                    /* `releaser` or guest_resume() under way */
     unsigned resume_failures;         /* in a row */
+    unsigned releases;                /* `releaser`s that were killed, in a row */
     struct report last;               /* what the engine that ended had told */
     Drover__MigrationOutcome told;    /* that the controllers are needed: DOUBT or UNANSWERED; UNKNOWN: nothing yet */
     bool left;                        /* its guest runs elsewhere, so what it held here may be kept for its return */
@@ -131,8 +132,6 @@ void migration_prepare_failed(struct partition *p, const struct err *err);
 void migration_guest_ready(struct partition *p);
 /* MIGRATE_START, checked: starts the source engine and answers. */
 void migration_launch(struct partition *p, const Drover__MigrateStartRequest *m, struct action *action);
-/* The engine is dead, and `last` says what it had told. Sees to it that the guest waits for nobody, then decides. */
-void migration_engine_dead(struct partition *p, const char *why);
 /* No engine is left, whenever and however it went: decides by its record file. */
 void migration_decide(struct partition *p, const char *why);
 /* PARTITION_STOP where a migration is under way or in doubt: whatever its engine had come to, the partition ends. */
@@ -140,6 +139,11 @@ void migration_stop(struct partition *p);
 /* IN_DOUBT: the controllers have said whose the guest is. Takes the request. */
 void migration_resolve(struct partition *p, bool resume, uint64_t generation, struct wire_request *request);
 extern const struct engine_events migration_engine_events; /* `user` to be set to the partition */
+
+/* let_go.c */
+
+/* The engine is dead, and `last` says what it had told. Sees to it that the guest waits for nobody, then decides. */
+void migration_engine_dead(struct partition *p, const char *why);
 
 /* queries.c */
 

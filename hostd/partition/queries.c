@@ -94,6 +94,7 @@ void queries_refuse(struct partition *p, const struct err *err)
  * What it has written down says what it had come to; only the controllers make anything of a doubt. */
 static void forsake(struct partition *p, struct wire_request *request)
 {
+    crashpoint("hostd", "forsake-received");
     p->forsaken = true;
     wait_for_decision(p, request);
     if (p->engine && decide_forsaken(engine_record(p->directory, p->record.migration.id)))
@@ -102,6 +103,7 @@ static void forsake(struct partition *p, struct wire_request *request)
         engine_cancel(p->engine);
     else if (!p->resuming)
         migration_decide(p, "the destination has given up");
+    crashpoint("hostd", "forsaken");
 }
 
 void migrate_cancel(struct partitions *ps, const Drover__MigrateCancelRequest *m, struct wire_request *request)

@@ -79,8 +79,32 @@ def cut():
     yield from each("destination", "destination", ["failed"], "cut")
     yield from each("destination", "hostd", ["fence-received", "outcome-before", "outcome-after"] + REMOVE, "cut")
     yield from each("source", "hostd", ["engine-ended", "resolve-saved", "resolve-resumed"] + SETTLE, "cut")
-    yield from each("leader", "controller.move", CALLED[:3], "cut")
+    yield from each("leader", "controller.move", CALLED[1:3], "cut")
     yield from each("leader", "controller.undo", CALLED, "cut")
+
+
+def gone():
+    """The destination's engine dies before it has taken a guest that is handed over with pages still at the source."""
+    yield from each("source", "hostd", ["forsake-received", "forsaken", "engine-ended", "in-doubt"], "gone")
+    yield from each("source", "hostd", ["forsake-received", "forsaken", "in-doubt"], "gone-cancel")
+    yield from each("leader", "controller.undo", CALLED, "gone-cancel")
+    yield Blow("source", "hostd.in-doubt", "doubt", "")
+
+
+def let_go():
+    """An engine is killed together with its guardian, and then whoever lets go of the guest's memory in their stead."""
+    for victim in ("", "companion"):
+        yield from each("source", "release", ["begun", "done"], "let-go", victim)
+
+
+def visits():
+    """What a guest held when it left is kept, and offered when it comes back."""
+    yield from each("source", "keep", ["begun", "sealed", "named", "keyed"], "visit")
+    yield from each("source", "hostd", ["visit-taken", "visit-begun", "visit-kept"], "visit")
+    yield from each("destination", "hostd", ["visit-keyless"], "visit-return")
+    for victim in ("", "companion"):
+        yield from each("source", "source", ["offer-asked", "offer-taken"], "visit-return", victim)
+        yield from each("destination", "destination", ["image-opened", "image-told"], "visit-return", victim)
 
 
 def with_storage():
@@ -125,14 +149,14 @@ def controllers():
 
 
 def every():
-    return [blow for group in (precopy, called_off, postcopy, cut, controllers, with_storage, move_storage) for blow in group()]
+    return [blow for group in (precopy, called_off, postcopy, cut, gone, let_go, controllers, with_storage, move_storage, visits) for blow in group()]
 
 
 # Once the guest is the destination's and pages are missing, it cannot go on without that engine: the named risk of post-copy.
 LOST = {(name, "postcopy") for name in ("record.after.owner", "destination.started", "destination.guest-started",
                                         "destination.hand-over-answered", "destination.postcopy")}
 # Until here a guest outlives the death of the destination's QEMU; from then on that may be what runs it.
-SPARES = {f"destination.{name}" for name in RECEIVING[:-2] + DISKS_TAKEN}
+SPARES = {f"destination.{name}" for name in RECEIVING[:-2] + DISKS_TAKEN + ["image-opened", "image-told"]}
 
 
 def may_end_guest(blow):

@@ -35,7 +35,7 @@ def locks_on(path):
 class Victim:
     """The VM that is moved while programs die, and what it leaves where."""
 
-    name, load, shared = "struck", "mem:500:16M", True
+    name, load, shared, keeps = "struck", "mem:500:16M", True, False
 
     def __init__(self, lab):
         self.lab = lab
@@ -71,7 +71,7 @@ class Victim:
         taps = [link for link in netns.links(node.namespace) if link not in ("lo", "mgmt", "uplink", "drover0")]
         left += [f"interface {tap}" for tap in taps[is_owner:]]
         memory = [name for name in os.listdir(node.memory_directory) if name != "hostd.lock"]
-        left += [f"RAM file {name}" for name in memory if not (is_owner and self.id in name)]
+        left += [f"RAM file {name}" for name in memory if not (is_owner and self.id in name and not name.endswith(".leaving"))]
         left += [f"lock on {name}" for name in memory if locks_on(f"{node.memory_directory}/{name}")]
         partitions = f"{node.directory}/partitions"
         for entry in os.listdir(partitions):
@@ -79,8 +79,15 @@ class Victim:
                 left.append(f"partition {entry}")
             else:
                 left += [f"file {name}" for name in os.listdir(f"{partitions}/{entry}") if name not in AT_REST]
+        left += self.left_of_visits(node, is_owner)
         left += [f"untold {name}" for name in os.listdir(f"{node.directory}/outcomes") if not name.endswith(".told")]
         return [f"{node.name}: {thing}" for thing in left]
+
+    def left_of_visits(self, node, is_owner):
+        """What is kept of its last visit there: all that belongs to it, or nothing."""
+        found = [name for directory in (node.visits, f"{node.directory}/visits") if os.path.isdir(directory)
+                 for name in sorted(os.listdir(directory))]
+        return [] if found == [f"{self.id}.image", f"{self.id}.key"] and not is_owner else [f"visit {name}" for name in found]
 
     def disks(self):
         """Files of its disk, partial ones included."""
@@ -129,6 +136,16 @@ class Nomad(Victim):
         assert self.watched.guest.verify("disk") > 0
 
 
+class Visitor(Victim):
+    """Hosts keep what it held when it left."""
+
+    name, keeps = "visitor", True
+
+
+def kind_of(blow):
+    return Nomad if "storage" in blow.way else Visitor if "visit" in blow.way else Victim
+
+
 class Stage:
     """A lab with its supervisor and one victim, for as long as every blow ends in order."""
 
@@ -145,7 +162,19 @@ class Stage:
         if type(self.victim) is kind:
             return
         self.leave()
+        if kind.keeps:
+            self.have_hosts_keep()
         self.victim = kind(self.lab)
+
+    def have_hosts_keep(self):
+        for node in self.lab.hosts.values():
+            with open(node.config, "a") as file:
+                file.write(f"[reuse]\nmax_bytes = {1024 * MiB}\n")
+            self.supervisor.held.add(node.name)
+            node.daemon.stop()
+            node.daemon.start()
+            self.supervisor.held.remove(node.name)
+        self.lab.wait_hosts()
 
     def leave(self):
         if self.victim:
@@ -161,15 +190,20 @@ class Act:
 
     def __init__(self, stage, blow):
         self.stage, self.lab, self.blow = stage, stage.lab, blow
-        stage.enter(Nomad if "storage" in blow.way else Victim)
+        stage.enter(kind_of(blow))
         self.victim = stage.victim
         self.here = owner(self.lab, self.victim.name)
         self.there = other_host(self.lab, self.here)
-        self.node = self.lab.controllers[self.lab.leader()] if blow.whose == "leader" else self.host(blow.whose)
+        self.leader = self.lab.controllers[self.lab.leader()]
         self.job_id = None
         self.killed_at = None
         self.lost = False  # the guest had to go
         self.severed = None  # the link that was cut, until all is in order
+
+    @property
+    def node(self):
+        """The one whose program comes to the point."""
+        return self.leader if self.blow.whose == "leader" else self.host(self.blow.whose)
 
     def host(self, whose):
         return self.lab.hosts[self.here if whose == "source" else self.there]
@@ -289,6 +323,37 @@ class Act:
             os.kill(pid, signal.SIGCONT)
         self.strike()
 
+    def gone(self, cancelled):
+        """The destination's engine dies before it has taken a guest that waits for pages."""
+        far = self.host("destination")
+        arm(far, "destination.hand-over-received")
+        self.arm()
+        self.move(*POSTCOPY)
+        wait_reached(far, "the hand-over")
+        if cancelled:
+            self.cancel()
+        self.strike()
+
+    def let_go(self):
+        """The source's engine and its guardian die at once, so that a third has to let the guest's writes through."""
+        self.move("--tracker", "wp-sync", *SLOW)
+        until(lambda: self.phase() == "precopy", 20, "the job to be under way")
+        engine, = self.lab.programs(self.here, "drover-migrate")
+        os.kill(engine, signal.SIGSTOP)
+        for guardian in self.lab.guardians(self.here):
+            os.kill(guardian, signal.SIGKILL)
+        self.arm()
+        os.kill(engine, signal.SIGKILL)
+        self.strike()
+
+    def visit_return(self):
+        """Moves it, waits until what it held is kept, and strikes on the way back."""
+        self.lab.migrate(self.victim.name, self.there)
+        key = f"{self.host('source').directory}/visits/{self.victim.id}.key"
+        until(lambda: os.path.exists(key) and not self.victim.disorder(False), 20, "what is kept of the guest")
+        self.here, self.there = self.there, self.here
+        self.go(self.move)
+
     def held(self, whose, order):
         """A host's daemon dies over its order and stays away until the job is cancelled, so that the fence finds the destination
         before the move (or before the preparation) has begun."""
@@ -356,6 +421,11 @@ WAYS = {
     "cancel": lambda act: act.go_and_cancel(act.move, lambda: act.phase() == "precopy", *SLOW),
     "doubt": Act.doubted,
     "cut": lambda act: act.cut("source", "source.handed-over"),
+    "gone": lambda act: act.gone(False),
+    "gone-cancel": lambda act: act.gone(True),
+    "let-go": Act.let_go,
+    "visit": lambda act: act.go(act.move),
+    "visit-return": Act.visit_return,
     "held-start": lambda act: act.held("source", "hostd.start-received"),
     "held-prepare": lambda act: act.held("destination", "hostd.prepare-received"),
     "with-storage": lambda act: act.go(act.move, "--with-storage", "--storage-to", act.host("destination").disks),
@@ -402,7 +472,8 @@ def walk(run, blows, path="", tell=print):
     done = load(path)
     stage = None
     try:
-        for blow in sorted((blow for blow in blows if str(blow) not in done), key=lambda blow: "storage" in blow.way):
+        kinds = (Victim, Nomad, Visitor)
+        for blow in sorted((blow for blow in blows if str(blow) not in done), key=lambda blow: kinds.index(kind_of(blow))):
             stage = stage or Stage(run.lab)
             try:
                 result = Act(stage, blow).run()

@@ -93,9 +93,10 @@ static void test_whole_images_are_found_again(void **state)
     size_t count;
     make(f->images, WEB ".image");
     make(f->keys, WEB ".key");
+    make(f->keys, WEB ".log"); /* of the keeper whose end was not seen */
     f->visits = visits_open(&f->options);
     assert_true(found(f, WEB));
-    assert_false(found(f, DB));
+    assert_false(found(f, DB) || there(f->keys, WEB ".log"));
     char **list = visits_list(f->visits, &count);
     assert_int_equal(count, 1);
     assert_string_equal(list[0], WEB);
@@ -158,10 +159,9 @@ static void test_forgotten_when_asked_and_with_age(void **state)
     assert_false(found(f, WEB) || there(f->images, WEB ".image") || there(f->keys, WEB ".key"));
 }
 
-/* Whatever becomes of the image: the RAM file goes. */
-static void test_a_keeper_that_fails_leaves_nothing(void **state)
+/* Whatever becomes of the image: the RAM file goes, and what was written of the image. */
+static void keeper_leaves_nothing(struct fixture *f)
 {
-    struct fixture *f = *state;
     char ram[256];
     f->visits = visits_open(&f->options);
     make(f->memory, WEB ".ram");
@@ -173,6 +173,24 @@ static void test_a_keeper_that_fails_leaves_nothing(void **state)
     while (visits_memory_bytes(f->visits))
         uv_run(&f->loop, UV_RUN_ONCE);
     assert_false(found(f, WEB) || there(f->memory, WEB ".leaving") || there(f->keys, WEB ".log"));
+    assert_int_equal(rmdir(f->images), 0); /* nothing is in it */
+}
+
+static void test_a_keeper_that_fails_leaves_nothing(void **state)
+{
+    keeper_leaves_nothing(*state);
+}
+
+static void test_a_keeper_that_is_killed_leaves_nothing(void **state)
+{
+    struct fixture *f = *state;
+    char program[96];
+    struct err err;
+    static const char script[] = "#!/bin/sh\n: >\"$3.$$.partial\"\nkill -9 $$\n";
+    snprintf(program, sizeof program, "%s/keeper", f->top);
+    assert_int_equal(file_write(program, script, sizeof script - 1, 0700, &err), 0);
+    f->options.program = program;
+    keeper_leaves_nothing(f);
 }
 
 static void test_new_ones_take_the_room_of_old_ones(void **state)
@@ -217,6 +235,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_turned_off_nothing_stays, setup, teardown),
         cmocka_unit_test_setup_teardown(test_forgotten_when_asked_and_with_age, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_keeper_that_fails_leaves_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_keeper_that_is_killed_leaves_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_new_ones_take_the_room_of_old_ones, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_would_take_all_the_room_is_not_kept, setup, teardown),
     };

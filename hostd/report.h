@@ -19,7 +19,7 @@ struct report {
     uint32_t throttle_percent; /* 0 and 100: not slowed down */
     uint64_t remaining_bytes, raw_bytes, wire_bytes, bandwidth_bytes_per_s, dirty_pages_per_s;
     Drover__MigrationRecord *record; /* owned; rounds as they come, all of it once it is done */
-    bool unanswered; /* handed over, and it asks on for an answer */
+    bool unanswered;                 /* handed over, and it asks on for an answer */
     bool done;
     bool failed;
     struct err failure;

@@ -90,6 +90,8 @@ static void facts_print(const Drover__HostFacts *facts)
     if (facts->accelerator_reason[0])
         output_field("Accelerator", "%s: %s", facts->accelerator, facts->accelerator_reason);
     output_field("Tracker", "%s", facts->tracker);
+    if (facts->link_bytes_per_s)
+        output_field("Link", "%s/s", format_bytes(facts->link_bytes_per_s, (char[FORMAT_MAX]){0}));
     output_field("Program", "%s", facts->program);
 }
 

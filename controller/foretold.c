@@ -31,7 +31,6 @@ void foretold_bound(Drover__MigrationForecast *f)
         pb_free(f->curve[--f->n_curve]);
 }
 
-/* By its longest round. */
 /* Pages that the destination had kept take time and no bytes: such a move says nothing of the link. */
 static bool reuses(const Drover__MigrationRecord *record)
 {
@@ -41,6 +40,7 @@ static bool reuses(const Drover__MigrationRecord *record)
     return false;
 }
 
+/* By its longest round. NULL: it says nothing. */
 static Drover__LinkHistory *way_of(const Drover__MigrationRecord *record)
 {
     const Drover__MigrationRound *longest = NULL;
@@ -66,6 +66,12 @@ static bool between(const struct state_job *job, const char *from_host, const ch
 static bool limited(const struct state_job *job)
 {
     return job->data && job->data->options && job->data->options->bandwidth_bytes_per_s;
+}
+
+uint64_t foretold_raw_bytes_per_s(const struct state_job *job)
+{
+    cleanup_pb Drover__LinkHistory *way = job->job->migration && !limited(job) ? way_of(job->job->migration) : NULL;
+    return way ? way->raw_bytes_per_s : 0;
 }
 
 /* Blackouts less their last pages, of the last moves; those of the VM itself first of all, because what its devices

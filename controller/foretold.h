@@ -13,6 +13,10 @@ void foretold_bound(Drover__MigrationForecast *forecast);
  * enough to tell, and what the switch took, of this VM where that is known. Take: pb_free(); NULL: nothing is known. */
 Drover__LinkHistory *foretold_way(struct state *state, const char *vm_id, const char *from_host, const char *to_host);
 
+/* Bytes of guest memory per second that this migration was acknowledged; 0: it does not tell, because it was limited or
+ * too short. */
+uint64_t foretold_raw_bytes_per_s(const struct state_job *job);
+
 /* What came of a migration, divided by what was foretold of it. */
 struct foretold_ratios {
     double duration, blackout, bytes;

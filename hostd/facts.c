@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/linkspeed.h"
 
 /* Empty when the kernel does not say. */
 static char *clock_source(char *out, size_t size)
@@ -16,6 +17,12 @@ static char *clock_source(char *out, size_t size)
         snprintf(out, size, "%s", buf_str(&text));
     out[strcspn(out, "\n")] = '\0';
     return out;
+}
+
+/* 0: not known. */
+static uint64_t least_known(uint64_t a, uint64_t b)
+{
+    return !a || (b && b < a) ? b : a;
 }
 
 int facts_gather(
@@ -55,6 +62,7 @@ int facts_gather(
     m->tsc_khz = hypervisor->tsc_khz;
     m->tsc_scaling = hypervisor->tsc_scaling;
     m->page_bytes = (uint32_t)sysconf(_SC_PAGESIZE);
+    m->link_bytes_per_s = least_known(options->migration_bandwidth, linkspeed_at(options->migration_address));
     m->cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
     m->clock_source = clock_source(out->clock_source, sizeof out->clock_source);
     return 0;

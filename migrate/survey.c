@@ -8,11 +8,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/linkspeed.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/loop.h"
-#include "migrate/linkspeed.h"
 
 #define FIRST_MS 5u
 /* 2 MiB: takes 3-5 ms to read and pack, and tells a share to within a few percent. */

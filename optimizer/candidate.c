@@ -96,7 +96,7 @@ size_t candidate_search(
         const struct view_vm *vm = &view->vms[v];
         if (vm->host == SIZE_MAX || !vm->sane || vm->moved || !in->vms[v].movable || candidate_rests(view, settings, v))
             continue;
-        struct candidate c = {.vm = v, .from = vm->host, .cost_s = vm->cost_s};
+        struct candidate c = {.vm = v, .from = vm->host};
         c.relief = relief_of(view, settings, v, hot, &c.resource);
         if (c.relief <= 0)
             continue;
@@ -107,6 +107,7 @@ size_t candidate_search(
             c.gain = view_gain(view, v, c.to);
             if (c.gain < gain_min)
                 continue;
+            c.cost_s = view_cost_s(view, v, c.to);
             c.worth = (c.relief + c.gain) / (OVERHEAD_S + c.cost_s);
             keep_best(view, &c, best, &count);
         }

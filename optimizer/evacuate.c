@@ -64,7 +64,7 @@ void optimizer_evacuate(const struct optimizer_settings *settings, const struct 
             continue;
         }
         struct optimizer_move *move = &out->moves[out->move_count++];
-        *move = (struct optimizer_move){.vm = vm, .from = host, .to = to, .cost_s = view.vms[vm].cost_s};
+        *move = (struct optimizer_move){.vm = vm, .from = host, .to = to, .cost_s = view_cost_s(&view, vm, to)};
         move->gain = view_gain(&view, vm, to);
         memcpy(move->reason, reason, sizeof reason);
         view_move(&view, vm, to);

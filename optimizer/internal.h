@@ -18,7 +18,8 @@ struct view_vm {
     bool sane;   /* its numbers make sense; else it is left alone */
     bool moved;  /* by this plan */
     double demand[RESOURCE_COUNT];
-    double cost_s;
+    double cost_s; /* of a move, besides sending */
+    double bytes;  /* to be sent */
 };
 
 struct view {
@@ -37,6 +38,8 @@ void view_free(struct view *view);
 double view_utilization(const struct view *view, size_t host, enum resource resource, double extra);
 /* How much the imbalance falls when `vm` moves to `to`; negative when it grows. */
 double view_gain(const struct view *view, size_t vm, size_t to);
+/* Seconds that a move there is expected to take. */
+double view_cost_s(const struct view *view, size_t vm, size_t to);
 void view_move(struct view *view, size_t vm, size_t to);
 double view_imbalance(const struct view *view);
 

@@ -24,6 +24,13 @@ struct optimizer_host {
     bool accepts;                    /* up, and may take VMs */
     double capacity[RESOURCE_COUNT]; /* 0: unlimited or unknown */
     double overhead[RESOURCE_COUNT]; /* what the host uses besides its VMs */
+    double link_bytes_per_s;         /* at which it sends and receives; 0: it does not say */
+};
+
+/* What a move alone between two hosts sends. */
+struct optimizer_link {
+    size_t from, to;
+    double bytes_per_s;
 };
 
 struct optimizer_vm {
@@ -31,7 +38,8 @@ struct optimizer_vm {
     size_t host;                   /* index of its host; SIZE_MAX: to be placed */
     bool movable;                  /* running, no job on it, no device that forbids it */
     double demand[RESOURCE_COUNT]; /* memory: what it may use at most */
-    double move_cost_s;            /* seconds a migration is expected to take */
+    double move_cost_s;            /* seconds a migration is expected to take, besides sending: */
+    double move_bytes;             /* from its host to another */
     uint64_t moved_ms;             /* when it last moved; 0: never */
     const bool *possible;          /* by host: it can run there; NULL: everywhere */
 };
@@ -41,7 +49,10 @@ struct optimizer_input {
     size_t host_count;
     const struct optimizer_vm *vms;
     size_t vm_count;
-    uint64_t now_ms; /* any clock that does not jump */
+    uint64_t now_ms;                    /* any clock that does not jump */
+    const struct optimizer_link *links; /* a few, that are known better; the first of two that are the same counts */
+    size_t link_count;
+    double link_bytes_per_s; /* of those of which neither end says it; 0: sending takes no time */
 };
 
 struct optimizer_settings {
@@ -97,6 +108,9 @@ size_t optimizer_place(const struct optimizer_settings *settings, const struct o
 void optimizer_evacuate(const struct optimizer_settings *settings, const struct optimizer_input *input, size_t host,
     struct optimizer_plan *out);
 
+/* How fast a move alone sends between these hosts: as measured, else what the slower end says. 0: nobody knows. */
+double optimizer_link_bytes_per_s(const struct optimizer_input *input, size_t from, size_t to);
+
 /* How many migrations may be at work at once. */
 struct optimizer_limits {
     unsigned outgoing, incoming; /* of one host */
@@ -105,12 +119,13 @@ struct optimizer_limits {
 struct optimizer_transfer {
     size_t from, to;
     double bytes;
-    double fixed_s; /* what it takes besides */
+    double fixed_s;     /* what it takes besides */
+    double bytes_per_s; /* alone between these hosts; greater than 0 */
 };
-/* Seconds until all transfers are done that begin in this order as the limits let them, where every host sends and
- * receives `bytes_per_s`. O(transfers^2). */
-double optimizer_schedule(const struct optimizer_transfer *list, size_t count, size_t host_count,
-    const struct optimizer_limits *limits, double bytes_per_s);
+/* Seconds until all transfers are done that begin in this order as the limits let them, where those that a host sends
+ * or receives together share evenly. O(transfers^2). */
+double optimizer_schedule(
+    const struct optimizer_transfer *list, size_t count, size_t host_count, const struct optimizer_limits *limits);
 
 /* Imbalance: standard deviation over hosts of the utilization, summed over the resources (0: perfectly even). */
 double optimizer_imbalance(const struct optimizer_input *input);

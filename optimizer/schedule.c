@@ -1,5 +1,6 @@
-/* When moves end that begin in order as soon as their hosts have a place free. Moves at work share what each host can
- * send and receive evenly; a move goes as fast as the slower of its two shares lets it. Between two ends nothing
+/* When moves end that begin in order as soon as their hosts have a place free. Moves at work share evenly
+ * what each host can send and receive; a move goes as fast as its link would, divided among as many as share the fuller
+ * end of it. Between two ends nothing
  * changes, so the simulation goes from end to end. */
 #include "optimizer/optimizer.h"
 
@@ -46,23 +47,22 @@ static bool sends(const struct work *work)
 }
 
 /* The slower of its shares: of what its source sends, and of what its target receives. */
-static double rate(
-    const struct optimizer_transfer *list, const struct work *work, size_t count, size_t which, double bytes_per_s)
+static double rate(const struct optimizer_transfer *list, const struct work *work, size_t count, size_t which)
 {
     unsigned out = 0, in = 0;
     for (size_t i = 0; i < count; i++) {
         out += sends(&work[i]) && list[i].from == list[which].from;
         in += sends(&work[i]) && list[i].to == list[which].to;
     }
-    return bytes_per_s / (out > in ? out : in);
+    return list[which].bytes_per_s / (out > in ? out : in);
 }
 
 /* How long nothing changes: until a move ends what it is at. INFINITY: nothing is at work. */
-static double step_length(const struct optimizer_transfer *list, struct work *work, size_t count, double bytes_per_s)
+static double step_length(const struct optimizer_transfer *list, struct work *work, size_t count)
 {
     double step_s = INFINITY;
     for (size_t i = 0; i < count; i++) {
-        work[i].rate = sends(&work[i]) ? rate(list, work, count, i, bytes_per_s) : 0;
+        work[i].rate = sends(&work[i]) ? rate(list, work, count, i) : 0;
         if (work[i].begun && work[i].end_s < 0)
             step_s = fmin(step_s, sends(&work[i]) ? work[i].left_bytes / work[i].rate : work[i].rest_s);
     }
@@ -77,8 +77,8 @@ static void advance(struct work *work, double step_s)
         work->rest_s = work->rest_s - step_s > 1e-9 ? work->rest_s - step_s : 0;
 }
 
-double optimizer_schedule(const struct optimizer_transfer *list, size_t count, size_t host_count,
-    const struct optimizer_limits *limits, double bytes_per_s)
+double optimizer_schedule(
+    const struct optimizer_transfer *list, size_t count, size_t host_count, const struct optimizer_limits *limits)
 {
     struct work *work = mem_zalloc((count + 1) * sizeof *work);
     struct tally *tally = mem_zalloc((host_count + 1) * sizeof *tally);
@@ -87,7 +87,7 @@ double optimizer_schedule(const struct optimizer_transfer *list, size_t count, s
         work[i] = (struct work){list[i].bytes, list[i].fixed_s, -1, 0, false};
     for (size_t done = 0; done < count;) {
         begin_what_may(list, work, count, tally, limits);
-        double step_s = step_length(list, work, count, bytes_per_s);
+        double step_s = step_length(list, work, count);
         if (!isfinite(step_s))
             break; /* a limit of none: nothing may begin */
         now_s += step_s;

@@ -44,6 +44,7 @@ static void vm_init(struct view_vm *out, const struct optimizer_vm *vm, size_t h
         out->sane = out->sane && amount_sane(vm->demand[r]);
     }
     out->cost_s = amount_sane(vm->move_cost_s) ? fmin(vm->move_cost_s, COST_LIMIT_S) : COST_UNKNOWN_S;
+    out->bytes = amount_or_zero(vm->move_bytes);
 }
 
 static void totals_init(struct view *view)
@@ -116,6 +117,26 @@ double view_gain(const struct view *view, size_t vm, size_t to)
         gain += deviation(view->count[r], view->sum[r], view->squares[r]) - deviation(view->count[r], sum, squares);
     }
     return gain;
+}
+
+double optimizer_link_bytes_per_s(const struct optimizer_input *input, size_t from, size_t to)
+{
+    for (size_t i = 0; i < input->link_count; i++) {
+        const struct optimizer_link *link = &input->links[i];
+        if (link->from == from && link->to == to && amount_sane(link->bytes_per_s) && link->bytes_per_s > 0)
+            return link->bytes_per_s;
+    }
+    double a = amount_or_zero(input->hosts[from].link_bytes_per_s);
+    double b = amount_or_zero(input->hosts[to].link_bytes_per_s);
+    double said = a > 0 && b > 0 ? fmin(a, b) : fmax(a, b);
+    return said > 0 ? said : amount_or_zero(input->link_bytes_per_s);
+}
+
+double view_cost_s(const struct view *view, size_t vm, size_t to)
+{
+    const struct view_vm *v = &view->vms[vm];
+    double link = v->host == SIZE_MAX ? 0 : optimizer_link_bytes_per_s(view->input, v->host, to);
+    return link > 0 ? fmin(v->cost_s + v->bytes / link, COST_LIMIT_S) : v->cost_s;
 }
 
 void view_move(struct view *view, size_t vm, size_t to)

@@ -1,5 +1,6 @@
 #include "controller/placement/evacuation.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,23 +31,28 @@ static uint64_t never_moved(void *user, const struct state_vm *vm)
     return 0;
 }
 
-/* Everything the host still has, in the order planned, and after it what cannot be moved just now. */
+/* Everything the host still has, in the order planned, and after it what cannot be moved just now: for that, each goes
+ * to a host of its own, by the fastest way there is. */
 static double takes(
     const struct view *view, size_t from, const struct optimizer_plan *plan, const struct optimizer_limits *limits)
 {
     struct optimizer_transfer *list = mem_zalloc((view->input.vm_count + 1) * sizeof *list);
+    double fastest = 0;
     size_t count = 0;
     for (size_t i = 0; i < plan->move_count; i++) {
         const struct optimizer_move *m = &plan->moves[i];
+        const struct optimizer_vm *vm = &view->vms[m->vm];
         list[count++] = (struct optimizer_transfer){
-            from, m->to, (m->cost_s - VIEW_MOVE_FIXED_S) * VIEW_MOVE_BYTES_PER_S, VIEW_MOVE_FIXED_S};
+            from, m->to, vm->move_bytes, vm->move_cost_s, optimizer_link_bytes_per_s(&view->input, from, m->to)};
     }
-    for (size_t v = 0; v < view->input.vm_count; v++)
-        if (view->vms[v].host == from && !view->vms[v].movable) /* on its way: each to a host of its own, for this */
-            list[count++] = (struct optimizer_transfer){from, view->input.host_count + v,
-                (view->vms[v].move_cost_s - VIEW_MOVE_FIXED_S) * VIEW_MOVE_BYTES_PER_S, VIEW_MOVE_FIXED_S};
-    double seconds =
-        optimizer_schedule(list, count, view->input.host_count + view->input.vm_count, limits, VIEW_MOVE_BYTES_PER_S);
+    for (size_t h = 0; h < view->input.host_count; h++)
+        if (h != from)
+            fastest = fmax(fastest, optimizer_link_bytes_per_s(&view->input, from, h));
+    for (size_t v = 0; v < view->input.vm_count && fastest > 0; v++)
+        if (view->vms[v].host == from && !view->vms[v].movable)
+            list[count++] = (struct optimizer_transfer){
+                from, view->input.host_count + v, view->vms[v].move_bytes, view->vms[v].move_cost_s, fastest};
+    double seconds = optimizer_schedule(list, count, view->input.host_count + view->input.vm_count, limits);
     free(list);
     return seconds;
 }
@@ -58,7 +64,9 @@ void evacuation_plan(struct state *state, struct fleet *fleet, const struct opti
     struct optimizer_limits limits;
     evacuation_limits(state, &limits);
     out->at_once = limits.outgoing;
-    placement_view_make(&view, state, fleet, NULL, now_ms, never_moved, NULL);
+    struct speeds *speeds = speeds_read(state);
+    placement_view_make(&view, state, fleet, speeds, NULL, now_ms, never_moved, NULL);
+    speeds_free(speeds);
     size_t from = placement_view_host(&view, host);
     if (from != SIZE_MAX) {
         struct optimizer_plan *plan = mem_zalloc(sizeof *plan);

@@ -23,6 +23,7 @@ struct placement {
     struct optimizer_plan *plan;           /* of the last run; large, so kept */
     struct attempt attempts[ATTEMPTS_MAX]; /* a ring: what was tried lately rests, also when it failed */
     size_t next_attempt;
+    struct speeds *speeds;                             /* NULL: to be read again */
     uint64_t moved_ms;                                 /* when anything last began or ended moving */
     Drover__OptimizerMove *last_moves[LAST_MOVES_MAX]; /* the newest first */
     /* for view_moved() */
@@ -51,11 +52,18 @@ void placement_free(struct placement *p)
     free(p);
 }
 
+static void speeds_forget(struct placement *p)
+{
+    speeds_free(p->speeds);
+    p->speeds = NULL;
+}
+
 void placement_reset(struct placement *p)
 {
     optimizer_memory_free(p->memory);
     p->memory = optimizer_memory_new();
     memset(p->attempts, 0, sizeof p->attempts);
+    speeds_forget(p);
     p->moved_ms = 0;
     for (size_t i = 0; i < LAST_MOVES_MAX; i++) {
         pb_free(p->last_moves[i]);
@@ -84,7 +92,9 @@ static void look(struct placement *p, struct view *view, const char *extra, uint
 {
     p->now_ms = now_ms;
     p->wall_ms = wall_ms;
-    placement_view_make(view, p->state, p->fleet, extra, now_ms, view_moved, p);
+    if (!p->speeds)
+        p->speeds = speeds_read(p->state);
+    placement_view_make(view, p->state, p->fleet, p->speeds, extra, now_ms, view_moved, p);
 }
 
 static void plan_moves(struct placement *p, struct view *view, bool at_once)
@@ -107,6 +117,7 @@ void placement_moved(struct placement *p, const char *vm_id, uint64_t now_ms)
     attempt->at_ms = now_ms;
     snprintf(attempt->vm_id, sizeof attempt->vm_id, "%s", vm_id);
     p->moved_ms = now_ms;
+    speeds_forget(p);
 }
 
 static Drover__OptimizerMove *move_message(const struct view *view, const struct optimizer_move *move)

@@ -27,6 +27,7 @@ static void host_read(struct state *state, const struct fleet *fleet, const stru
         out->capacity[RESOURCE_MEMORY] = (double)capacity->memory_bytes;
         out->capacity[RESOURCE_IOPS] = capacity->disk_iops > 0 ? capacity->disk_iops : 0;
     }
+    out->link_bytes_per_s = host->facts ? (double)host->facts->link_bytes_per_s : 0;
     /* Capacity of memory is for guests alone, so what the daemons use of it does not count. */
     out->overhead[RESOURCE_CPU] = host->overhead.value.cpu_cores;
     out->overhead[RESOURCE_IOPS] = host->overhead.value.read_iops + host->overhead.value.write_iops;
@@ -41,8 +42,8 @@ static void vm_view(
     out->demand[RESOURCE_CPU] = known ? p->demand.value.cpu_cores : UNKNOWN_CPU_SHARE * vm->vcpus;
     out->demand[RESOURCE_MEMORY] = (double)vm->memory_bytes;
     out->demand[RESOURCE_IOPS] = known ? p->demand.value.read_iops + p->demand.value.write_iops : 0;
-    out->move_cost_s =
-        VIEW_MOVE_FIXED_S + (known ? p->demand.value.memory_bytes : (double)vm->memory_bytes) / VIEW_MOVE_BYTES_PER_S;
+    out->move_cost_s = VIEW_MOVE_FIXED_S;
+    out->move_bytes = known ? p->demand.value.memory_bytes : (double)vm->memory_bytes;
     out->moved_ms = moved_ms;
     out->movable = up && p && p->state == DROVER__PARTITION_STATE__PARTITION_RUNNING &&
                    p->generation == vm->generation && !vm->job_id && !vm->hand_over_id[0] &&
@@ -73,6 +74,24 @@ size_t placement_view_vm(const struct view *view, const char *id)
     return SIZE_MAX;
 }
 
+/* What was measured; the newest of two hosts comes first, and counts. */
+static void links_make(struct view *view, const struct speeds *speeds)
+{
+    struct speed speed;
+    size_t count = 0, room = 0;
+    while (speeds_at(speeds, room, &speed))
+        room++;
+    view->links = mem_zalloc((room + 1) * sizeof *view->links);
+    for (size_t i = 0; speeds_at(speeds, i, &speed); i++) {
+        size_t from = placement_view_host(view, speed.from), to = placement_view_host(view, speed.to);
+        if (from != SIZE_MAX && to != SIZE_MAX)
+            view->links[count++] = (struct optimizer_link){from, to, speed.bytes_per_s};
+    }
+    view->input.links = view->links;
+    view->input.link_count = count;
+    view->input.link_bytes_per_s = VIEW_LINK_ASSUMED_BYTES_PER_S;
+}
+
 /* Where a migration takes the VM, from when its target is chosen; SIZE_MAX: nowhere. */
 static size_t under_way_to(const struct view *view, struct state *state, const struct state_vm *vm)
 {
@@ -87,8 +106,8 @@ static size_t under_way_to(const struct view *view, struct state *state, const s
     return to;
 }
 
-void placement_view_make(struct view *view, struct state *state, struct fleet *fleet, const char *extra,
-    uint64_t now_ms, placement_moved_fn moved, void *user)
+void placement_view_make(struct view *view, struct state *state, struct fleet *fleet, const struct speeds *speeds,
+    const char *extra, uint64_t now_ms, placement_moved_fn moved, void *user)
 {
     *view = (struct view){0};
     size_t host_count = fleet_count(fleet);
@@ -98,6 +117,7 @@ void placement_view_make(struct view *view, struct state *state, struct fleet *f
         view->up += view->hosts[i].accepts;
     }
     view->input = (struct optimizer_input){.hosts = view->hosts, .host_count = host_count, .now_ms = now_ms};
+    links_make(view, speeds);
 
     struct state_vm *vms;
     size_t count = state_vms(state, "", INT64_MAX, &vms);
@@ -129,5 +149,6 @@ void placement_view_free(struct view *view)
     free(view->vms);
     free(view->vm_ids);
     free(view->possible);
+    free(view->links);
     *view = (struct view){0};
 }

@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "controller/pb.h"
+#include "controller/placement/evacuation.h"
 #include "controller/placement/placement.h"
 #include "controller/placement/possible.h"
 #include "sim.h"
@@ -20,6 +21,7 @@ struct world {
     struct sim sim; /* for its state and commands */
     struct fleet *fleet;
     struct placement *placement;
+    struct speeds *speeds; /* of a log without migrations */
     uint64_t now_ms;
     double demand[4];
 };
@@ -34,6 +36,7 @@ static void world_open(struct world *w, bool automatic)
     struct placement_options options = {.automatic = automatic, .settle_ms = 5000};
     optimizer_defaults(&options.optimizer);
     options.optimizer.hold_ms = 10000;
+    w->speeds = speeds_read(w->sim.state);
     w->placement = placement_new(w->sim.state, w->fleet, &options);
     for (int i = 0; i < 4; i++) {
         Drover__VmSpec spec = DROVER__VM_SPEC__INIT;
@@ -48,6 +51,7 @@ static void world_open(struct world *w, bool automatic)
 static void world_close(struct world *w)
 {
     placement_free(w->placement);
+    speeds_free(w->speeds);
     fleet_free(w->fleet);
     sim_close(&w->sim);
 }
@@ -286,7 +290,7 @@ static void stuck_view(struct world *w, struct view *view)
     pb_string(&w->sim.hosts[1].facts->accelerator, "kvm");
     pb_string(&w->sim.hosts[2].facts->accelerator, "kvm");
     beat(w);
-    placement_view_make(view, w->sim.state, w->fleet, NULL, w->now_ms, never_moved, NULL);
+    placement_view_make(view, w->sim.state, w->fleet, w->speeds, NULL, w->now_ms, never_moved, NULL);
 }
 
 /* The loop of the leader looks every second: a host that cannot be relieved must not cost the preflights of all. */
@@ -342,6 +346,33 @@ static void plan_and_status_are_told(void **unused)
     world_close(&w);
 }
 
+static double takes_s(struct world *w)
+{
+    struct job_plan plan = {.moves = mem_zalloc(8 * sizeof *plan.moves)};
+    struct optimizer_settings settings;
+    optimizer_defaults(&settings);
+    beat(w);
+    evacuation_plan(w->sim.state, w->fleet, &settings, "h1", w->now_ms, 8, &plan);
+    assert_int_equal(plan.count, 3);
+    free(plan.moves);
+    return plan.takes_s;
+}
+
+/* How long an evacuation takes goes by what the hosts say of their links; where none says it, by an assumption. */
+static void evacuation_goes_by_the_links(void **unused)
+{
+    (void)unused;
+    struct world w;
+    world_open(&w, false);
+    double assumed = takes_s(&w); /* three of 100 MiB at 100 MB/s, and what two at a time do not hide */
+    assert_true(assumed > 3 * 1.04 && assumed < 3 * 1.04 + 3);
+    for (size_t h = 0; h < SIM_HOSTS; h++)
+        fleet_find(w.fleet, w.sim.hosts[h].name)->facts->link_bytes_per_s = h == 0 ? 10000000 : 1250000000;
+    double slow = takes_s(&w); /* ten times as slow, by the end that is */
+    assert_true(slow > 30 * 1.04 && slow < 30 * 1.04 + 3);
+    world_close(&w);
+}
+
 /* With one move at a time, the next hot host has its turn when the first turns out to be stuck. */
 static void next_hot_host_is_preflighted_in_its_turn(void **unused)
 {
@@ -356,7 +387,7 @@ static void next_hot_host_is_preflighted_in_its_turn(void **unused)
     world_open(&w, false);
     pb_string(&w.sim.hosts[0].facts->accelerator, "kvm");
     beat(&w);
-    placement_view_make(&view, w.sim.state, w.fleet, NULL, w.now_ms, never_moved, NULL);
+    placement_view_make(&view, w.sim.state, w.fleet, w.speeds, NULL, w.now_ms, never_moved, NULL);
     size_t h1 = placement_view_host(&view, "h1"), h2 = placement_view_host(&view, "h2");
     for (int i = 0; i < 4; i++) { /* two on each, h1 the hotter */
         struct optimizer_vm *vm = &view.vms[placement_view_vm(&view, ids[i])];
@@ -387,6 +418,7 @@ int main(void)
         cmocka_unit_test(candidates_are_those_of_the_move_itself),
         cmocka_unit_test(only_hosts_to_relieve_are_preflighted),
         cmocka_unit_test(next_hot_host_is_preflighted_in_its_turn),
+        cmocka_unit_test(evacuation_goes_by_the_links),
         cmocka_unit_test(plan_and_status_are_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -89,6 +89,40 @@ static void only_where_it_can_run(void **state)
     assert_non_null(strstr(plan.verdict, "h2 cannot run it"));
 }
 
+/* What takes longest is not what is largest, where the ways are not alike. */
+static void the_longest_by_its_own_link_is_first(void **state)
+{
+    (void)state;
+    struct cluster c;
+    struct optimizer_plan plan;
+    static const bool only_h2[CLUSTER_HOSTS_MAX] = {false, true, false},
+                      only_h3[CLUSTER_HOSTS_MAX] = {false, false, true};
+    cluster_init(&c);
+    size_t h1 = cluster_host(&c, "h1", 4, 16, 0), h2 = cluster_host(&c, "h2", 4, 16, 0);
+    size_t h3 = cluster_host(&c, "h3", 4, 16, 0);
+    size_t large = cluster_vm(&c, "large", h1, 0.1, 4, 0), small = cluster_vm(&c, "small", h1, 0.1, 1, 0);
+    c.vms[large].possible = only_h2;
+    c.vms[small].possible = only_h3;
+    c.vms[large].move_bytes = 4 * GIB;
+    c.vms[small].move_bytes = GIB;
+    c.hosts[h1].accepts = false;
+    c.input.link_bytes_per_s = 100e6; /* assumed of both */
+    plan_of(&c, h1, &plan);
+    assert_int_equal(plan.moves[0].vm, large);
+    assert_true(fabs(plan.moves[0].cost_s - 3 - 4 * GIB / 100e6) < 1e-6);
+    c.hosts[h1].link_bytes_per_s = c.hosts[h2].link_bytes_per_s = 1250e6;
+    c.hosts[h3].link_bytes_per_s = 125e6; /* the slower end counts */
+    plan_of(&c, h1, &plan);
+    assert_int_equal(plan.moves[0].vm, small);
+    assert_true(fabs(plan.moves[0].cost_s - 3 - GIB / 125e6) < 1e-6);
+    struct optimizer_link measured[] = {{h1, h3, 900e6}, {h1, h3, 1}, {h3, h1, 1}};
+    c.input.links = measured; /* goes before what hosts say */
+    c.input.link_count = 3;
+    plan_of(&c, h1, &plan);
+    assert_int_equal(plan.moves[0].vm, large);
+    assert_true(fabs(plan.moves[1].cost_s - 3 - GIB / 900e6) < 1e-6);
+}
+
 /* --- time --- */
 
 #define BANDWIDTH 100e6
@@ -98,13 +132,16 @@ static const struct optimizer_limits two = {2, 2, 2};
 static void alone_and_together(void **state)
 {
     (void)state;
-    struct optimizer_transfer list[] = {{0, 1, 1e9, 0}, {0, 2, 1e9, 0}, {3, 1, 1e9, 0}};
-    assert_float_equal(optimizer_schedule(list, 0, 4, &two, BANDWIDTH), 0, 1e-6);
-    assert_float_equal(optimizer_schedule(list, 1, 4, &two, BANDWIDTH), 10, 1e-6);
-    assert_float_equal(optimizer_schedule(list, 2, 4, &two, BANDWIDTH), 20, 1e-6);     /* one link out */
-    assert_float_equal(optimizer_schedule(list + 1, 2, 4, &two, BANDWIDTH), 10, 1e-6); /* nothing in common */
+    struct optimizer_transfer list[] = {
+        {0, 1, 1e9, 0, BANDWIDTH}, {0, 2, 1e9, 0, BANDWIDTH}, {3, 1, 1e9, 0, BANDWIDTH}};
+    assert_float_equal(optimizer_schedule(list, 0, 4, &two), 0, 1e-6);
+    assert_float_equal(optimizer_schedule(list, 1, 4, &two), 10, 1e-6);
+    assert_float_equal(optimizer_schedule(list, 2, 4, &two), 20, 1e-6);     /* one link out */
+    assert_float_equal(optimizer_schedule(list + 1, 2, 4, &two), 10, 1e-6); /* nothing in common */
+    list[1].bytes_per_s = 2 * BANDWIDTH; /* one of the two is over after 10 s, and the other goes on alone */
+    assert_float_equal(optimizer_schedule(list, 2, 4, &two), 15, 1e-6);
     struct optimizer_limits none = {0, 2, 2};
-    assert_float_equal(optimizer_schedule(list, 3, 4, &none, BANDWIDTH), 0, 1e-6);
+    assert_float_equal(optimizer_schedule(list, 3, 4, &none), 0, 1e-6);
 }
 
 /* One at a time, the fixed part of each move leaves the link idle; two at a time, it hides behind the other's bytes. */
@@ -114,9 +151,10 @@ static void two_at_a_time_hide_what_is_not_sending(void **state)
     struct optimizer_transfer list[8];
     struct optimizer_limits one = {1, 1, 1};
     for (size_t i = 0; i < 8; i++)
-        list[i] = (struct optimizer_transfer){0, 1 + i % 2, i == 0 ? 2e8 : 4e8, 2}; /* equal ones would keep step */
-    assert_float_equal(optimizer_schedule(list, 8, 3, &one, BANDWIDTH), 8 * 6 - 2, 1e-6);
-    assert_true(optimizer_schedule(list, 8, 3, &two, BANDWIDTH) < 30 * 1.2); /* 30 s of bytes */
+        list[i] = (struct optimizer_transfer){
+            0, 1 + i % 2, i == 0 ? 2e8 : 4e8, 2, BANDWIDTH}; /* equal ones would keep step */
+    assert_float_equal(optimizer_schedule(list, 8, 3, &one), 8 * 6 - 2, 1e-6);
+    assert_true(optimizer_schedule(list, 8, 3, &two) < 30 * 1.2); /* 30 s of bytes */
 }
 
 static double random_share(uint64_t *seed)
@@ -152,10 +190,10 @@ static void makespan_is_close_to_bytes_by_bandwidth(void **state)
         assert_int_equal(plan.move_count, count);
         for (size_t i = 0; i < count; i++) {
             const struct optimizer_move *m = &plan.moves[i];
-            list[i] = (struct optimizer_transfer){m->from, m->to, c.vms[m->vm].demand[RESOURCE_MEMORY], 1};
+            list[i] = (struct optimizer_transfer){m->from, m->to, c.vms[m->vm].demand[RESOURCE_MEMORY], 1, BANDWIDTH};
             bytes += list[i].bytes;
         }
-        double takes = optimizer_schedule(list, count, 5, &two, BANDWIDTH), floor = bytes / BANDWIDTH;
+        double takes = optimizer_schedule(list, count, 5, &two), floor = bytes / BANDWIDTH;
         assert_true(takes >= floor - 1e-6);
         worst = fmax(worst, takes / floor);
     }
@@ -169,6 +207,7 @@ int main(void)
         cmocka_unit_test(everything_leaves_the_longest_first),
         cmocka_unit_test(what_does_not_fit_stays_and_is_named),
         cmocka_unit_test(only_where_it_can_run),
+        cmocka_unit_test(the_longest_by_its_own_link_is_first),
         cmocka_unit_test(alone_and_together),
         cmocka_unit_test(two_at_a_time_hide_what_is_not_sending),
         cmocka_unit_test(makespan_is_close_to_bytes_by_bandwidth),

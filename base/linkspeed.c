@@ -1,4 +1,4 @@
-#include "migrate/linkspeed.h"
+#include "base/linkspeed.h"
 
 #include <arpa/inet.h>
 #include <ifaddrs.h>
@@ -60,17 +60,34 @@ static bool interface_of(const struct sockaddr_storage *local, char out[IFNAMSIZ
     return found;
 }
 
+/* Of the interface that has the address `local`; `fd` is any socket. */
+static uint64_t speed_of(int fd, const struct sockaddr_storage *local)
+{
+    struct ethtool_cmd command = {.cmd = ETHTOOL_GSET};
+    struct ifreq request = {.ifr_data = (char *)&command};
+    if (!interface_of(local, request.ifr_name) || ioctl(fd, SIOCETHTOOL, &request) < 0)
+        return 0;
+    uint32_t mbit = ethtool_cmd_speed(&command);
+    return mbit == 0 || mbit == (uint32_t)SPEED_UNKNOWN ? 0 : (uint64_t)mbit * 1000000 / 8;
+}
+
 uint64_t linkspeed_to(const char *address)
 {
     struct sockaddr_storage peer, local;
     socklen_t len = parse(address, &peer), local_len = sizeof local;
     cleanup_fd int fd = len ? socket(peer.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0) : -1;
-    struct ethtool_cmd command = {.cmd = ETHTOOL_GSET};
-    struct ifreq request = {.ifr_data = (char *)&command};
     if (fd < 0 || connect(fd, (struct sockaddr *)&peer, len) < 0 ||
-        getsockname(fd, (struct sockaddr *)&local, &local_len) < 0 || !interface_of(&local, request.ifr_name) ||
-        ioctl(fd, SIOCETHTOOL, &request) < 0)
+        getsockname(fd, (struct sockaddr *)&local, &local_len) < 0)
         return 0;
-    uint32_t mbit = ethtool_cmd_speed(&command);
-    return mbit == 0 || mbit == (uint32_t)SPEED_UNKNOWN ? 0 : (uint64_t)mbit * 1000000 / 8;
+    return speed_of(fd, &local);
+}
+
+uint64_t linkspeed_at(const char *ip)
+{
+    char address[INET6_ADDRSTRLEN + 16];
+    struct sockaddr_storage local;
+    snprintf(address, sizeof address, strchr(ip, ':') ? "tcp://[%s]:1" : "tcp://%s:1", ip);
+    socklen_t len = parse(address, &local);
+    cleanup_fd int fd = len ? socket(local.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0) : -1;
+    return fd < 0 ? 0 : speed_of(fd, &local);
 }

@@ -11,8 +11,6 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "base/cleanup.h"
-
 struct arp_frame {
     struct ether_header ethernet;
     uint16_t hardware, protocol;
@@ -34,16 +32,22 @@ struct advertisement_frame {
     uint8_t option, option_len, mac[6];
 } __attribute__((packed));
 
-static int announce_send(const char *interface, const void *frame, size_t len, struct err *err)
+int announce_open(struct err *err, int *out)
+{
+    int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return err_errno(err, ERR_DENIED, errno, "cannot make a packet socket");
+    *out = fd;
+    return 0;
+}
+
+static int announce_send(int socket, const char *interface, const void *frame, size_t len, struct err *err)
 {
     struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_ifindex = (int)if_nametoindex(interface), .sll_halen = 6};
     if (to.sll_ifindex == 0)
         return err_errno(err, ERR_NOT_FOUND, errno, "interface %s", interface);
     memcpy(to.sll_addr, frame, 6); /* a frame begins with its destination */
-    cleanup_fd int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return err_errno(err, ERR_DENIED, errno, "cannot make a packet socket");
-    if (sendto(fd, frame, len, 0, (struct sockaddr *)&to, sizeof to) < 0)
+    if (sendto(socket, frame, len, 0, (struct sockaddr *)&to, sizeof to) < 0)
         return err_errno(err, ERR_UNAVAILABLE, errno, "cannot send from %s", interface);
     return 0;
 }
@@ -65,14 +69,14 @@ static struct arp_frame arp_frame(uint16_t type, uint16_t operation, const uint8
     return frame;
 }
 
-int announce_mac(const char *interface, const char *mac, struct err *err)
+int announce_mac(int socket, const char *interface, const char *mac, struct err *err)
 {
     uint8_t bytes[6];
     if (!neighbour_parse_mac(mac, bytes))
         return err_set(err, ERR_INVALID, "'%.32s' is not the MAC address of one station", mac);
     struct arp_frame frame = arp_frame(ETHERTYPE_REVARP, RARP_REQUEST, bytes);
     memcpy(frame.target_mac, bytes, 6);
-    return announce_send(interface, &frame, sizeof frame, err);
+    return announce_send(socket, interface, &frame, sizeof frame, err);
 }
 
 /* RFC 1071, over the pseudo header of RFC 8200 and the message: both are a whole number of 16-bit words. */
@@ -130,9 +134,9 @@ size_t announce_frame(const struct neighbour *n, uint8_t out[static ANNOUNCE_FRA
     return sizeof frame;
 }
 
-int announce_address(const char *interface, const struct neighbour *n, struct err *err)
+int announce_address(int socket, const char *interface, const struct neighbour *n, struct err *err)
 {
     uint8_t frame[ANNOUNCE_FRAME_MAX];
     size_t len = announce_frame(n, frame);
-    return announce_send(interface, frame, len, err);
+    return announce_send(socket, interface, frame, len, err);
 }

@@ -1,6 +1,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/crashpoint.h"
@@ -260,12 +261,15 @@ static void destination_close(struct destination *d)
     relay_close(d->relay);
     side_close(&d->side);
     mirror_free(d->disks);
+    if (d->announce_socket >= 0)
+        close(d->announce_socket);
 }
 
 int destination_run(const struct options *options)
 {
     struct destination *d = mem_zalloc(sizeof *d);
     struct err err;
+    d->announce_socket = -1;
     if (destination_open(d, options, &err) < 0) {
         side_failed(&d->side, &err);
         d->phase = DESTINATION_FAILED;

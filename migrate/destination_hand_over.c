@@ -29,16 +29,18 @@ void destination_announce(void *user)
     struct destination *d = user;
     const char *list = d->side.options->announce_macs;
     struct err err;
+    if (d->announce_socket < 0 && announce_open(&err, &d->announce_socket) < 0)
+        log_event(LOG_WARN, "announce.failed", "message=%s", LOG_QUOTE(err.message));
     while (*list) {
         size_t len = strcspn(list, "\n");
         char mac[32];
         snprintf(mac, sizeof mac, "%.*s", (int)len, list);
-        if (announce_mac(d->side.options->announce_interface, mac, &err) < 0)
+        if (announce_mac(d->announce_socket, d->side.options->announce_interface, mac, &err) < 0)
             log_event(LOG_WARN, "announce.failed", "mac=%s message=%s", mac, LOG_QUOTE(err.message));
         list += len + (list[len] == '\n');
     }
     for (size_t i = 0; i < d->addresses.count; i++)
-        if (announce_address(d->side.options->announce_interface, &d->addresses.list[i], &err) < 0)
+        if (announce_address(d->announce_socket, d->side.options->announce_interface, &d->addresses.list[i], &err) < 0)
             log_event(
                 LOG_WARN, "announce.failed", "address=%s message=%s", d->addresses.text[i], LOG_QUOTE(err.message));
     if (++d->announcements < ANNOUNCEMENTS)

@@ -61,6 +61,7 @@ struct destination {
     enum guestclock_left clock_left;
     struct addresses addresses; /* of the guest, to be announced */
     size_t announcements;
+    int announce_socket; /* -1: not open */
     enum destination_phase phase;
     char pipe_path[108], disks_path[108];
     char receipt[DIGEST_TEXT];

@@ -82,6 +82,7 @@ static bool uffd_shake(int fd, enum uffd_use use)
 struct found {
     int fds[UFFDS_MAX]; /* userfaultfds, taken */
     size_t count;
+    bool partly;    /* there are more, which could not be taken */
     bool user_mode; /* only faults of user mode are told */
 };
 
@@ -113,6 +114,7 @@ static int uffd_find(pid_t pid, struct err *err, struct found *found)
         found->user_mode = found->user_mode || strncmp(target, USER_MODE_LABEL, strlen(USER_MODE_LABEL)) == 0;
     }
     closedir(dir);
+    found->partly = failure || found->count == UFFDS_MAX;
     if (found->count == 0 && failure)
         return err_errno(err, ERR_DENIED, failure, "cannot take the userfaultfd of QEMU process %d", (int)pid);
     if (found->count == 0)
@@ -149,13 +151,15 @@ static int uffd_refuse(enum uffd_use use, struct err *err)
         "this kernel %s, or other trackers have used up what this QEMU has; another tracker may do", lacks[use]);
 }
 
-static int uffd_find_ram(pid_t pid, const struct ram *ram, struct err *err, uint64_t *address)
+/* Where memory may be watched already, it must not be for missing pages. To tell that the kernel looks at every page
+ * (15 ms/GiB, with QEMU's address space locked), so it is asked only where `watched`. */
+static int uffd_find_ram(pid_t pid, const struct ram *ram, bool watched, struct err *err, uint64_t *address)
 {
     struct stat st;
     if (fstat(ram->fd, &st) < 0)
         return err_errno(err, ERR_INTERNAL, errno, "cannot stat %s", ram->path);
     char path[64];
-    snprintf(path, sizeof path, "/proc/%d/smaps", (int)pid);
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, watched ? "smaps" : "maps");
     cleanup_file FILE *maps = fopen(path, "re");
     if (!maps)
         return err_errno(err, ERR_NOT_FOUND, errno, "cannot read %s", path);
@@ -168,6 +172,8 @@ static int uffd_find_ram(pid_t pid, const struct ram *ram, struct err *err, uint
             found = inode == st.st_ino && offset == 0 && end - start >= ram->bytes;
             if (found)
                 *address = start;
+            if (found && !watched)
+                return 0;
         } else if (found && strncmp(line, "VmFlags:", 8) == 0) {
             if (strstr(line, " um"))
                 return err_set(err, ERR_WRONG_STATE,
@@ -233,7 +239,10 @@ int uffd_open(pid_t pid, const struct ram *ram, enum uffd_use use, struct err *e
     struct uffd uffd = {.fd = -1, .bytes = ram->bytes};
     if (uffd_find(pid, err, &found) < 0)
         return -1;
-    if (uffd_find_ram(pid, ram, err, &uffd.address) == 0)
+    bool watched = found.partly; /* who has agreed on nothing has watched nothing */
+    for (size_t i = 0; i < found.count; i++)
+        watched = watched || uffd_agreed(found.fds[i]);
+    if (uffd_find_ram(pid, ram, watched, err, &uffd.address) == 0)
         uffd.fd = uffd_pick(pid, &found, use, err);
     uffd_drop(&found, &uffd);
     if (uffd.fd < 0)
@@ -248,7 +257,7 @@ int uffd_release(pid_t pid, const struct ram *ram, struct err *err)
     struct uffd each = {.fd = -1, .bytes = ram->bytes};
     if (uffd_find(pid, err, &found) < 0)
         return -1;
-    int rc = uffd_find_ram(pid, ram, err, &each.address);
+    int rc = uffd_find_ram(pid, ram, true, err, &each.address);
     for (size_t i = 0; i < found.count; i++) {
         each.fd = found.fds[i];
         if (rc == 0)

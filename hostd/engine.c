@@ -138,6 +138,8 @@ static void engine_exited(void *user, int status)
     struct engine *engine = user;
     engine->status = status; /* only for words: the record file says more, and to a restarted hostd too */
     engine->dead = true;
+    if (status > 0 && status & 0x7f)
+        log_event(LOG_WARN, "engine.killed", "pid=%d signal=%d", (int)child_id(engine->child).pid, status & 0x7f);
     loop_timer_stop(engine->retry);
     engine_check_end(engine);
 }

@@ -250,8 +250,7 @@ static int worker_send(struct worker *w, size_t packed, struct err *err)
             continue;
         }
         zmq_msg_close(&message);
-        return err_set(
-            err, ERR_UNAVAILABLE, "the destination takes no pages at %s", w->sender->options.addresses[w->index]);
+        return err_set(err, ERR_UNAVAILABLE, "the destination takes no pages on stripe %u", w->index);
     }
     w->sent_bytes += len;
     w->stats.wire_bytes += len;
@@ -419,6 +418,7 @@ int sender_open(uv_loop_t *loop, const struct sender_options *options, struct er
             sender_close(s, NULL);
             return -1;
         }
+    s->options.addresses = NULL;
     *out = s;
     return 0;
 }

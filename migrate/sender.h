@@ -37,9 +37,9 @@ struct sender_stats {
 };
 
 struct sender_options {
-    const struct ram *ram; /* lent */
-    const uint8_t *key;    /* SEAL_KEY_BYTES, copied */
-    const char *const *addresses;
+    const struct ram *ram;        /* lent */
+    const uint8_t *key;           /* SEAL_KEY_BYTES, copied */
+    const char *const *addresses; /* of the stripes; read while sender_open() runs, and not kept */
     uint32_t stripes;
     uint64_t window_bytes;
     struct quota *quota; /* lent; NULL: not limited */

@@ -351,3 +351,12 @@ class Lab:
             if os.path.isdir(directory):
                 left += [f"{directory}/{entry}" for entry in sorted(os.listdir(directory)) if entry != "hostd.lock"]
         return left
+
+    def crashes(self):
+        """Programs that died of a fault of their own: core dumps, and engines that their host saw end by a signal that nobody sends here
+        (everything is ended by SIGKILL). What goes well all the same hides them."""
+        found = [core for node in self.nodes() for core in program.core_dumps(node.cores)]
+        for node in self.hosts.values():
+            with open(node.daemon.log, errors="replace") as file:
+                found += [f"{node.name}: {line.strip()}" for line in file if "engine.killed" in line and "signal=9" not in line.split()]
+        return found

@@ -210,6 +210,8 @@ class Run:
             raise AssertionError("left behind: " + ", ".join(left)) from None
         down = [node.name for node in lab.nodes() if not node.daemon.alive()]
         assert not down, f"daemons down: {', '.join(down)}"
+        crashes = lab.crashes()
+        assert not crashes, f"crashed: {crashes}"
         lab.wait_hosts()
 
     def renew_lab(self, why):

@@ -13,7 +13,7 @@ import time
 from blows import may_end_guest
 from crash import Severed, Supervisor, arm, disarm, hit_at, reached, unlisted_points, wait_reached
 from lab import netns, program
-from lab.program import core_dumps, until
+from lab.program import until
 from watched import SLOW, Watched, other_host, owner
 
 MiB = 1 << 20
@@ -226,10 +226,9 @@ class Act:
             if self.severed:
                 self.severed.__exit__()
             self.stage.supervisor.held.clear()
-        unlisted = unlisted_points(self.lab)
-        cores = [core for node in self.lab.nodes() for core in core_dumps(node.cores)]  # SIGKILL, which is all that is sent, leaves none
-        if cores:
-            problem = f"{problem or 'a program has crashed by itself'}; core dumps: {cores}"
+        unlisted, crashes = unlisted_points(self.lab), self.lab.crashes()
+        if crashes:
+            problem = f"{problem or 'a program has crashed by itself'}; {crashes}"
         elif not problem and (left or unlisted):
             problem = "left behind" if left else f"points that are not in the table: {unlisted}"
         return Result(str(self.blow), was_reached, end["state"] if end else "", self.owner_now(), left, seconds, problem)

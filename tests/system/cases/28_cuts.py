@@ -44,6 +44,7 @@ def cut_once(lab, watched, number):
     assert now == (target if job["state"] == "succeeded" else source), (now, job)
     assert mode == "precopy" or job["state"] == "succeeded", job  # once handed over it ends there, however long it takes
     watched.check()
+    assert not lab.crashes(), lab.crashes()
     return f"{mode} {job['state']}"
 
 

@@ -6,7 +6,10 @@
 
 #include <cmocka.h>
 
+#include <dlfcn.h>
+#include <semaphore.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -40,6 +43,17 @@ struct fixture {
 };
 
 static struct fixture fixture;
+static sem_t full; /* a worker waits for room on its connection */
+
+/* ZeroMQ's own, but for the note that it takes of who waits for room. */
+int zmq_poll(zmq_pollitem_t *items, int count, long timeout_ms)
+{
+    int (*real)(zmq_pollitem_t *, int, long);
+    *(void **)&real = dlsym(RTLD_NEXT, "zmq_poll");
+    if (count == 1 && items[0].events & ZMQ_POLLOUT)
+        sem_post(&full);
+    return real(items, count, timeout_ms);
+}
 
 static void on_pass(void *user, const struct sender_stats *stats)
 {
@@ -345,6 +359,37 @@ static void test_closing_in_the_middle_of_a_pass(void **state)
     bitmap_free(&all);
 }
 
+/* The answer that named the stripes' addresses is gone by the time that a worker is stopped which waits for room. */
+static void test_closing_while_nothing_is_taken(void **state)
+{
+    struct fixture *f = *state;
+    struct bitmap all = bitmap_new(PAGES);
+    size_t size = (size_t)sysconf(_SC_PAGESIZE);
+    char *answer = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const char **addresses = (const char **)answer;
+    assert_ptr_not_equal(answer, MAP_FAILED);
+    addresses[0] = strcpy(answer + size / 2, "tcp://127.0.0.1:9"); /* nobody listens */
+    for (size_t page = 0; page < PAGES; page++)
+        memory_fill(&f->from, page, 3);
+    bitmap_set_range(&all, 0, PAGES);
+    struct sender_options options = {.ram = &f->from,
+        .key = key,
+        .addresses = addresses,
+        .stripes = 1,
+        .window_bytes = UINT64_MAX,
+        .on_pass = on_pass,
+        .on_failed = on_failed,
+        .user = f};
+    assert_int_equal(sem_init(&full, 0, 0), 0);
+    assert_int_equal(sender_open(&f->loop, &options, &f->failure, &f->sender), 0);
+    munmap(answer, size);
+    sender_pass(f->sender, &all);
+    assert_int_equal(sem_wait(&full), 0);
+    sender_close(f->sender, NULL);
+    f->sender = NULL;
+    bitmap_free(&all);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -355,6 +400,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_strangers_change_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_senseless_batch_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_closing_in_the_middle_of_a_pass, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_closing_while_nothing_is_taken, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,4 +20,12 @@ size_t pack(const uint8_t *data, size_t len, uint8_t *out);
  */
 const uint8_t *unpack(const uint8_t *data, size_t len, size_t raw_len, struct err *err, uint8_t *out);
 
+#define PACK_HEAD_BYTES 4u
+
+/* The same with the unpacked length in front (0: not packed), as a tunnel sends it. `out` has room for PACK_HEAD_BYTES
+ * more than `len`; returns how many there are. */
+size_t pack_headed(const uint8_t *data, size_t len, uint8_t *out);
+/* The reverse. Returns where the bytes are, as unpack() does, and how many: 1..PACK_BYTES_MAX. */
+const uint8_t *unpack_headed(const uint8_t *data, size_t len, struct err *err, uint8_t *out, size_t *bytes);
+
 #endif

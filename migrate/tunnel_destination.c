@@ -1,5 +1,4 @@
 /* The destination end of a tunnel: opens, unpacks and writes to QEMU what the source end sends. */
-#include <endian.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -47,13 +46,8 @@ static int write_stream(struct tunnel *t, const uint8_t *data, size_t len, struc
 
 static int apply(struct tunnel *t, const uint8_t *plain, size_t len, struct err *err)
 {
-    uint32_t unpacked;
-    if (len <= TUNNEL_HEAD)
-        return err_set(err, ERR_PROTOCOL, "a piece of QEMU's migration is empty");
-    memcpy(&unpacked, plain, sizeof unpacked);
-    unpacked = le32toh(unpacked);
-    const uint8_t *data = unpack(plain + TUNNEL_HEAD, len - TUNNEL_HEAD, unpacked, err, t->piece);
-    size_t bytes = unpacked ? unpacked : len - TUNNEL_HEAD;
+    size_t bytes;
+    const uint8_t *data = unpack_headed(plain, len, err, t->piece, &bytes);
     if (!data || write_stream(t, data, bytes, err) < 0)
         return -1;
     atomic_fetch_add(&t->stream_bytes, bytes);

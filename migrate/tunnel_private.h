@@ -10,8 +10,7 @@
 #include "migrate/tunnel.h"
 
 #define TUNNEL_POLL_MS   100
-#define TUNNEL_HEAD      4u
-#define TUNNEL_PLAIN_MAX (TUNNEL_HEAD + PACK_BYTES_MAX)
+#define TUNNEL_PLAIN_MAX (PACK_HEAD_BYTES + PACK_BYTES_MAX)
 #define TUNNEL_FRAME_MAX (TUNNEL_PLAIN_MAX + SEAL_OVERHEAD)
 
 struct tunnel {

@@ -1,5 +1,4 @@
 /* The source end of a tunnel: reads what QEMU writes, packs, seals and sends it. */
-#include <endian.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -69,12 +68,7 @@ static int wait_quota(struct tunnel *t, size_t bytes, struct err *err)
 
 static int send_piece(struct tunnel *t, size_t len, struct err *err)
 {
-    size_t packed = pack(t->piece, len, t->plain + TUNNEL_HEAD);
-    uint32_t unpacked = packed ? htole32((uint32_t)len) : 0;
-    memcpy(t->plain, &unpacked, sizeof unpacked);
-    if (!packed)
-        memcpy(t->plain + TUNNEL_HEAD, t->piece, len);
-    size_t sealed = seal_close(t->out, t->plain, TUNNEL_HEAD + (packed ? packed : len), t->frame);
+    size_t sealed = seal_close(t->out, t->plain, pack_headed(t->piece, len, t->plain), t->frame);
     if (wait_quota(t, sealed, err) < 0)
         return -1;
     atomic_fetch_add(&t->stream_bytes, len);

@@ -1,5 +1,5 @@
-/* What the two engines of a migration send each other: batches of pages, packed device state, and the guest's clock in
- * it. What is let through must stay within the limits that its reader relies on. */
+/* What the two engines of a migration send each other: batches of pages, packed device state, the guest's clock in
+ * it, and pieces of QEMU's own migration. What is let through must stay within the limits that its reader relies on. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +54,22 @@ static void fuzz_pack(const uint8_t *data, size_t size)
         (void)unpack(data + 2, size - 2, raw_len, &err, out);
 }
 
+/* A piece of QEMU's own migration, as a tunnel takes it: what is let through is bounded, and goes through it again. */
+static void fuzz_piece(const uint8_t *data, size_t size)
+{
+    struct err err;
+    size_t bytes, again_bytes;
+    cleanup_free uint8_t *out = mem_alloc(PACK_BYTES_MAX), *sent = mem_alloc(PACK_HEAD_BYTES + PACK_BYTES_MAX);
+    const uint8_t *raw = unpack_headed(data, size, &err, out, &bytes);
+    if (!raw)
+        return;
+    ENSURE(bytes > 0 && bytes <= PACK_BYTES_MAX && (raw == out || raw + bytes == data + size));
+    cleanup_free uint8_t *kept = mem_alloc(bytes);
+    memcpy(kept, raw, bytes);
+    const uint8_t *again = unpack_headed(sent, pack_headed(kept, bytes, sent), &err, out, &again_bytes);
+    ENSURE(again && again_bytes == bytes && memcmp(again, kept, bytes) == 0);
+}
+
 /* QEMU's state in pieces: it comes out as it went in, and a section at most is added before its last byte. */
 static void fuzz_clock(const uint8_t *data, size_t size)
 {
@@ -78,5 +94,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fuzz_pack(data + 1, size - 1);
     else if (size > 0 && data[0] == 'c')
         fuzz_clock(data + 1, size - 1);
+    else if (size > 0 && data[0] == 't')
+        fuzz_piece(data + 1, size - 1);
     return 0;
 }

@@ -1,10 +1,11 @@
 /* batch: what became of a number of pages of guest RAM, as one message. Pure.
  *
- *     u32 runs | u32 full_bytes | u32 packed_bytes | u32 delta_bytes
+ *     u32 runs | u32 full_bytes | u32 folded_bytes | u32 packed_bytes | u32 delta_bytes
  *     runs x (u32 first page, u8 kind << 6 | pages - 1) | packed | deltas
  *
  * Little endian. A run is up to 64 neighbouring pages of one kind. The contents of full pages follow each other in the
- * order of their runs, as one LZ4 block; a block that would not shrink is stored as it is (packed_bytes = full_bytes).
+ * order of their runs, folded (fold.h) if that makes them shorter (else folded_bytes = full_bytes), and then as one LZ4
+ * block; what that would not make shorter is stored as it is (packed_bytes = folded_bytes).
  * Deltas (delta.h) follow in the order of their runs, each as u16 length and bytes. A receiver takes nothing on trust:
  * every number is checked against the limits first. */
 #ifndef MIGRATE_BATCH_H
@@ -24,7 +25,7 @@
 #define BATCH_FULL_BYTES  (BATCH_FULL_PAGES * PAGE_BYTES)
 #define BATCH_DELTA_BYTES 65536u
 #define BATCH_DELTA_MAX   1024u /* of one page; more saves too little */
-#define BATCH_HEADER      16u
+#define BATCH_HEADER      20u
 #define BATCH_RUN_BYTES   5u
 #define BATCH_BYTES_MAX   (BATCH_HEADER + BATCH_RUNS * BATCH_RUN_BYTES + BATCH_FULL_BYTES + BATCH_DELTA_BYTES)
 
@@ -53,9 +54,11 @@ struct batch {
     uint32_t runs;
     struct batch_run run[BATCH_RUNS];
     uint32_t reused_pages;
-    uint32_t full_bytes, packed_bytes, delta_bytes; /* packed_bytes: once it was encoded or decoded */
-    const uint8_t *pages, *delta;                   /* once it was decoded: contents, one behind the other */
-    uint8_t full[BATCH_FULL_BYTES];                 /* what was added; what was unpacked */
+    uint32_t full_bytes, delta_bytes;
+    uint32_t folded_bytes, packed_bytes; /* once it was encoded or decoded */
+    const uint8_t *pages, *delta;        /* once it was decoded: contents, one behind the other */
+    uint8_t full[BATCH_FULL_BYTES];      /* what was added; what was unpacked */
+    uint8_t folded[BATCH_FULL_BYTES];
     uint8_t deltas[BATCH_DELTA_BYTES];
 };
 

@@ -134,6 +134,27 @@ static void test_incompressible_is_stored(void **state)
     assert_true(len * 100 <= f->in.full_bytes * 103ul);
 }
 
+/* Words that repeat the one before are left out; what stays of them is stored if LZ4 makes nothing of it. */
+static void test_repeated_words_are_folded(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t content[PAGE_BYTES];
+    unsigned seed = 5;
+    for (unsigned kept = 0; kept <= PAGE_BYTES; kept += 512) {
+        batch_begin(&f->in);
+        for (uint32_t page = 0; page < BATCH_FULL_PAGES; page++) {
+            for (size_t k = 0; k < PAGE_BYTES; k++)
+                content[k] = k < kept ? (uint8_t)random_next(&seed) : 7;
+            batch_add_full(&f->in, page, content);
+        }
+        size_t len = batch_encode(&f->in, f->message);
+        assert_int_equal(f->in.folded_bytes < f->in.full_bytes, kept <= PAGE_BYTES / 4 * 3 - 8);
+        assert_int_equal(batch_decode(f->message, len, PAGES, &f->err, &f->out), 0);
+        assert_int_equal(f->out.full_bytes, BATCH_FULL_BYTES);
+        assert_memory_equal(f->out.pages, f->in.full, BATCH_FULL_BYTES);
+    }
+}
+
 static uint32_t packed_size(struct fixture *f, unsigned noise, unsigned seed)
 {
     uint8_t content[PAGE_BYTES];
@@ -225,6 +246,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_neighbours_of_a_kind_are_one_run, setup, teardown),
         cmocka_unit_test_setup_teardown(test_room_is_there_for_any_kind, setup, teardown),
         cmocka_unit_test_setup_teardown(test_incompressible_is_stored, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_repeated_words_are_folded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_packing_is_tried_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_every_truncation_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_page_beyond_ram_is_refused, setup, teardown),

@@ -8,6 +8,8 @@ enum engine_verdict decide_engine_death(bool incoming, enum record_phase phase)
         return incoming ? VERDICT_END : VERDICT_RUN;
     case RECORD_HANDED_OVER:
         return incoming ? VERDICT_END : VERDICT_DOUBT;
+    case RECORD_SENDING:
+        return incoming ? VERDICT_END : VERDICT_SEND;
     case RECORD_TAKEN:
         return VERDICT_END;
     case RECORD_OWNER:
@@ -21,12 +23,18 @@ enum engine_verdict decide_engine_death(bool incoming, enum record_phase phase)
     return incoming ? VERDICT_END : VERDICT_DOUBT;
 }
 
+bool decide_sends_on(bool incoming, enum record_phase phase)
+{
+    return !incoming && phase == RECORD_SENDING;
+}
+
 bool decide_forsaken(enum record_phase phase)
 {
     return phase != RECORD_NONE && phase != RECORD_FAILED;
 }
 
-enum adoption decide_adoption(enum partition_state state, bool guest_alive, bool engine_alive, bool may_shut_down)
+enum adoption decide_adoption(
+    enum partition_state state, bool guest_alive, bool engine_alive, bool may_shut_down, enum record_phase phase)
 {
     switch (state) {
     case STATE_NONE:
@@ -43,6 +51,8 @@ enum adoption decide_adoption(enum partition_state state, bool guest_alive, bool
     case STATE_OUTGOING:
         if (guest_alive)
             return engine_alive ? ADOPT_WATCH_ENGINE : ADOPT_ENGINE_DEATH;
+        if (engine_alive && decide_sends_on(state == STATE_INCOMING, phase))
+            return ADOPT_WATCH_SENDER;
         return engine_alive ? ADOPT_ENGINE_STOP : ADOPT_GUEST_DEATH;
     case STATE_STOPPED:
     case STATE_FAILED:

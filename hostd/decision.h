@@ -10,11 +10,16 @@
 enum engine_verdict {
     VERDICT_RUN,   /* the guest is this host's: see to it that it executes */
     VERDICT_LOST,  /* it is, but pages of it are elsewhere, and nobody fetches them any more: it is lost */
+    VERDICT_SEND,  /* it is not, but pages that it needs there are here alone: go on sending them; else as in doubt */
     VERDICT_DOUBT, /* keep it stopped until the controllers say whose it is */
     VERDICT_END,   /* it is not, and never will be, this host's: end the partition */
 };
 /* `incoming`: this host is the destination. */
 enum engine_verdict decide_engine_death(bool incoming, enum record_phase phase);
+
+/* The guest of a living engine has died: true where that engine goes on, because it sends what the guest needs at the
+ * other host and asks nothing of the one that died here. */
+bool decide_sends_on(bool incoming, enum record_phase phase);
 
 /* A source whose destination is gone for good: true where its engine has to be killed, because it may have handed over
  * and would ask on; false where it can be told to stop and sees to it that the guest goes on. */
@@ -23,14 +28,16 @@ bool decide_forsaken(enum record_phase phase);
 enum adoption {
     ADOPT_WATCH,        /* the guest lives: take it up again */
     ADOPT_WATCH_ENGINE, /* likewise, and the engine with it */
+    ADOPT_WATCH_SENDER, /* the guest is dead, and the engine goes on: decide_sends_on() */
     ADOPT_ENGINE_DEATH, /* the guest lives, the engine does not: decide_engine_death() */
     ADOPT_ENGINE_STOP,  /* the guest died under a living engine: end that, then as ADOPT_GUEST_DEATH */
     ADOPT_GUEST_DEATH,  /* the guest died while nobody watched */
     ADOPT_END,          /* its end was decided before, or it never came to life: remove what is left */
     ADOPT_KEEP,         /* over: only a report is owed */
 };
-/* `may_shut_down`: a STOPPING guest has time left to end by itself. */
-enum adoption decide_adoption(enum partition_state state, bool guest_alive, bool engine_alive, bool may_shut_down);
+/* `may_shut_down`: a STOPPING guest has time left to end by itself. `phase`: of the engine's record. */
+enum adoption decide_adoption(
+    enum partition_state state, bool guest_alive, bool engine_alive, bool may_shut_down, enum record_phase phase);
 
 /* What a guest's death means, by its state, once a possible engine is dead too. */
 enum guest_death {

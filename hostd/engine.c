@@ -242,24 +242,13 @@ int engine_start(uv_loop_t *loop, const struct engine_config *config, const stru
     return engine_spawn(loop, config, events, err, out);
 }
 
-/* Does the record say that pages follow the hand-over? */
-static bool engine_postcopy(const char *directory)
-{
-    char path[PATH_MAX];
-    json_t *record = json_load_file(paths_file(directory, PATH_ENGINE_RECORD, path), JSON_REJECT_DUPLICATES, NULL);
-    bool postcopy = json_is_true(json_object_get(record, "postcopy"));
-    json_decref(record);
-    return postcopy;
-}
-
 int engine_resume(uv_loop_t *loop, const struct engine_config *config, const struct engine_events *events,
     struct err *err, struct engine **out)
 {
     static const char resume[] = "[policy]\nresume = true\n";
     char path[PATH_MAX];
     cleanup_buf struct buf text = {0};
-    if (config->role != ENGINE_SOURCE || engine_record(config->directory, config->migration_id) != RECORD_HANDED_OVER ||
-        !engine_postcopy(config->directory))
+    if (config->role != ENGINE_SOURCE || engine_record(config->directory, config->migration_id) != RECORD_SENDING)
         return err_set(err, ERR_WRONG_STATE, "no pages of the guest are to be sent");
     paths_file(config->directory, PATH_ENGINE_CONFIG, path);
     if (file_read(path, CONFIG_BYTES_MAX, err, &text) < 0)

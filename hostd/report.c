@@ -246,8 +246,8 @@ enum record_phase record_phase_parse(const char *text, size_t len, const char *m
         for (size_t i = 0; i < sizeof phases / sizeof *phases; i++)
             if (strcmp(text_of(json, "phase"), phases[i].name) == 0)
                 found = phases[i].phase;
-    if (found == RECORD_OWNER && json_is_true(json_object_get(json, "postcopy")))
-        found = RECORD_FETCHING;
+    if (json_is_true(json_object_get(json, "postcopy")))
+        found = found == RECORD_OWNER ? RECORD_FETCHING : found == RECORD_HANDED_OVER ? RECORD_SENDING : found;
     json_decref(json);
     return found;
 }

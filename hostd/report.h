@@ -47,6 +47,7 @@ enum record_phase {
     RECORD_NONE, /* there is no record: nothing was handed over */
     RECORD_FAILED,
     RECORD_HANDED_OVER,
+    RECORD_SENDING, /* handed over, and pages that the guest may need there are still here */
     RECORD_TAKEN,
     RECORD_OWNER,
     RECORD_FETCHING,   /* the owner, and pages of the guest are still elsewhere */

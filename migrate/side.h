@@ -26,8 +26,9 @@ struct side {
     void *user;
 };
 
-/* Opens everything. On failure side_close() releases what there is. `on_cancel` and `on_share` (this host's share of
- * the link has changed, and the quota with it) get `user`, as `events` does. */
+/* Opens everything; without `events` nothing is asked of QEMU, and `guest` stays NULL. On failure side_close() releases
+ * what there is. `on_cancel` and `on_share` (this host's share of the link has changed, and the quota with it) get
+ * `user`, as `events` does. */
 MUST_CHECK int side_open(struct side *side, const struct options *options, const struct guest_events *events,
     void (*on_cancel)(void *user), void (*on_share)(void *user), void *user, struct err *err);
 void side_close(struct side *side);

@@ -334,7 +334,8 @@ static int source_open(struct source *s, const struct options *options, struct e
         .on_block_job = source_on_block_job,
         .user = s};
     const struct wire_options wire = {.handler = source_on_note, .on_peer = source_on_peer, .user = s};
-    if (side_open(&s->side, options, &events, source_on_cancel, source_on_share, s, err) < 0 ||
+    /* After the hand-over only the RAM file is needed, so that QEMU's death costs nothing. */
+    if (side_open(&s->side, options, options->resume ? NULL : &events, source_on_cancel, source_on_share, s, err) < 0 ||
         options_policy(options, err, &s->chosen) < 0)
         return -1;
     if (options->resume && !record_says(options->record_file, options->migration_id, "handed-over"))

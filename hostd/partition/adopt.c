@@ -58,7 +58,8 @@ static void adopt_one(struct partition *p)
     struct record *r = &p->record;
     static const char unseen[] = "it ended while drover-hostd was not running";
     bool guest_alive = alive(p, r->guest), engine_alive = alive(p, r->migration.engine);
-    enum adoption what = decide_adoption(r->state, guest_alive, engine_alive, r->stop_by_ms > clock_now_ms());
+    enum adoption what = decide_adoption(r->state, guest_alive, engine_alive, r->stop_by_ms > clock_now_ms(),
+        r->migration.id[0] ? engine_record(p->directory, r->migration.id) : RECORD_NONE);
     log_event(LOG_INFO, "partition.adopted", "vm=%s name=%s generation=%" PRIu64 " state=%s guest=%d engine=%d",
         r->vm_id, r->spec->name, r->generation, state_name(r->state), guest_alive ? (int)r->guest.pid : 0,
         engine_alive ? (int)r->migration.engine.pid : 0);
@@ -68,6 +69,12 @@ static void adopt_one(struct partition *p)
             return;
         end_process(r->migration.engine);
         migration_engine_dead(p, unseen);
+        return;
+    case ADOPT_WATCH_SENDER:
+        log_event(LOG_WARN, "guest.lost", "vm=%s", r->vm_id);
+        if (adopt_engine(p))
+            return;
+        migration_decide(p, unseen);
         return;
     case ADOPT_ENGINE_DEATH:
         if (!adopt_guest(p))

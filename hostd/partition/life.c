@@ -66,7 +66,8 @@ static void guest_ended(void *user, bool by_guest, const char *why)
             LOG_QUOTE(why));
         text_print(p->record.detail, sizeof p->record.detail, why);
         p->shut_down = by_guest;
-        engine_kill(p->engine);
+        if (!decide_sends_on(p->record.migration.incoming, engine_record(p->directory, p->record.migration.id)))
+            engine_kill(p->engine);
     } else if (p->releaser) { /* whose end is near: then it is decided */
         text_print(p->record.detail, sizeof p->record.detail, why);
         p->shut_down = by_guest;

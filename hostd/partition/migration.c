@@ -12,7 +12,6 @@
 #include "hostd/text.h"
 #include "proto/api.pb-c.h"
 
-#define ENGINE_RESUMES_MAX  20u
 #define RESUME_FAILURES_MAX 5u
 #define FAREWELL_MS         4000u /* longer than a source asks again; the controllers, who know by then, end it too */
 
@@ -225,30 +224,6 @@ static void verdict_end(struct partition *p, enum record_phase phase, const char
     partition_end(p, incoming ? failure.message : "moved away", true);
 }
 
-/* After a hand-over with post-copy the destination still needs pages that are only here: they must go on being sent,
- * unless the controllers have this partition ended, which they do once the destination has told them that it has all.
- */
-static bool resumed(struct partition *p)
-{
-    struct err err;
-    struct engine_config config = {
-        .program = p->all->env.options->engine,
-        .migration_id = p->record.migration.id,
-        .directory = p->directory,
-    };
-    struct engine_events events = migration_engine_events;
-    events.user = p;
-    /* One that gave up by itself has said so; starting it again would change nothing. */
-    if (p->record.migration.incoming || p->stopping || p->forsaken || p->last.failed ||
-        p->engine_resumes >= ENGINE_RESUMES_MAX ||
-        engine_resume(p->all->env.loop, &config, &events, &err, &p->engine) < 0)
-        return false;
-    p->engine_resumes++;
-    quotas_divide(p->all, NULL);
-    log_event(LOG_WARN, "migration.resumed", "migration=%s vm=%s", p->record.migration.id, p->record.vm_id);
-    return true;
-}
-
 /* The guest is this host's and cannot go on: told as moved, because nobody else may run it, and as failed. */
 static void lost(struct partition *p, const char *why)
 {
@@ -294,9 +269,12 @@ void migration_decide(struct partition *p, const char *why)
     case VERDICT_LOST:
         verdict_lost(p, why);
         return;
-    case VERDICT_DOUBT:
-        if (!resumed(p))
+    case VERDICT_SEND:
+        if (!sending_resume(p))
             verdict_doubt(p);
+        return;
+    case VERDICT_DOUBT:
+        verdict_doubt(p);
         return;
     case VERDICT_END:
         verdict_end(p, phase, why);
@@ -437,6 +415,8 @@ static void engine_changed(void *user, enum report_change change)
     if (change == REPORT_PHASE && p->fenced)
         (void)queries_owned(p);
     const struct report *report = engine_report(p->engine);
+    if (change == REPORT_PROGRESS)
+        sending_progressed(p);
     if (change == REPORT_LISTENING && !p->record.migration.address[0]) {
         strcpy(p->record.migration.address, report->address);
         if (partition_save(p, &err) < 0)

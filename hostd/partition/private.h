@@ -47,7 +47,8 @@ struct partition {
     struct wire_request *resolving;   /* MIGRATE_RESOLVE under way */
     struct loop_timer *timer;         /* of the state's deadline */
     struct loop_timer *farewell;      /* until `lingering` is ended; NULL: there was none yet */
-    uint32_t engine_resumes;          /* of a source engine that died in post-copy */
+    struct loop_timer *again;         /* until an engine is tried again that died in post-copy; NULL: none did yet */
+    uint32_t engine_resumes;          /* such tries since one made progress */
     struct engine_quota quota;        /* of `engine` */
     uint64_t migrating_from_ms;       /* for progress */
     char peer_key[KEY_TEXT];          /* INCOMING, until its engine is started */
@@ -144,6 +145,13 @@ extern const struct engine_events migration_engine_events; /* `user` to be set t
 
 /* The engine is dead, and `last` says what it had told. Sees to it that the guest waits for nobody, then decides. */
 void migration_engine_dead(struct partition *p, const char *why);
+
+/* sending.c: source engines that died in post-copy. */
+
+/* The record says that pages are still to be sent, and no engine is left: true: one will be started. */
+bool sending_resume(struct partition *p);
+/* The engine sends. */
+void sending_progressed(struct partition *p);
 
 /* queries.c */
 

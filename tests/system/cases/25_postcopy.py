@@ -78,6 +78,34 @@ def source_engine_killed_in_postcopy(run):
 
 
 @case(deadline=120, needs=MIGRATION)
+def source_qemu_and_engines_killed_in_postcopy(run):
+    """What the guest still needs is in the RAM file: it is sent without a QEMU, over a restart of hostd, and by an engine that has to
+    be tried several times because something is in its way."""
+    lab = run.lab
+    watched, job_id = begun(run)
+    source = lab.hosts["h1"]
+
+    def seen(event):
+        with open(source.daemon.log, errors="replace") as log:
+            return log.read().count(f"event={event} ")
+    os.kill(lab.qemus(lab.vm("writer")["id"])["h1"][0], signal.SIGKILL)
+    until(lambda: seen("guest.lost"), 10, "hostd to notice")
+    source.daemon.kill()
+    source.daemon.start()
+    engine, = lab.programs("h1", "drover-migrate")
+    control, = glob.glob(f"{source.directory}/partitions/*/eng.sock")
+    os.unlink(control)
+    os.mkdir(control)  # no engine can listen here
+    os.kill(engine, signal.SIGKILL)
+    until(lambda: seen("migration.resumed") >= 6, 20, "the engine to be tried again and again")
+    os.rmdir(control)
+    job = lab.job_wait(job_id, 90)
+    assert job["state"] == "succeeded", job
+    assert settled(lab, "writer", 15) == "h2"
+    watched.check()
+
+
+@case(deadline=120, needs=MIGRATION)
 def destination_engine_killed_in_postcopy(run):
     """The pages that are missing cannot come any more: the VM fails, and the job says why."""
     lab = run.lab

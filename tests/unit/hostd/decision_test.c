@@ -13,6 +13,7 @@ static void a_dead_source_engine(void **unused)
     assert_int_equal(decide_engine_death(false, RECORD_NONE), VERDICT_RUN);
     assert_int_equal(decide_engine_death(false, RECORD_FAILED), VERDICT_RUN);
     assert_int_equal(decide_engine_death(false, RECORD_HANDED_OVER), VERDICT_DOUBT);
+    assert_int_equal(decide_engine_death(false, RECORD_SENDING), VERDICT_SEND);
     assert_int_equal(decide_engine_death(false, RECORD_TAKEN), VERDICT_END);
     /* What no source writes is no leave to run. */
     assert_int_equal(decide_engine_death(false, RECORD_OWNER), VERDICT_DOUBT);
@@ -26,7 +27,7 @@ static void a_dead_destination_engine(void **unused)
     assert_int_equal(decide_engine_death(true, RECORD_OWNER), VERDICT_RUN);
     assert_int_equal(decide_engine_death(true, RECORD_FETCHING), VERDICT_LOST);
     static const enum record_phase others[] = {
-        RECORD_NONE, RECORD_FAILED, RECORD_HANDED_OVER, RECORD_TAKEN, RECORD_UNREADABLE};
+        RECORD_NONE, RECORD_FAILED, RECORD_HANDED_OVER, RECORD_SENDING, RECORD_TAKEN, RECORD_UNREADABLE};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         assert_int_equal(decide_engine_death(true, others[i]), VERDICT_END);
 }
@@ -46,7 +47,10 @@ static void never_two_owners(void **unused)
         {RECORD_HANDED_OVER, RECORD_FAILED},
         {RECORD_HANDED_OVER, RECORD_OWNER},
         {RECORD_TAKEN, RECORD_OWNER},
-        {RECORD_HANDED_OVER, RECORD_FETCHING},
+        {RECORD_SENDING, RECORD_NONE},
+        {RECORD_SENDING, RECORD_FAILED},
+        {RECORD_SENDING, RECORD_FETCHING},
+        {RECORD_SENDING, RECORD_OWNER},
         {RECORD_TAKEN, RECORD_FETCHING},
     };
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
@@ -64,6 +68,7 @@ static void a_source_whose_destination_is_gone(void **unused)
     assert_false(decide_forsaken(RECORD_NONE));
     assert_false(decide_forsaken(RECORD_FAILED));
     assert_true(decide_forsaken(RECORD_HANDED_OVER));
+    assert_true(decide_forsaken(RECORD_SENDING));
     assert_true(decide_forsaken(RECORD_UNREADABLE));
 }
 
@@ -84,13 +89,30 @@ static void what_a_restarted_hostd_does(void **unused)
         {STATE_FAILED, ADOPT_KEEP, ADOPT_KEEP, ADOPT_KEEP, ADOPT_KEEP},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-        assert_int_equal(decide_adoption(table[i].state, false, false, false), table[i].neither);
-        assert_int_equal(decide_adoption(table[i].state, true, false, false), table[i].guest);
-        assert_int_equal(decide_adoption(table[i].state, false, true, false), table[i].engine);
-        assert_int_equal(decide_adoption(table[i].state, true, true, false), table[i].both);
+        assert_int_equal(decide_adoption(table[i].state, false, false, false, RECORD_NONE), table[i].neither);
+        assert_int_equal(decide_adoption(table[i].state, true, false, false, RECORD_NONE), table[i].guest);
+        assert_int_equal(decide_adoption(table[i].state, false, true, false, RECORD_NONE), table[i].engine);
+        assert_int_equal(decide_adoption(table[i].state, true, true, false, RECORD_NONE), table[i].both);
     }
-    assert_int_equal(decide_adoption(STATE_STOPPING, true, false, true), ADOPT_WATCH);
-    assert_int_equal(decide_adoption(STATE_STOPPING, false, false, true), ADOPT_END);
+    assert_int_equal(decide_adoption(STATE_STOPPING, true, false, true, RECORD_NONE), ADOPT_WATCH);
+    assert_int_equal(decide_adoption(STATE_STOPPING, false, false, true, RECORD_NONE), ADOPT_END);
+}
+
+/* What a guest needs at its new host is in the RAM file here, whether the QEMU that it left lives or not. */
+static void a_sender_outlives_its_guest(void **unused)
+{
+    (void)unused;
+    assert_true(decide_sends_on(false, RECORD_SENDING));
+    assert_false(decide_sends_on(true, RECORD_SENDING));
+    static const enum record_phase others[] = {
+        RECORD_NONE, RECORD_FAILED, RECORD_HANDED_OVER, RECORD_TAKEN, RECORD_OWNER, RECORD_FETCHING, RECORD_UNREADABLE};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        assert_false(decide_sends_on(false, others[i]));
+    assert_int_equal(decide_adoption(STATE_OUTGOING, false, true, false, RECORD_SENDING), ADOPT_WATCH_SENDER);
+    assert_int_equal(decide_adoption(STATE_OUTGOING, false, false, false, RECORD_SENDING), ADOPT_GUEST_DEATH);
+    assert_int_equal(decide_adoption(STATE_OUTGOING, true, true, false, RECORD_SENDING), ADOPT_WATCH_ENGINE);
+    assert_int_equal(decide_adoption(STATE_OUTGOING, false, true, false, RECORD_HANDED_OVER), ADOPT_ENGINE_STOP);
+    assert_int_equal(decide_guest_death(STATE_OUTGOING, RECORD_SENDING), DEATH_DOUBT);
 }
 
 static void what_a_guests_death_means(void **unused)
@@ -119,6 +141,7 @@ int main(void)
         cmocka_unit_test(a_source_whose_destination_is_gone),
         cmocka_unit_test(what_a_restarted_hostd_does),
         cmocka_unit_test(what_a_guests_death_means),
+        cmocka_unit_test(a_sender_outlives_its_guest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -100,6 +100,7 @@ static void record_files(void **unused)
         enum record_phase phase;
     } table[] = {
         {"{\"migration\":\"m-1\",\"phase\":\"handed-over\"}", RECORD_HANDED_OVER},
+        {"{\"migration\":\"m-1\",\"phase\":\"handed-over\",\"postcopy\":true}", RECORD_SENDING},
         {"{\"migration\":\"m-1\",\"phase\":\"taken\"}", RECORD_TAKEN},
         {"{\"migration\":\"m-1\",\"phase\":\"owner\"}", RECORD_OWNER},
         {"{\"migration\":\"m-1\",\"phase\":\"owner\",\"postcopy\":true}", RECORD_FETCHING},

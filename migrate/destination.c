@@ -177,8 +177,7 @@ static void destination_on_message(
         break;
     }
     case DROVER__ENGINE_METHOD__ENGINE_HAND_OVER:
-        destination_adopt(d, peer);
-        destination_on_hand_over(d, request, body, len);
+        destination_on_hand_over(d, request, peer, body, len);
         break;
     case DROVER__ENGINE_METHOD__ENGINE_DISKS_OVER:
         destination_on_disks_over(d, request);

@@ -142,23 +142,19 @@ void destination_take(struct destination *d)
 }
 
 /* All pages were applied before the device state came; is what is held what was sent? */
-static int destination_compare(struct destination *d, const uint8_t *body, size_t len, struct err *err)
+static int destination_compare(struct destination *d, const Drover__EngineHandOver *hand_over, struct err *err)
 {
-    if (!d->digests.page || d->puller || d->receipt[0])
+    if (!d->digests.page || d->puller || d->receipt[0] || !hand_over->receipt[0])
         return 0;
-    Drover__EngineHandOver *hand_over = drover__engine_hand_over__unpack(NULL, len, body);
-    int rc = hand_over ? 0 : err_set(err, ERR_PROTOCOL, "hand-over makes no sense");
-    if (hand_over && hand_over->receipt[0]) {
-        digests_root(&d->digests, d->receipt);
-        if (strcmp(d->receipt, hand_over->receipt) != 0)
-            rc = err_set(err, ERR_CORRUPT, "memory is not held as it was sent: receipt %s here, %.40s there",
-                d->receipt, hand_over->receipt);
-    }
-    drover__engine_hand_over__free_unpacked(hand_over, NULL);
-    return rc;
+    digests_root(&d->digests, d->receipt);
+    if (strcmp(d->receipt, hand_over->receipt) == 0)
+        return 0;
+    return err_set(err, ERR_CORRUPT, "memory is not held as it was sent: receipt %s here, %.40s there", d->receipt,
+        hand_over->receipt);
 }
 
-void destination_on_hand_over(struct destination *d, struct wire_request *request, const uint8_t *body, size_t len)
+static void destination_consider(
+    struct destination *d, struct wire_request *request, const Drover__EngineHandOver *hand_over)
 {
     struct err err;
     bool first = !d->hand_over_ns;
@@ -171,7 +167,7 @@ void destination_on_hand_over(struct destination *d, struct wire_request *reques
         d->hand_over_ns = clock_now_ns();
     destination_trace(d, "hand-over");
     crashpoint("destination", "hand-over-received");
-    if (d->phase < DESTINATION_OWNER && destination_compare(d, body, len, &err) < 0) {
+    if (d->phase < DESTINATION_OWNER && destination_compare(d, hand_over, &err) < 0) {
         destination_fail(d, &err);
     } else if (d->phase == DESTINATION_READY) {
         destination_take(d);
@@ -181,4 +177,26 @@ void destination_on_hand_over(struct destination *d, struct wire_request *reques
         err_set(&err, ERR_PROTOCOL, "handed over before everything was here");
         destination_fail(d, &err);
     }
+}
+
+/* All engines of a host have its key, and this one's port may have been another's: whose guest it is must be said.
+ * Another's source is told of an error, after which it asks on; "refused" would have it run its guest, which may run
+ * where it was handed over to. */
+void destination_on_hand_over(
+    struct destination *d, struct wire_request *request, struct wire_peer *peer, const uint8_t *body, size_t len)
+{
+    struct err err;
+    Drover__EngineHandOver *hand_over = drover__engine_hand_over__unpack(NULL, len, body);
+    int rc = 0;
+    if (!hand_over)
+        rc = err_set(&err, ERR_PROTOCOL, "hand-over makes no sense");
+    else if (strcmp(hand_over->migration_id, d->side.options->migration_id) != 0)
+        rc = err_set(&err, ERR_INVALID, "this engine serves another migration");
+    if (rc < 0) {
+        wire_reply_error(request, &err);
+    } else {
+        destination_adopt(d, peer);
+        destination_consider(d, request, hand_over);
+    }
+    drover__engine_hand_over__free_unpacked(hand_over, NULL);
 }

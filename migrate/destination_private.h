@@ -110,7 +110,8 @@ void destination_done(struct destination *d);
 void destination_on_resumed(void *user, uint64_t at_ns);
 void destination_adopt(struct destination *d, struct wire_peer *peer);
 void destination_take(struct destination *d);
-void destination_on_hand_over(struct destination *d, struct wire_request *request, const uint8_t *body, size_t len);
+void destination_on_hand_over(
+    struct destination *d, struct wire_request *request, struct wire_peer *peer, const uint8_t *body, size_t len);
 
 /* destination_postcopy.c */
 void destination_on_postcopy(struct destination *d, struct wire_request *request);

@@ -1,0 +1,184 @@
+/* What a destination makes of a source that errs, or is another one's: its functions, behind a connection of their own.
+ * No QEMU is asked anything; where one must be there, a socket that never answers is. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/loop.h"
+#include "migrate/destination_private.h"
+#include "migrate/record.h"
+#include "tests/unit/migrate/memory_file.h"
+
+#define PAGES   16u
+#define WAIT_MS 20000u
+
+struct fixture {
+    struct destination d;
+    struct options options;
+    struct wire_client *client;
+    struct loop_timer *bound;
+    char directory[32], record[64], qmp[64];
+    int listener; /* where QEMU would be */
+    bool answered, late, refused;
+    enum err_code code; /* of the answer */
+};
+
+static struct fixture fixture;
+static char mine[] = "11111111-1111-1111-1111-111111111111", anothers[] = "22222222-2222-2222-2222-222222222222";
+static char none[] = "";
+
+static bool on_auth(void *user, const uint8_t public_key[KEY_BYTES], struct principal *out)
+{
+    (void)user;
+    (void)public_key;
+    *out = (struct principal){.kind = PRINCIPAL_HOST, .name = "source"};
+    return true;
+}
+
+static void on_request(
+    void *user, struct wire_request *request, struct wire_peer *peer, uint32_t method, const uint8_t *body, size_t len)
+{
+    struct fixture *f = user;
+    if (method == DROVER__ENGINE_METHOD__ENGINE_HELLO)
+        destination_on_hello(&f->d, request, peer, body, len);
+    else
+        destination_on_hand_over(&f->d, request, peer, body, len);
+}
+
+static void on_late(void *user)
+{
+    struct fixture *f = user;
+    f->late = true;
+}
+
+static void on_answer(void *user, const struct err *err, const uint8_t *body, size_t len)
+{
+    struct fixture *f = user;
+    f->answered = true;
+    f->code = err ? err->code : ERR_NONE;
+    Drover__EngineHandOverReply *reply = err ? NULL : drover__engine_hand_over_reply__unpack(NULL, len, body);
+    f->refused = reply && reply->refused;
+    drover__engine_hand_over_reply__free_unpacked(reply, NULL);
+}
+
+static void call(struct fixture *f, uint32_t method, const ProtobufCMessage *message)
+{
+    f->answered = f->late = false;
+    wire_call(wire_client_peer(f->client), method, message, WAIT_MS, on_answer, f);
+    loop_timer_start(f->bound, WAIT_MS, 0);
+    while (!f->answered && !f->late)
+        uv_run(&f->d.side.loop, UV_RUN_ONCE);
+    loop_timer_stop(f->bound);
+    assert_true(f->answered);
+}
+
+static void hand_over(struct fixture *f, char *migration)
+{
+    Drover__EngineHandOver message = DROVER__ENGINE_HAND_OVER__INIT;
+    message.migration_id = migration;
+    call(f, DROVER__ENGINE_METHOD__ENGINE_HAND_OVER, &message.base);
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = &fixture;
+    struct destination *d = &f->d;
+    struct key_pair key;
+    struct err err;
+    *f = (struct fixture){.directory = "/tmp/drover-test-XXXXXX", .listener = -1};
+    if (!mkdtemp(f->directory))
+        return -1;
+    snprintf(f->record, sizeof f->record, "%s/record", f->directory);
+    snprintf(f->qmp, sizeof f->qmp, "%s/qmp", f->directory);
+    f->options = (struct options){.migration_id = mine,
+        .record_file = f->record,
+        .ram_bytes = PAGES * PAGE_BYTES,
+        .stripes = 1,
+        .image = none,
+        .disks = none,
+        .announce_interface = none,
+        .announce_macs = none,
+        .announce_addresses = none};
+    d->side.options = &f->options;
+    d->side.ram = memory_file(PAGES);
+    d->announce_socket = -1;
+    quota_init(&d->side.quota);
+    uv_loop_init(&d->side.loop);
+    f->bound = loop_timer_new(&d->side.loop, on_late, f);
+    const struct wire_options options = {.handler = on_request, .user = f};
+    if (key_generate(&err, &key) < 0 || wire_new(&d->side.loop, &key, "test", on_auth, f, &err, &d->side.wire) < 0 ||
+        wire_server_open(d->side.wire, "tcp://127.0.0.1:0", &options, &err, &d->server) < 0 ||
+        wire_client_open(d->side.wire, wire_server_address(d->server), key.public_key, &(struct wire_options){0}, &err,
+            &f->client) < 0)
+        return -1;
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    struct destination *d = &f->d;
+    receiver_close(d->receiver, NULL);
+    statepipe_close(d->pipe);
+    guestclock_free(&d->clock);
+    relay_close(d->relay);
+    digests_free(&d->digests);
+    wire_client_close(f->client);
+    wire_server_close(d->server);
+    wire_free(d->side.wire);
+    guest_close(d->side.guest);
+    loop_timer_free(d->deadline);
+    loop_timer_free(f->bound);
+    loop_close(&d->side.loop);
+    ram_close(&d->side.ram);
+    if (f->listener >= 0)
+        close(f->listener);
+    unlink(f->record);
+    unlink(f->qmp);
+    rmdir(f->directory);
+    return 0;
+}
+
+/* Engines of a host share its key, and a port may be given to the next one: what comes may be another migration's. */
+static void test_a_hand_over_of_another_migration_changes_nothing(void **state)
+{
+    struct fixture *f = *state;
+    for (enum destination_phase phase = DESTINATION_LISTENING; phase < DESTINATION_OWNER; phase++) {
+        f->d.phase = phase;
+        hand_over(f, anothers);
+        assert_int_equal(f->code, ERR_INVALID); /* and not "refused", which would have that source run its guest */
+        assert_int_equal(f->d.phase, phase);
+        assert_null(f->d.source);
+        assert_int_not_equal(access(f->record, F_OK), 0);
+    }
+}
+
+static void test_a_hand_over_that_comes_too_early_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    f->d.phase = DESTINATION_RECEIVING;
+    hand_over(f, mine);
+    assert_int_equal(f->code, ERR_NONE);
+    assert_true(f->refused);
+    assert_int_equal(f->d.phase, DESTINATION_FAILED);
+    assert_true(record_says(f->record, mine, "failed"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_a_hand_over_of_another_migration_changes_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_hand_over_that_comes_too_early_is_refused, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

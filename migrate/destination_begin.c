@@ -192,7 +192,8 @@ static void destination_take_addresses(struct destination *d, const Drover__Engi
         log_event(LOG_WARN, "addresses.unsaved", "message=%s", LOG_QUOTE(err.message));
 }
 
-static int destination_accept(struct destination *d, const Drover__EngineHello *hello, struct err *err)
+/* Is this the source that is waited for? Nothing has changed if not. */
+static int destination_check(const struct destination *d, const Drover__EngineHello *hello, struct err *err)
 {
     const struct options *o = d->side.options;
     if (d->phase != DESTINATION_LISTENING)
@@ -209,6 +210,12 @@ static int destination_accept(struct destination *d, const Drover__EngineHello *
     if (hello->whole != d->whole)
         return err_set(err, ERR_INVALID, "tracker.kind must be qemu on both sides or on none; it is on the %s",
             d->whole ? "destination" : "source");
+    return 0;
+}
+
+static int destination_accept(struct destination *d, const Drover__EngineHello *hello, struct err *err)
+{
+    const struct options *o = d->side.options;
     if (hello->receipt)
         digests_init(&d->digests, d->side.ram.pages, seal_derive(hello->bulk_key.data, "page digests"), true);
     destination_take_addresses(d, hello);
@@ -223,10 +230,15 @@ void destination_on_hello(
 {
     struct err err;
     Drover__EngineHello *hello = drover__engine_hello__unpack(NULL, len, body);
-    int rc = hello ? destination_accept(d, hello, &err) : err_set(&err, ERR_PROTOCOL, "hello makes no sense");
+    int rc = hello ? destination_check(d, hello, &err) : err_set(&err, ERR_PROTOCOL, "hello makes no sense");
+    bool mine = rc == 0;
+    if (mine)
+        rc = destination_accept(d, hello, &err);
     drover__engine_hello__free_unpacked(hello, NULL);
     if (rc < 0) {
         wire_reply_error(request, &err);
+        if (mine) /* what is open of it must not be opened once more */
+            destination_fail(d, &err);
         return;
     }
     d->source = peer;

@@ -28,7 +28,7 @@ void destination_on_state(struct destination *d, const uint8_t *body, size_t len
         destination_trace(d, "state");
         destination_write_state(d, data, bytes);
     } else {
-        destination_fail(d, &err);
+        destination_on_broken(d, &err);
     }
     free(room);
     drover__engine_state__free_unpacked(state, NULL);

@@ -15,7 +15,7 @@ size_t pack(const uint8_t *data, size_t len, uint8_t *out)
 
 const uint8_t *unpack(const uint8_t *data, size_t len, size_t raw_len, struct err *err, uint8_t *out)
 {
-    bool fits = len <= PACK_BYTES_MAX && raw_len <= PACK_BYTES_MAX;
+    bool fits = len > 0 && len <= PACK_BYTES_MAX && raw_len <= PACK_BYTES_MAX;
     if (fits && raw_len == 0)
         return data;
     if (fits && LZ4_decompress_safe((const char *)data, (char *)out, (int)len, (int)raw_len) == (int)raw_len)

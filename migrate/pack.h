@@ -15,8 +15,9 @@
 /* Packs `len` (1..PACK_BYTES_MAX) bytes into `out`, which has room for as many. Returns how many there are; 0: they do
  * not become shorter, so send them as they are. */
 size_t pack(const uint8_t *data, size_t len, uint8_t *out);
-/* The reverse, into `raw_len` bytes; `raw_len` 0 says that `data` is not packed. Both lengths are checked. Returns
- * where the bytes are: `data` or `out`, which has room for PACK_BYTES_MAX. NULL with ERR_PROTOCOL: they make no sense.
+/* The reverse, into `raw_len` bytes; `raw_len` 0 says that `data` is not packed. Both lengths are checked (there is no
+ * empty piece). Returns where the bytes are: `data` or `out`, which has room for PACK_BYTES_MAX. NULL with
+ * ERR_PROTOCOL: they make no sense.
  */
 const uint8_t *unpack(const uint8_t *data, size_t len, size_t raw_len, struct err *err, uint8_t *out);
 

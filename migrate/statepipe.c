@@ -235,6 +235,10 @@ static void statepipe_written(uv_write_t *request, int status)
 
 void statepipe_write(struct statepipe *pipe, const uint8_t *data, size_t len)
 {
+    if (uv_stream_get_write_queue_size((uv_stream_t *)&pipe->stream) + len > STATEPIPE_HELD_MAX) {
+        statepipe_fail(pipe, "QEMU does not take it", UV_ENOBUFS);
+        return;
+    }
     struct statepipe_request *write = mem_alloc(sizeof *write + len);
     write->pipe = pipe;
     memcpy(write->data, data, len);

@@ -11,6 +11,9 @@
 #include "migrate/pack.h"
 
 #define STATEPIPE_CHUNK PACK_BYTES_MAX
+/* What may wait here for QEMU to take it: many times the state of any guest (its RAM is no part of it), and little
+ * beside that RAM. */
+#define STATEPIPE_HELD_MAX (64u << 20)
 
 struct statepipe;
 
@@ -31,7 +34,8 @@ void statepipe_flow(struct statepipe *pipe);
 /* Connects to QEMU at `path`. Take: statepipe_close(). */
 MUST_CHECK int statepipe_connect(uv_loop_t *loop, const char *path, const struct statepipe_options *options,
     struct err *err, struct statepipe **out);
-/* Destination: writes the next bytes (copied). */
+/* Destination: writes the next bytes (copied). on_failed, and they are dropped, if QEMU takes so little that more than
+ * STATEPIPE_HELD_MAX would wait. */
 void statepipe_write(struct statepipe *pipe, const uint8_t *data, size_t len);
 /* Destination: calls `fn` once, with the options' `user`, when QEMU has taken all that was written so far out of the
  * socket (what it reads at once, 32 KiB, may still be before it), or that cannot be told. */

@@ -16,6 +16,7 @@
 #include "base/loop.h"
 #include "migrate/destination_private.h"
 #include "migrate/record.h"
+#include "migrate/seal.h"
 #include "tests/unit/migrate/memory_file.h"
 
 #define PAGES   16u
@@ -34,7 +35,7 @@ struct fixture {
 
 static struct fixture fixture;
 static char mine[] = "11111111-1111-1111-1111-111111111111", anothers[] = "22222222-2222-2222-2222-222222222222";
-static char none[] = "";
+static char none[] = "", senseless[] = "x";
 
 static bool on_auth(void *user, const uint8_t public_key[KEY_BYTES], struct principal *out)
 {
@@ -174,11 +175,68 @@ static void test_a_hand_over_that_comes_too_early_is_refused(void **state)
     assert_true(record_says(f->record, mine, "failed"));
 }
 
+static void send_state(struct fixture *f, uint8_t *data, size_t len)
+{
+    Drover__EngineState state = DROVER__ENGINE_STATE__INIT;
+    uint8_t body[64];
+    state.offset = f->d.state_bytes;
+    state.data = (ProtobufCBinaryData){len, data};
+    destination_on_state(&f->d, body, drover__engine_state__pack(&state, body));
+}
+
+/* The guest runs here: whatever its source says of its state, it goes on. */
+static void test_state_that_comes_too_late_costs_no_guest(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t data[4] = {1};
+    for (enum destination_phase phase = DESTINATION_OWNER; phase <= DESTINATION_DONE; phase++) {
+        f->d.phase = phase;
+        send_state(f, data, sizeof data);
+        assert_int_equal(f->d.phase, phase);
+        assert_int_not_equal(access(f->record, F_OK), 0);
+    }
+    f->d.phase = DESTINATION_RECEIVING;
+    send_state(f, data, sizeof data);
+    assert_int_equal(f->d.phase, DESTINATION_FAILED);
+}
+
+/* Half of what it needs is open when it finds that it cannot go on: another hello must not open it once more. */
+static void test_a_hello_that_cannot_be_followed_ends_it(void **state)
+{
+    struct fixture *f = *state;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    uint8_t key[SEAL_KEY_BYTES] = {7};
+    struct err err;
+    strcpy(address.sun_path, f->qmp);
+    f->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(f->listener, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(f->listener, 1), 0);
+    assert_int_equal(guest_open(&f->d.side.loop, f->qmp, &(struct guest_events){0}, &err, &f->d.side.guest), 0);
+    f->options.disks = senseless;
+    Drover__EngineHello hello = DROVER__ENGINE_HELLO__INIT;
+    hello.migration_id = anothers;
+    hello.ram_bytes = f->options.ram_bytes;
+    hello.page_bytes = PAGE_BYTES;
+    hello.stripes = 1;
+    hello.bulk_key = (ProtobufCBinaryData){sizeof key, key};
+    hello.disks = senseless;
+    call(f, DROVER__ENGINE_METHOD__ENGINE_HELLO, &hello.base);
+    assert_int_equal(f->code, ERR_INVALID);
+    assert_int_equal(f->d.phase, DESTINATION_LISTENING); /* the one that it waits for may still come */
+    assert_null(f->d.receiver);
+    hello.migration_id = mine;
+    call(f, DROVER__ENGINE_METHOD__ENGINE_HELLO, &hello.base);
+    assert_int_equal(f->code, ERR_INVALID);
+    assert_int_equal(f->d.phase, DESTINATION_FAILED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_hand_over_of_another_migration_changes_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_hand_over_that_comes_too_early_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_state_that_comes_too_late_costs_no_guest, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_hello_that_cannot_be_followed_ends_it, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -33,6 +33,17 @@ static void what_does_not_shrink_goes_as_it_is(void **state)
     assert_ptr_equal(unpack(noise, sizeof noise, 0, &err, back), noise);
 }
 
+static void nothing_is_no_piece(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    assert_null(unpack(NULL, 0, 0, &err, back));
+    assert_int_equal(err.code, ERR_PROTOCOL);
+    err.code = ERR_NONE;
+    assert_null(unpack(packed, 0, 1, &err, back));
+    assert_int_equal(err.code, ERR_PROTOCOL);
+}
+
 static void lengths_that_lie_are_refused(void **state)
 {
     (void)state;
@@ -53,6 +64,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_packed_comes_back),
         cmocka_unit_test(what_does_not_shrink_goes_as_it_is),
+        cmocka_unit_test(nothing_is_no_piece),
         cmocka_unit_test(lengths_that_lie_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,17 +1,19 @@
 /* A migration that failed or was cancelled, undone; and what both ways share.
  *
- * The destination's fence is what counts: asked with `fence` it decides for good. So the leave in the log is taken back
- * only after the destination has answered, however long that takes; until then nobody else may run the VM.
+ * The destination's fence is what counts: asked with `fence` it decides for good. So where a source may have handed
+ * over, the leave in the log is taken back only after the destination has answered, however long that takes; until then
+ * nobody else may run the VM. A source that has given up, or was never told to begin, cannot have: then a destination
+ * that does not answer is not waited for, because it may be away for good.
  *
- *   source \ destination | taken           | aborted                              | unknown, in doubt (it knows
- * nothing)
- *   ---------------------+-----------------+--------------------------------------+-------------------------------------
- *   aborted, unknown     | moved: finish   | leave taken back, source runs on     | the same
- *   in doubt             | moved: finish   | renewed as g+2, source told to resume | nobody may run it: stopped
- *   silent               | moved: finish   | leave taken back; told when it is back | wait for the source
+ *   source \ destination | taken         | aborted                | knows nothing, in doubt | silent
+ *   ---------------------+---------------+------------------------+-------------------------+-----------------
+ *   never told, aborted  | moved: finish | leave taken back       | the same                | the same
+ *   unknown              | moved: finish | leave taken back       | the same                | wait for it
+ *   in doubt             | moved: finish | renewed as g+2, resume | nobody may run it: stop | wait for it
+ *   silent               | moved: finish | leave taken back       | wait for the source     | wait for both
  *
  * A source that is still under way when the destination has spoken is told so, ends its engine, and is then in one of
- * the first two rows.
+ * the first three rows.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -233,6 +235,13 @@ static void undo_source_replied(struct job_ctx *ctx, bool heard)
         undo_call(ctx, UNDO_FENCE);
 }
 
+/* Nobody can hand the guest over to the destination any more, whatever that holds: the source was never told that it
+ * may, or its word that it has given up is for good. */
+static bool nobody_hands_over(const struct job_ctx *ctx)
+{
+    return !step_is_move(ctx) || migrate_source_is(ctx->job, DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED);
+}
+
 /* What the destination has. */
 static void undo_destination_replied(struct job_ctx *ctx, bool heard)
 {
@@ -244,6 +253,8 @@ static void undo_destination_replied(struct job_ctx *ctx, bool heard)
     } else if (job->phase == UNDO_LOOK) {
         job->phase = UNDO_SOURCE;
         job_back_off(ctx, "waiting until host %s has stopped sending", data->from_host);
+    } else if (!heard && nobody_hands_over(ctx) && !job_within(ctx, MIGRATE_FAREWELL_MS)) {
+        undo_clear(ctx); /* a host may be away for good; what is left there is ended when it is back */
     } else if (!decided) {
         job_back_off(ctx, "waiting for host %s to give up VM %s", data->host, job->log.job->target);
     } else {

@@ -255,6 +255,48 @@ static void leave_stays_until_the_destination_is_fenced(void **unused)
     sim_close(&sim);
 }
 
+/* A host that never comes back holds no VM that nobody can have handed over to it: the job ends, and what may be left
+ * on it is ended should it come back after all. */
+static void a_destination_gone_for_good_holds_no_vm(void **unused)
+{
+    (void)unused;
+    for (unsigned at = 0;; at++) {
+        struct sim sim;
+        const struct scenario s = {"gone", MIGRATE, RUNNING, "h2", false, false, FATE_ABORT, FAILED, "h1"};
+        uint64_t id = scenario_begin(&sim, &s);
+        sim.blow = BLOW_GONE;
+        sim.blow_at = at;
+        assert_int_equal(sim_run(&sim, id, ACTIONS_MAX), FAILED);
+        struct state_vm vm = sim_vm(&sim, VM);
+        assert_string_equal(vm.owner, "h1");
+        assert_string_equal(vm.hand_over_id, "");
+        assert_int_equal(vm.job_id, 0);
+        bool struck = sim.struck;
+        sim.hosts[1].up = true;
+        check_end(&sim, s.name);
+        sim_close(&sim);
+        if (!struck)
+            break;
+    }
+}
+
+/* One that may have it, though, is waited for, whoever is tired of that. */
+static void a_destination_that_may_have_it_is_waited_for(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    const struct scenario s = {"doubt", MIGRATE, RUNNING, "h2", false, false, FATE_CUT_TAKEN, OK, "h2"};
+    uint64_t id = scenario_begin(&sim, &s);
+    sim.blow = BLOW_AWAY;
+    sim.blow_at = 9;
+    sim.away_ms = 3600000;
+    sim_run(&sim, id, 5 * ACTIONS_MAX);
+    assert_true(sim.now_ms >= sim.away_until_ms);
+    assert_string_equal(sim_vm(&sim, VM).owner, "h2");
+    check_end(&sim, s.name);
+    sim_close(&sim);
+}
+
 /* A guest that was handed over to nobody stands still until the source is told: that waits for no timer longer than a
  * poll, whoever leads, and whether the destination's word has come through or not. */
 static void guest_handed_to_nobody_is_soon_back(void **unused)
@@ -571,6 +613,8 @@ int main(void)
         cmocka_unit_test(new_leader_loses_no_job),
         cmocka_unit_test(cancel_a_slow_migration),
         cmocka_unit_test(leave_stays_until_the_destination_is_fenced),
+        cmocka_unit_test(a_destination_gone_for_good_holds_no_vm),
+        cmocka_unit_test(a_destination_that_may_have_it_is_waited_for),
         cmocka_unit_test(guest_handed_to_nobody_is_soon_back),
         cmocka_unit_test(preflight),
         cmocka_unit_test(moves_follow_the_policy),

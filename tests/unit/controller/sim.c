@@ -287,6 +287,8 @@ Drover__JobState sim_run(struct sim *sim, uint64_t job_id, unsigned max)
                 continue;
             }
         }
+        if (blow == BLOW_GONE)
+            sim->hosts[1].up = false;
         if (blow == BLOW_AWAY)
             sim->away_until_ms = sim->now_ms + sim->away_ms;
         if (blow != BLOW_LEADER_BEFORE)

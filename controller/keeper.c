@@ -77,10 +77,19 @@ static void order_resume(
         c->loop, c->fleet, host->name, DROVER__METHOD__MIGRATE_RESOLVE, &request->base, CALL_MS, order_done, NULL);
 }
 
+static void order_forsake(struct controller *c, const struct fleet_host *host, const struct fleet_partition *p)
+{
+    cleanup_pb Drover__MigrateCancelRequest *request = pb_new(&drover__migrate_cancel_request__descriptor);
+    pb_string(&request->migration_id, p->migration_id);
+    request->destination_gone = true;
+    fleet_call(
+        c->loop, c->fleet, host->name, DROVER__METHOD__MIGRATE_CANCEL, &request->base, CALL_MS, order_done, NULL);
+}
+
 static void act(struct controller *c, const struct fleet_host *host, const struct fleet_partition *p,
     const struct state_vm *vm, struct reconcile_decision decision)
 {
-    static const char *const names[] = {"nothing", "end", "release", "renew", "resume", "warn"};
+    static const char *const names[] = {"nothing", "end", "release", "renew", "resume", "forsake", "warn"};
     const char *id = p ? p->vm_id : vm->id;
     log_event(decision.act == RECONCILE_WARN ? LOG_WARN : LOG_INFO, "partition.reconciled",
         "host=%s vm=%s name=%s act=%s why=%s reported_generation=%" PRIu64 " reported_state=%d generation=%" PRIu64
@@ -106,6 +115,10 @@ static void act(struct controller *c, const struct fleet_host *host, const struc
     case RECONCILE_RESUME:
         ENSURE(p && vm);
         order_resume(c, host, p, vm->generation);
+        break;
+    case RECONCILE_FORSAKE:
+        ENSURE(p);
+        order_forsake(c, host, p);
         break;
     }
 }

@@ -21,6 +21,8 @@ static struct reconcile_decision owner_reports(const struct fleet_partition *p, 
             return decide(RECONCILE_RENEW, "its hand-over was taken back");
         if (has_ended(p->state))
             return decide(RECONCILE_RELEASE, "its partition has ended");
+        if (p->state == DROVER__PARTITION_STATE__PARTITION_OUTGOING)
+            return decide(RECONCILE_FORSAKE, "its migration is over, and nobody took it");
         return decide(RECONCILE_NOTHING, "as it should be");
     }
     /* The owner under another generation than the log's: maybe the only instance. */

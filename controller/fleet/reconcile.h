@@ -14,6 +14,7 @@ enum reconcile_act {
     RECONCILE_RELEASE, /* log: the owner's partition has ended, so the VM is stopped */
     RECONCILE_RENEW,   /* log: the owner is in doubt although nothing is handed over: it gets a later generation */
     RECONCILE_RESUME,  /* MIGRATE_RESOLVE: the owner in doubt runs on under the VM's generation */
+    RECONCILE_FORSAKE, /* MIGRATE_CANCEL: the owner sends it to a host that will never have it */
     RECONCILE_WARN,    /* cannot be, by the protocol: for people to look at */
 };
 

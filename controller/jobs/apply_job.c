@@ -10,14 +10,23 @@
 
 #define LOOK_MS 1000u /* at the latest: the end of a job wakes it */
 
-static bool move_child(const struct job_ctx *ctx, const Drover__PlannedMove *move, struct state_job_ref *out)
-{
-    return state_job_child(ctx->env->state, ctx->job->log.job->id, move->migration_id, out);
-}
-
 static bool under_way(Drover__JobState state)
 {
     return state == DROVER__JOB_STATE__JOB_RUNNING || state == DROVER__JOB_STATE__JOB_CANCELLING;
+}
+
+/* A move's job: what of it is known. Once it has ended, it is not kept for ever. */
+struct made {
+    bool made, kept;
+    struct state_job_ref job; /* where it is kept */
+};
+
+static struct made move_made(const struct job_ctx *ctx, const Drover__PlannedMove *move)
+{
+    struct made m = {0};
+    m.kept = state_job_child(ctx->env->state, ctx->job->log.job->id, move->migration_id, &m.job);
+    m.made = m.kept || move->made;
+    return m;
 }
 
 /* Will an earlier move still leave the host that this one goes to? */
@@ -25,9 +34,9 @@ static bool must_wait(const struct job_ctx *ctx, size_t which)
 {
     const Drover__JobData *data = job_data(ctx);
     for (size_t i = 0; i < which; i++) {
-        struct state_job_ref child;
         struct state_vm vm;
-        bool over = move_child(ctx, data->moves[i], &child) && !under_way(child.state);
+        struct made m = move_made(ctx, data->moves[i]);
+        bool over = m.made && !(m.kept && under_way(m.job.state));
         if (!over && state_vm(ctx->env->state, data->moves[i]->vm_id, &vm) &&
             strcmp(vm.owner, data->moves[which]->to_host) == 0)
             return true;
@@ -53,14 +62,14 @@ static bool is_free(const struct job_ctx *ctx, const Drover__PlannedMove *move)
 /* Makes the next move that may begin, those of later steps included. False: there is none. */
 static bool move_make(struct job_ctx *ctx)
 {
-    struct state_job_ref child;
     const Drover__JobData *data = job_data(ctx);
     uint32_t step = ctx->job->log.step;
     for (size_t i = step; i < data->n_moves; i++) {
-        if (move_child(ctx, data->moves[i], &child) || !is_free(ctx, data->moves[i]) || must_wait(ctx, i))
+        if (move_made(ctx, data->moves[i]).made || !is_free(ctx, data->moves[i]) || must_wait(ctx, i))
             continue;
         Drover__JobUpdate *update = job_resume(ctx, step); /* the step goes on; the move's job is made with this */
         PB_ADD(update, effects, effect_job_create(move_create(ctx, data->moves[i])));
+        job_update_data(ctx, update)->moves[i]->made = true;
         return true;
     }
     return false;
@@ -83,36 +92,50 @@ static void not_made(struct job_ctx *ctx, const Drover__PlannedMove *move)
     }
 }
 
-static void run_moves(struct job_ctx *ctx)
+/* The VM is where the move was to take it. */
+static bool has_arrived(const struct job_ctx *ctx, const Drover__PlannedMove *move)
+{
+    struct state_vm vm;
+    return state_vm(ctx->env->state, move->vm_id, &vm) && strcmp(vm.owner, move->to_host) == 0;
+}
+
+/* The step's own move was made: the step ends as it does. */
+static void follow(struct job_ctx *ctx, const Drover__PlannedMove *move, const struct made *m)
 {
     struct err err;
-    struct state_job_ref child;
+    if (m->kept && under_way(m->job.state)) {
+        ctx->job->queued = true;
+        job_wait(ctx, LOOK_MS, "job %" PRIu64, m->job.id);
+    } else if (m->kept && m->job.state == DROVER__JOB_STATE__JOB_SUCCEEDED) {
+        job_done(ctx, "job %" PRIu64, m->job.id);
+    } else if (!m->kept && has_arrived(ctx, move)) {
+        job_done(ctx, "moved long ago");
+    } else if (!m->kept) {
+        err_set(&err, ERR_JOB_FAILED, "VM %s is not where it was to be moved long ago", move->vm);
+        job_fail(ctx, &err);
+    } else {
+        err_set(&err, ERR_JOB_FAILED,
+            "job %" PRIu64 " (move of %s) did not succeed; `drover job show %" PRIu64 "` says why", m->job.id, move->vm,
+            m->job.id);
+        job_fail(ctx, &err);
+    }
+}
+
+static void run_moves(struct job_ctx *ctx)
+{
     const Drover__JobData *data = job_data(ctx);
     uint32_t step = ctx->job->log.step;
     if (ctx->event->type == JOB_REFUSED) { /* a VM was taken, or deleted, at that moment: look again */
         ctx->job->queued = true;
         job_wait(ctx, LOOK_MS, "%.200s", ctx->event->err->message);
-        return;
-    }
-    if (step >= data->n_moves) {
+    } else if (step >= data->n_moves) {
         job_done(ctx, "nothing to move");
-        return;
-    }
-    if (move_make(ctx))
-        return;
-    const Drover__PlannedMove *move = data->moves[step];
-    if (!move_child(ctx, move, &child)) {
-        not_made(ctx, move);
-    } else if (child.state == DROVER__JOB_STATE__JOB_SUCCEEDED) {
-        job_done(ctx, "job %" PRIu64, child.id);
-    } else if (under_way(child.state)) {
-        ctx->job->queued = true;
-        job_wait(ctx, LOOK_MS, "job %" PRIu64, child.id);
-    } else {
-        err_set(&err, ERR_JOB_FAILED,
-            "job %" PRIu64 " (move of %s) did not succeed; `drover job show %" PRIu64 "` says why", child.id, move->vm,
-            child.id);
-        job_fail(ctx, &err);
+    } else if (!move_make(ctx)) {
+        struct made m = move_made(ctx, data->moves[step]);
+        if (m.made)
+            follow(ctx, data->moves[step], &m);
+        else
+            not_made(ctx, data->moves[step]);
     }
 }
 

@@ -279,7 +279,10 @@ Drover__JobState sim_run(struct sim *sim, uint64_t job_id, unsigned max)
             job_step(&sim->job, &env, &event, &action);
         }
         enum sim_blow blow = blow_now(sim);
-        if (blow == BLOW_CANCEL) { /* the cancel is in the log first; a commit on its way finds that out */
+        if (blow == BLOW_AWAY || blow == BLOW_CANCEL_AWAY)
+            sim->away_until_ms = sim->now_ms + sim->away_ms;
+        if (blow == BLOW_CANCEL ||
+            blow == BLOW_CANCEL_AWAY) { /* the cancel is in the log first; a commit on its way finds that out */
             cancel(sim, job_id);
             if (action.act != ACT_COMMIT) {
                 job_action_clear(&action);
@@ -289,8 +292,6 @@ Drover__JobState sim_run(struct sim *sim, uint64_t job_id, unsigned max)
         }
         if (blow == BLOW_GONE)
             sim->hosts[1].up = false;
-        if (blow == BLOW_AWAY)
-            sim->away_until_ms = sim->now_ms + sim->away_ms;
         if (blow != BLOW_LEADER_BEFORE)
             event = act(sim, &action, blow);
         job_action_clear(&action);
@@ -319,7 +320,15 @@ static void settle_partition(struct sim *sim, size_t host, struct sim_partition 
         sim_change(sim, effect_vm_release(vm.id, sim->hosts[host].name, vm.generation, ""));
     else if (d.act == RECONCILE_RENEW)
         sim_change(sim, effect_vm_renew(vm.id, sim->hosts[host].name, vm.generation + 1, ""));
-    else if (d.act == RECONCILE_RESUME) {
+    else if (d.act == RECONCILE_FORSAKE) {
+        struct err err;
+        void *reply = NULL;
+        Drover__MigrateCancelRequest request = DROVER__MIGRATE_CANCEL_REQUEST__INIT;
+        request.migration_id = (char *)(uintptr_t)sim->migration.id;
+        request.destination_gone = true;
+        assert_int_equal(sim_host_call(sim, host, DROVER__METHOD__MIGRATE_CANCEL, &request, &err, &reply), 0);
+        pb_free(reply);
+    } else if (d.act == RECONCILE_RESUME) {
         p->state = DROVER__PARTITION_STATE__PARTITION_RUNNING;
         p->generation = vm.generation;
     }

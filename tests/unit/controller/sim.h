@@ -74,6 +74,7 @@ enum sim_blow {
     BLOW_CANCEL,        /* the job is cancelled before the n-th action */
     BLOW_LOST_REQUEST,  /* the n-th action, if a call, never arrives */
     BLOW_LOST_REPLY,    /* it arrives, but its answer does not */
+    BLOW_CANCEL_AWAY,   /* as both */
     BLOW_GONE,          /* h2 is away for good from then on */
     BLOW_AWAY,          /* all hosts are silent for away_ms (two minutes) from then on */
 };

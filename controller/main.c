@@ -187,15 +187,21 @@ static void stop(void *user)
     replica_close(c->replica, replica_gone, c);
 }
 
+static void list_members(const struct options *options, struct replica_member out[static OPTIONS_MEMBERS_MAX])
+{
+    for (size_t i = 0; i < options->member_count; i++) {
+        const struct state_member *from = &options->members[i];
+        out[i] = (struct replica_member){.role = REPLICA_VOTER};
+        snprintf(out[i].name, sizeof out[i].name, "%s", from->name);
+        snprintf(out[i].address, sizeof out[i].address, "%s", from->raft_address);
+        memcpy(out[i].public_key, from->public_key, KEY_BYTES);
+    }
+}
+
 static int open_replica(struct controller *c, struct err *err)
 {
-    struct replica_member members[OPTIONS_MEMBERS_MAX] = {0};
-    for (size_t i = 0; i < c->options.member_count; i++) {
-        snprintf(members[i].name, sizeof members[i].name, "%s", c->options.members[i].name);
-        snprintf(members[i].address, sizeof members[i].address, "%s", c->options.members[i].raft_address);
-        memcpy(members[i].public_key, c->options.members[i].public_key, KEY_BYTES);
-        members[i].role = REPLICA_VOTER;
-    }
+    struct replica_member members[OPTIONS_MEMBERS_MAX];
+    list_members(&c->options, members);
     struct replica_fsm fsm = {c, fsm_apply, fsm_snapshot, fsm_restore, fsm_on_leader};
     struct replica_options options = {.name = c->options.name,
         .directory = c->options.directory,
@@ -297,10 +303,32 @@ static int serve(struct options *options)
     return status;
 }
 
+/* --found: writes the first entry of a new cluster's log, and ends. */
+static int found(const struct options *options)
+{
+    struct err err;
+    struct replica_member members[OPTIONS_MEMBERS_MAX];
+    struct replica_options replica = {.name = options->name, .directory = options->directory};
+    list_members(options, members);
+    int rc = options->join ? err_set(&err, ERR_INVALID,
+                                 "cluster.join is true: a member that joins gets the others' log and founds none")
+                           : replica_found(&replica, members, options->member_count, &err);
+    if (rc < 0) {
+        fprintf(stderr, "drover-controller: %s\n", err.message);
+        return err_exit_status(err.code);
+    }
+    printf("%s: founded a cluster of %zu in %s\n", options->name, options->member_count, options->directory);
+    return 0;
+}
+
 static int usage(FILE *out, int status)
 {
-    fprintf(
-        out, "Usage: drover-controller --config FILE\n\nThe configuration file, with all keys and their defaults:\n\n");
+    fprintf(out,
+        "Usage: drover-controller --config FILE [--found]\n\n"
+        "  --found  once, on each of the first controllers of a new cluster: write the first entry of its log into\n"
+        "           node.directory, which must be empty, and end. Never for a controller that has lost its directory:\n"
+        "           that one is removed, and added again with cluster.join = true.\n\n"
+        "The configuration file, with all keys and their defaults:\n\n");
     options_print_manual(out);
     return status;
 }
@@ -315,8 +343,9 @@ int main(int argc, char **argv)
         printf("drover-controller " DROVER_VERSION "\n");
         return 0;
     }
-    if (argc != 3 || strcmp(argv[1], "--config") != 0) {
-        fprintf(stderr, "drover-controller: --config FILE is needed; --help shows what goes into it\n");
+    bool founding = argc == 4 && strcmp(argv[3], "--found") == 0;
+    if ((argc != 3 && !founding) || strcmp(argv[1], "--config") != 0) {
+        fprintf(stderr, "drover-controller: --config FILE [--found] is needed; --help shows what goes into it\n");
         return err_exit_status(ERR_INVALID);
     }
     if (options_load(argv[2], &err, &options) < 0) {
@@ -325,7 +354,7 @@ int main(int argc, char **argv)
     }
     crashpoint_open(0);
     log_setup("drover-controller", (enum log_level)log_level_parse(options.log_level));
-    int status = serve(&options);
+    int status = founding ? found(&options) : serve(&options);
     options_free(&options);
     return status;
 }

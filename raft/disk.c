@@ -39,6 +39,7 @@ struct disk {
     raft_io_close_cb closed;
     uv_loop_t *loop;
     uint64_t stall_ms;
+    bool may_be_empty;
 };
 
 void disk_fail(const char *what, int status, const char *detail)
@@ -206,6 +207,16 @@ static int disk_snapshot_get(struct raft_io *io, struct raft_io_snapshot_get *re
 
 /* ---- life ---- */
 
+static int disk_load(struct raft_io *io, raft_term *term, raft_id *voted_for, struct raft_snapshot **snapshot,
+    raft_index *start_index, struct raft_entry **entries, size_t *n)
+{
+    struct disk *disk = (struct disk *)io;
+    int status = disk->backend.load(io, term, voted_for, snapshot, start_index, entries, n);
+    if (status == 0 && !disk->may_be_empty && !*snapshot && *n == 0)
+        return RAFT_NOTFOUND;
+    return status;
+}
+
 static void disk_tick(struct raft_io *io)
 {
     struct disk *disk = (struct disk *)io;
@@ -249,13 +260,14 @@ static void disk_close(struct raft_io *io, raft_io_close_cb closed)
     disk->backend.close(io, disk_closed);
 }
 
-int disk_new(uv_loop_t *loop, const char *directory, uint64_t stall_ms, const struct disk_network *network,
-    struct err *err, struct disk **out)
+int disk_new(uv_loop_t *loop, const char *directory, uint64_t stall_ms, bool may_be_empty,
+    const struct disk_network *network, struct err *err, struct disk **out)
 {
     struct disk *disk = mem_zalloc(sizeof *disk);
     disk->loop = loop;
     disk->network = *network;
     disk->stall_ms = stall_ms;
+    disk->may_be_empty = may_be_empty;
     disk->last_write = &disk->writes;
     disk->no_transport = (struct raft_uv_transport){
         .version = 1, .init = no_init, .listen = no_listen, .connect = no_connect, .close = no_close};
@@ -270,6 +282,7 @@ int disk_new(uv_loop_t *loop, const char *directory, uint64_t stall_ms, const st
         &disk->io, false);               /* it would put spoilt entries aside and vote as if they had never been */
     raft_uv_set_tracer(&disk->io, NULL); /* it would format a line for every step, to throw it away */
     disk->backend = disk->io;
+    disk->io.load = disk_load;
     disk->io.start = disk_start;
     disk->io.close = disk_close;
     disk->io.send = disk_send;

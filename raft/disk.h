@@ -27,9 +27,10 @@ struct disk_network {
     void (*stop)(void *user);
 };
 
-/* Makes the backend for the existing directory `directory`. Take: disk_free(), after raft has been closed. */
-MUST_CHECK int disk_new(uv_loop_t *loop, const char *directory, uint64_t stall_ms, const struct disk_network *network,
-    struct err *err, struct disk **out);
+/* Makes the backend for the existing directory `directory`. Without `may_be_empty`, loading it fails with RAFT_NOTFOUND
+ * if it has neither entries nor a snapshot. Take: disk_free(), after raft has been closed. */
+MUST_CHECK int disk_new(uv_loop_t *loop, const char *directory, uint64_t stall_ms, bool may_be_empty,
+    const struct disk_network *network, struct err *err, struct disk **out);
 /* What raft_init() takes. Lent. */
 struct raft_io *disk_io(struct disk *disk);
 void disk_free(struct disk *disk);

@@ -104,6 +104,11 @@ struct replica {
     struct err open_error; /* of the state machine, while opening */
 };
 
+/* What replica_open() and replica_found() begin with: found.c. The directory's lock is taken into `out`; with `make`
+ * the directory is made if need be. */
+MUST_CHECK int replica_check(const struct replica_options *options, const struct replica_member *members, size_t count,
+    bool join, struct err *err);
+MUST_CHECK int replica_lock(const char *path, bool make, struct err *err, int *out);
 /* One function moves the state; it checks and logs. */
 void replica_move(struct replica *replica, enum replica_state to);
 /* libraft may be asked. */

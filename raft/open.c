@@ -1,14 +1,9 @@
 /* Opening a replica: its directory, its servers, the log on disk, libraft on top. */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 
-#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/ensure.h"
-#include "base/file.h"
 #include "raft/internal.h"
 
 #define DEFAULT_ELECTION_MS   500u
@@ -28,61 +23,6 @@ static void raft_stepped(struct raft *raft)
     kick_arm(replica->kick);
 }
 
-static int check_options(const struct replica_options *options, const struct replica_member *members, size_t count,
-    bool join, struct err *err)
-{
-    size_t i = 0;
-    if (!options->name || !options->name[0] || strlen(options->name) >= WIRE_PRINCIPAL_MAX)
-        return err_set(err, ERR_INVALID, "a member's name must have 1 to %d characters", WIRE_PRINCIPAL_MAX - 1);
-    if (count > 0 && member_check_all(members, count, err))
-        return -1;
-    while (i < count && strcmp(members[i].name, options->name) != 0)
-        i++;
-    if (!join && i == count)
-        return err_set(err, ERR_INVALID, "the list of members does not have %s itself", options->name);
-    return 0;
-}
-
-static int open_directory(struct replica *replica, const char *path, struct err *err)
-{
-    cleanup_fd int fd = -1;
-    if (file_make_dirs(path, 0700, err))
-        return -1;
-    fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return err_errno(err, ERR_INTERNAL, errno, "the raft directory %s", path);
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0)
-        return err_errno(err, ERR_BUSY, errno, "the raft directory %s is in use by another process", path);
-    replica->lock_fd = fd;
-    fd = -1;
-    return 0;
-}
-
-static int bootstrap(struct replica *replica, const struct replica_member *members, size_t count, struct err *err)
-{
-    struct raft_configuration configuration;
-    char text[MEMBER_TEXT_MAX];
-    raft_id last = 0;
-    int status = 0;
-    raft_configuration_init(&configuration);
-    /* In the order of the ids, so that every member writes the same first entry, whatever the order of its list. */
-    for (size_t done = 0; done < count && status == 0; done++) {
-        const struct replica_member *next = NULL;
-        for (size_t i = 0; i < count; i++)
-            if (member_id(members[i].name) > last && (!next || member_id(members[i].name) < member_id(next->name)))
-                next = &members[i];
-        ENSURE(next && member_format(next, err, text) == 0); /* the list has been checked */
-        last = member_id(next->name);
-        status = raft_configuration_add(&configuration, last, text, member_role_to_raft(next->role));
-    }
-    if (status == 0)
-        status = raft_bootstrap(&replica->raft, &configuration);
-    raft_configuration_close(&configuration);
-    if (status != 0 && status != RAFT_CANTBOOTSTRAP) /* it has data: a restart */
-        return err_set(err, ERR_INTERNAL, "the first entry of the log: %s", raft_strerror(status));
-    return 0;
-}
-
 static void set_up_raft(struct replica *replica, const struct replica_options *options)
 {
     unsigned snapshot = options->snapshot_threshold ? options->snapshot_threshold : DEFAULT_SNAPSHOT;
@@ -98,14 +38,16 @@ static void set_up_raft(struct replica *replica, const struct replica_options *o
     raft_set_pre_vote(raft, true);
 }
 
-static int start_raft(
-    struct replica *replica, const struct replica_member *members, size_t count, bool join, struct err *err)
+static int start_raft(struct replica *replica, struct err *err)
 {
-    if (!join && bootstrap(replica, members, count, err))
-        return -1;
     int status = raft_start(&replica->raft);
     if (status != 0 && replica->open_error.code != ERR_NONE)
         *err = replica->open_error;
+    else if (status == RAFT_NOTFOUND)
+        err_set(err, ERR_NOT_FOUND,
+            "there is no log here: --found makes that of a new cluster; a member that lost its log is removed, and "
+            "added "
+            "again with cluster.join = true");
     else if (status != 0)
         err_set(err, ERR_CORRUPT,
             "loading the log: %s (a member that lost its log is removed, emptied and added again)",
@@ -155,7 +97,7 @@ int replica_open(struct wire *wire, uv_loop_t *loop, const struct replica_option
     struct replica **out)
 {
     char text[MEMBER_TEXT_MAX];
-    if (check_options(options, members, count, join, err))
+    if (replica_check(options, members, count, join, err))
         return -1;
     struct replica *replica = replica_new(loop, options, fsm);
     struct transport_options transport = {.wire = wire,
@@ -169,13 +111,13 @@ int replica_open(struct wire *wire, uv_loop_t *loop, const struct replica_option
         .user = replica};
     struct disk_network network;
     int status;
-    if (open_directory(replica, options->directory, err))
+    if (replica_lock(options->directory, join, err, &replica->lock_fd))
         goto fail;
     if (transport_new(&transport, err, &replica->transport))
         goto fail_directory;
     network = transport_network(replica->transport);
     if (disk_new(loop, options->directory, options->disk_stall_ms ? options->disk_stall_ms : DEFAULT_DISK_STALL_MS,
-            &network, err, &replica->disk))
+            join, &network, err, &replica->disk))
         goto fail_transport;
     own_text(replica, members, count, text);
     status = raft_init(&replica->raft, disk_io(replica->disk), &replica->raft_fsm, member_id(replica->name), text);
@@ -188,7 +130,7 @@ int replica_open(struct wire *wire, uv_loop_t *loop, const struct replica_option
     replica->reads =
         readindex_new((uint64_t)clock_wall_ms() << 20, replica->heartbeat_ms, replica_ask_voter, read_done, replica);
     set_up_raft(replica, options);
-    if (start_raft(replica, members, count, join, err)) {
+    if (start_raft(replica, err)) {
         err_wrap(err, "the raft directory %s", options->directory);
         replica_move(replica, STATE_CLOSING);
         raft_close(&replica->raft, abandon);

@@ -50,7 +50,7 @@ struct replica_member {
 
 struct replica_options {
     const char *name;            /* this member's */
-    const char *directory;       /* of the log and snapshots; made with mode 0700 */
+    const char *directory;       /* of the log and snapshots */
     const char *listen;          /* address to bind; the port after it is used for snapshots */
     uint32_t election_ms;        /* 0: 500 */
     uint32_t heartbeat_ms;       /* 0: 50 */
@@ -58,8 +58,13 @@ struct replica_options {
     uint32_t disk_stall_ms;      /* a write that takes longer ends the process; 0: 30000 */
 };
 
-/* Opens the replica: loads snapshot and log, connects to the members of its configuration. A directory without data is
- * bootstrapped with `members` (all must be given the same list) unless `join`, which waits to be added by the leader.
+/* Founds a cluster, once, on each of its first members, before they are opened: makes the directory (mode 0700) and
+ * writes the first entry with `members`; all must be given the same list. ERR_EXISTS: the directory has data. Never for
+ * a member that has lost its log: it would vote without what it had acknowledged. Blocks on the disk. */
+MUST_CHECK int replica_found(
+    const struct replica_options *options, const struct replica_member *members, size_t count, struct err *err);
+/* Opens the replica: loads snapshot and log, connects to the members of its configuration. A directory without a log is
+ * ERR_NOT_FOUND, unless `join`: that makes it if need be (mode 0700) and waits to be added by the leader.
  * `wire`'s auth function must know the controllers. Take: replica_close(). */
 MUST_CHECK int replica_open(struct wire *wire, uv_loop_t *loop, const struct replica_options *options,
     const struct replica_fsm *fsm, const struct replica_member *members, size_t count, bool join, struct err *err,

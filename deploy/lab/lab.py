@@ -101,6 +101,7 @@ class Lab:
             self._make_network()
             self._make_keys()
             self._write_configurations()
+            self._found()
         except BaseException:
             self.close()
             raise
@@ -193,6 +194,11 @@ class Lab:
                 ("reuse", f"directory = {node.visits}"), *self.host_keys])
         self._write_ini(self.config, [("user", f"key = {self.directory}/keys/admin.key"),
                                       *(("controllers", line) for line in api)])
+
+    def _found(self):
+        """Makes the controllers a new cluster: each gets the first entry of its log."""
+        for node in self.controllers.values():
+            subprocess.run([*node.daemon.argv, "--found"], check=True, stdout=subprocess.DEVNULL)
 
     @staticmethod
     def _write_ini(target, lines):

@@ -157,6 +157,8 @@ void cluster_open(struct cluster *cluster, size_t i, size_t members)
         list[n] = cluster->nodes[n].member;
     node->closed = false;
     node->count = 0;
+    if (members > 0 && access(node->directory, F_OK) != 0 && replica_found(&options, list, members, &err))
+        fail_msg("%s: %s", node->member.name, err.message);
     if (wire_new(&cluster->loop, &node->key, "test", cluster_auth, cluster, &err, &node->wire) ||
         replica_open(node->wire, &cluster->loop, &options, &fsm, list, members, members == 0, &err, &node->replica))
         fail_msg("%s: %s", node->member.name, err.message);

@@ -46,7 +46,7 @@ struct cluster {
 void cluster_new(struct cluster *cluster, size_t count);
 /* Closes all, removes everything. */
 void cluster_free(struct cluster *cluster);
-/* Opens node `i`, bootstrapped with the first `members` nodes as voters; 0: it joins. */
+/* Opens node `i`, founded with the first `members` nodes as voters if it is new; 0: it joins. */
 void cluster_open(struct cluster *cluster, size_t i, size_t members);
 void cluster_close(struct cluster *cluster, size_t i);
 

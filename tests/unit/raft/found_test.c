@@ -1,0 +1,106 @@
+/* A cluster is founded when it is asked for. A member whose log has gone does not found it anew and vote. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "tests/unit/raft/cluster.h"
+
+static void expect_no_log(struct cluster *cluster, size_t i, size_t members)
+{
+    struct node *node = &cluster->nodes[i];
+    struct replica_options options = {
+        .name = node->member.name, .directory = node->directory, .listen = node->member.address};
+    struct replica_fsm fsm = {0};
+    struct replica_member list[CLUSTER_MAX];
+    struct replica *replica;
+    struct wire *wire;
+    struct err err = {0};
+    for (size_t n = 0; n < members; n++)
+        list[n] = cluster->nodes[n].member;
+    assert_int_equal(wire_new(&cluster->loop, &node->key, "test", NULL, NULL, &err, &wire), 0);
+    assert_int_equal(replica_open(wire, &cluster->loop, &options, &fsm, list, members, false, &err, &replica), -1);
+    assert_int_equal(err.code, ERR_NOT_FOUND);
+    assert_non_null(strstr(err.message, node->directory));
+    wire_free(wire);
+    cluster_run_for(cluster, 50); /* what was opened of it closes */
+}
+
+/* n1 and n2 hold entries that n3 has not. n2 loses its directory and comes back with n3 alone: were it to vote, the two
+ * would be a majority that knows nothing of them. */
+static void test_a_member_that_lost_its_log_does_not_vote(void **state)
+{
+    struct cluster cluster;
+    struct err err;
+    (void)state;
+    cluster_new(&cluster, 3);
+    for (size_t i = 0; i < 3; i++)
+        cluster_open(&cluster, i, 3);
+    struct node *leader = cluster_wait_leader(&cluster);
+    size_t stays = (size_t)(leader - cluster.nodes), loses = (stays + 1) % 3, lags = (stays + 2) % 3;
+    cluster_close(&cluster, lags);
+    node_put(leader, 1, 8);
+    node_put(leader, 2, 8);
+    cluster_close(&cluster, loses);
+    cluster_close(&cluster, stays);
+    assert_int_equal(file_remove_tree(cluster.nodes[loses].directory, &err), 0);
+    expect_no_log(&cluster, loses, 3);
+    assert_int_equal(access(cluster.nodes[loses].directory, F_OK), -1); /* a mount that is missing is not filled in */
+    assert_int_equal(mkdir(cluster.nodes[loses].directory, 0700), 0);
+    expect_no_log(&cluster, loses, 3);
+    expect_no_log(&cluster, loses, 3);
+    cluster_open(&cluster, lags, 3);
+    cluster_open(&cluster, stays, 3);
+    cluster_until(&cluster, 10000, cluster_equal(&cluster, 2));
+    cluster_free(&cluster);
+}
+
+static void test_a_log_is_founded_once(void **state)
+{
+    struct cluster cluster;
+    struct err err = {0};
+    (void)state;
+    cluster_new(&cluster, 1);
+    struct node *node = &cluster.nodes[0];
+    struct replica_options options = {.name = node->member.name, .directory = node->directory};
+    cluster_open(&cluster, 0, 1);
+    node_put(cluster_wait_leader(&cluster), 1, 8);
+    assert_int_equal(replica_found(&options, &node->member, 1, &err), -1);
+    assert_int_equal(err.code, ERR_BUSY);
+    cluster_close(&cluster, 0);
+    assert_int_equal(replica_found(&options, &node->member, 1, &err), -1);
+    assert_int_equal(err.code, ERR_EXISTS);
+    assert_non_null(strstr(err.message, node->directory));
+    cluster_open(&cluster, 0, 1);
+    cluster_until(&cluster, 10000, cluster_equal(&cluster, 1));
+    cluster_free(&cluster);
+}
+
+static void test_only_a_member_founds(void **state)
+{
+    struct cluster cluster;
+    struct err err = {0};
+    (void)state;
+    cluster_new(&cluster, 2);
+    struct replica_options options = {.name = "c2", .directory = cluster.nodes[1].directory};
+    assert_int_equal(replica_found(&options, &cluster.nodes[0].member, 1, &err), -1);
+    assert_int_equal(err.code, ERR_INVALID);
+    assert_int_equal(access(cluster.nodes[1].directory, F_OK), -1);
+    cluster_free(&cluster);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_member_that_lost_its_log_does_not_vote),
+        cmocka_unit_test(test_a_log_is_founded_once),
+        cmocka_unit_test(test_only_a_member_founds),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -25,7 +25,8 @@ struct mirror {
     char *path, *id;
     struct mirror_disk disks[MIRROR_DISKS_MAX];
     size_t count, next; /* the one that is being set up */
-    size_t leftovers;   /* jobs of an engine that was killed, which have been told to end */
+    size_t leftovers;   /* jobs of an engine that was killed, or that are called off, which have been told to end */
+    void (*on_abandoned)(void *user);
     bool finishing, over;
 };
 
@@ -280,13 +281,29 @@ void mirror_finish(struct mirror *m)
         ask(m, "block-job-cancel", json_pack("{s:s}", "device", m->disks[i].name), finish_asked);
 }
 
-void mirror_abandon(struct mirror *m)
+static void abandoned(void *user, const struct err *err, json_t *result)
+{
+    struct mirror *m = user;
+    (void)result;
+    if (--m->leftovers == 0 && (!err || err->code != ERR_CANCELLED))
+        m->on_abandoned(m->options.user);
+}
+
+void mirror_abandon(struct mirror *m, void (*fn)(void *user))
 {
     m->over = true;
-    for (size_t i = 0; i < m->count; i++)
-        if (m->disks[i].state == DISK_COPYING || m->disks[i].state == DISK_READY)
-            qmp_command(m->options.qmp, "block-job-cancel",
-                json_pack("{s:s, s:b}", "device", m->disks[i].name, "force", 1), COMMAND_MS, NULL, NULL);
+    m->on_abandoned = fn;
+    m->leftovers = 0;
+    for (size_t i = 0; i < m->count; i++) {
+        if (m->disks[i].state != DISK_COPYING && m->disks[i].state != DISK_READY)
+            continue;
+        if (m->leftovers++ == 0)
+            qmp_command(m->options.qmp, "stop", NULL, COMMAND_MS, NULL, NULL);
+        qmp_command(m->options.qmp, "block-job-cancel", json_pack("{s:s, s:b}", "device", m->disks[i].name, "force", 1),
+            COMMAND_MS, abandoned, m);
+    }
+    if (m->leftovers == 0)
+        fn(m->options.user);
 }
 
 /* --- destination --- */

@@ -352,6 +352,7 @@ static int source_open(struct source *s, const struct options *options, struct e
 static void source_close(struct source *s)
 {
     loop_timer_free(s->deadline);
+    loop_timer_free(s->abandoning);
     brake_release(s->brake);
     sender_close(s->sender, NULL);
     tunnel_close(s->tunnel);
@@ -364,6 +365,7 @@ static void source_close(struct source *s)
     tracker_close(s->tracker);
     source_close_collecting(s);
     relay_close(s->relay);
+    s->relay = NULL;
     free(s->disk_address);
     side_close(&s->side);
     mirror_free(s->mirror);

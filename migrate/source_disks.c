@@ -7,7 +7,8 @@
 #include "base/loop.h"
 #include "migrate/source_private.h"
 
-#define OVER_MS 10000u
+#define OVER_MS    10000u
+#define ABANDON_MS 500u /* the guest may stand still for so long */
 
 static void disks_ready(void *user)
 {
@@ -92,12 +93,23 @@ void source_finish_disks(struct source *s)
     mirror_finish(s->mirror);
 }
 
-/* The relay first: QEMU's requests end with an error instead of waiting for a host that may be gone, and the guest's
- * with them. */
-void source_abandon_disks(struct source *s)
+static void disks_abandoned(void *user)
 {
+    struct source *s = user;
+    loop_timer_stop(s->abandoning);
     relay_close(s->relay);
     s->relay = NULL;
-    if (s->mirror)
-        mirror_abandon(s->mirror);
+}
+
+/* The relay stays until QEMU has heard of it. But what the guest writes must not wait for a host that may be gone: then
+ * it ends with an error. */
+void source_abandon_disks(struct source *s)
+{
+    s->abandoning = loop_timer_new(&s->side.loop, disks_abandoned, s);
+    if (s->mirror) {
+        loop_timer_start(s->abandoning, ABANDON_MS, 0);
+        mirror_abandon(s->mirror, disks_abandoned);
+    } else {
+        disks_abandoned(s);
+    }
 }

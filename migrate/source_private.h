@@ -101,8 +101,9 @@ struct source {
     char pipe_path[108];
     struct mirror *mirror; /* NULL: the disks are where the destination reaches them */
     struct relay *relay;
-    uint64_t disks_ns;  /* when their copying began */
-    char *disk_address; /* owned; NULL until the destination has said it */
+    struct loop_timer *abandoning; /* until the relay is closed although QEMU's copying has not been called off */
+    uint64_t disks_ns;             /* when their copying began */
+    char *disk_address;            /* owned; NULL until the destination has said it */
     struct bitmap sending, dirty;
     struct collecting collecting;
     bool prepared;       /* QEMU is ready to be moved */

@@ -60,7 +60,8 @@ enum copy_act copy_step(const struct copy_known *known, const struct copy_view *
         return view->target_open ? COPY_BEGIN : COPY_OPEN;
     case COPY_JOB_READY:
         return step_ready(known, view);
-    case COPY_JOB_RUNNING:
+    case COPY_JOB_RUNNING: /* a hostd that was killed over calling it off may have left the guest standing */
+        return view->running ? COPY_WAIT : COPY_CONTINUE;
     case COPY_JOB_ENDING:
     case COPY_JOB_CONCLUDED:
         break;

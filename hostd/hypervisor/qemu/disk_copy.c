@@ -351,6 +351,15 @@ static json_t *job_argument(const struct disk_copy *copy)
     return json_pack("{s:s}", "id", copy->names.job);
 }
 
+/* The guest stands still meanwhile: a mirror that ends while a write of the guest is on its way breaks QEMU's heap
+ * (migrate/mirror.h). */
+static void do_strike(struct disk_copy *copy)
+{
+    if (guest_command(copy->guest, "stop", NULL, COMMAND_MS, NULL, NULL))
+        (void)guest_command(copy->guest, "job-cancel", job_argument(copy), COMMAND_MS, NULL, NULL);
+    command(copy, "cont", NULL, tried);
+}
+
 static void act(struct disk_copy *copy)
 {
     enum copy_act next = copy_step(&copy->known, &copy->seen.view);
@@ -389,7 +398,7 @@ static void act(struct disk_copy *copy)
         command(copy, "cont", NULL, continued);
         return;
     case COPY_STRIKE:
-        command(copy, "job-cancel", job_argument(copy), tried);
+        do_strike(copy);
         return;
     case COPY_DISMISS:
         command(copy, "job-dismiss", job_argument(copy), tried);

@@ -26,7 +26,26 @@
 
 static char directory[64], near_path[96], far_path[96];
 static atomic_uint accepted;
-static atomic_bool slow, over;
+static atomic_bool over;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static bool slow; /* under the lock */
+
+static void set_slow(bool now)
+{
+    pthread_mutex_lock(&lock);
+    slow = now;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&lock);
+}
+
+static void wait_while_slow(void)
+{
+    pthread_mutex_lock(&lock);
+    while (slow)
+        pthread_cond_wait(&changed, &lock);
+    pthread_mutex_unlock(&lock);
+}
 
 static struct sockaddr_un unix_address(const char *path)
 {
@@ -41,8 +60,7 @@ static void *echo_one(void *user)
     char data[65536];
     ssize_t n;
     while ((n = read(fd, data, sizeof data)) > 0) {
-        while (slow)
-            usleep(1000);
+        wait_while_slow();
         for (ssize_t done = 0, w; done < n; done += w)
             if ((w = write(fd, data + done, (size_t)(n - done))) <= 0)
                 break;
@@ -120,7 +138,8 @@ static void pair_open(struct pair *p, bool same_key)
     snprintf(near_path, sizeof near_path, "%s/near", directory);
     snprintf(far_path, sizeof far_path, "%s/far", directory);
     accepted = 0;
-    slow = over = false;
+    over = false;
+    set_slow(false);
     p->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_un address = unix_address(far_path);
     assert_int_equal(bind(p->listener, (struct sockaddr *)&address, sizeof address), 0);
@@ -181,7 +200,7 @@ static void what_is_held_is_bounded(void **unused)
     struct pair p;
     pthread_t sender;
     pair_open(&p, true);
-    slow = true;
+    set_slow(true);
     struct client c = {.fd = connect_near()};
     pthread_create(&sender, NULL, send_all, &c);
     uint64_t before = 1;
@@ -192,13 +211,34 @@ static void what_is_held_is_bounded(void **unused)
         usleep(10000);
     }
     assert_true(c.sent < BYTES && c.sent > 0);
-    slow = false;
+    set_slow(false);
     shutdown(c.fd, SHUT_RDWR);
     pthread_join(sender, NULL);
     close(c.fd);
     for (int i = 0; i < 50; i++)
         uv_run(&p.loop, UV_RUN_NOWAIT);
     pair_close(&p);
+}
+
+static void readable(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    *(bool *)poll->data = true;
+}
+
+/* Runs the relays until something can be read from `fd`, its end included. */
+static void run_until_readable(struct pair *p, int fd)
+{
+    uv_poll_t poll;
+    bool ready = false;
+    assert_int_equal(uv_poll_init(&p->loop, &poll, fd), 0);
+    poll.data = &ready;
+    assert_int_equal(uv_poll_start(&poll, UV_READABLE | UV_DISCONNECT, readable), 0);
+    while (!ready)
+        uv_run(&p->loop, UV_RUN_ONCE);
+    uv_close((uv_handle_t *)&poll, NULL);
+    uv_run(&p->loop, UV_RUN_NOWAIT); /* which closes it */
 }
 
 /* Speaks to the destination's port; true: it was hung up on. */
@@ -212,13 +252,8 @@ static bool stranger_is_cut(struct pair *p, const void *words, size_t len)
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
     assert_int_equal(send(fd, words, len, MSG_NOSIGNAL), len);
-    ssize_t n = -1;
-    for (int i = 0; i < 500 && n < 0; i++) {
-        uv_run(&p->loop, UV_RUN_NOWAIT);
-        n = recv(fd, &byte, 1, MSG_DONTWAIT);
-        if (n < 0)
-            usleep(1000);
-    }
+    run_until_readable(p, fd);
+    ssize_t n = recv(fd, &byte, 1, MSG_DONTWAIT);
     close(fd);
     return n == 0;
 }
@@ -240,10 +275,7 @@ static void strangers_get_nowhere(void **unused)
     int fd = connect_near();
     assert_int_equal(write(fd, "hello", 5), 5);
     char back[5];
-    for (int i = 0; i < 2000 && recv(fd, back, 5, MSG_DONTWAIT | MSG_PEEK) < 5; i++) {
-        uv_run(&p.loop, UV_RUN_NOWAIT);
-        usleep(500);
-    }
+    run_until_readable(&p, fd); /* so few bytes come as one message */
     assert_int_equal(recv(fd, back, 5, MSG_DONTWAIT), 5);
     assert_memory_equal(back, "hello", 5);
     close(fd);
@@ -257,13 +289,8 @@ static void another_key_is_another_source(void **unused)
     char byte;
     pair_open(&p, false);
     int fd = connect_near();
-    ssize_t n = -1;
-    for (int i = 0; i < 2000 && n < 0; i++) {
-        uv_run(&p.loop, UV_RUN_NOWAIT);
-        n = recv(fd, &byte, 1, MSG_DONTWAIT);
-        usleep(500);
-    }
-    assert_int_equal(n, 0);
+    run_until_readable(&p, fd);
+    assert_int_equal(recv(fd, &byte, 1, MSG_DONTWAIT), 0);
     assert_int_equal(accepted, 0);
     close(fd);
     pair_close(&p);

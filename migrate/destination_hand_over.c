@@ -67,10 +67,6 @@ static void destination_answer(struct destination *d)
 /* All of the guest is here. */
 void destination_done(struct destination *d)
 {
-    struct err err;
-    /* Whoever finds us dead from here on has nothing left to fetch. */
-    if (d->puller && record_write(d->side.options->record_file, d->side.options->migration_id, "owner", &err) < 0)
-        log_event(LOG_WARN, "record.unwritten", "message=%s", LOG_QUOTE(err.message));
     destination_move(d, DESTINATION_DONE);
     json_t *postcopy = d->puller ? puller_report(d->puller) : NULL;
     control_event(d->side.control, "done", json_pack("{s:{s:o*}}", "record", "postcopy", postcopy), true);

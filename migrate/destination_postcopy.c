@@ -2,12 +2,23 @@
 #include <string.h>
 
 #include "base/crashpoint.h"
+#include "base/log.h"
 #include "migrate/destination_private.h"
+#include "migrate/record.h"
 #include "migrate/seal.h"
 
-static void destination_on_all_here(void *user)
+/* Whoever finds us dead after the record has nothing left to fetch; before it the guest would be taken for lost, so the
+ * source, whose pages are the other copy, is not told either. */
+static bool destination_on_all_here(void *user)
 {
-    destination_done(user);
+    struct destination *d = user;
+    struct err err;
+    if (record_write(d->side.options->record_file, d->side.options->migration_id, "owner", &err) < 0) {
+        log_event(LOG_WARN, "record.unwritten", "message=%s", LOG_QUOTE(err.message));
+        return false;
+    }
+    destination_done(d);
+    return true;
 }
 
 static void destination_on_told(void *user)

@@ -18,9 +18,9 @@ struct puller {
     struct filler *filler;
     struct wire_peer *peer;
     struct loop_timer *again;
-    uint64_t started_ns, duration_us; /* of post-copy */
-    uint64_t demanded;                /* pages asked for the first time */
-    bool started, complete, telling, told;
+    uint64_t started_ns, duration_us;            /* of post-copy */
+    uint64_t demanded;                           /* pages asked for the first time */
+    bool started, here, complete, telling, told; /* `here`: every page; `complete`: and nobody would take it for less */
     uint32_t wanted[FILLER_WANTED_MAX];
     struct batch batch;
 };
@@ -91,10 +91,12 @@ static void puller_try_complete(struct puller *p)
 {
     if (!p->started || p->complete || !filler_complete(p->filler))
         return;
-    p->complete = true;
-    p->duration_us = (clock_now_ns() - p->started_ns) / 1000;
-    filler_release(p->filler);
-    p->options.on_complete(p->options.user);
+    if (!p->here) {
+        p->here = true;
+        p->duration_us = (clock_now_ns() - p->started_ns) / 1000;
+        filler_release(p->filler);
+    }
+    p->complete = p->options.on_complete(p->options.user);
     puller_tell(p);
 }
 
@@ -120,6 +122,7 @@ static void puller_on_again(void *user)
 {
     struct puller *p = user;
     puller_demand(p, true);
+    puller_try_complete(p);
     puller_tell(p);
 }
 

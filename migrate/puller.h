@@ -11,7 +11,8 @@ struct puller;
 
 struct puller_options {
     struct side *side;               /* lent */
-    void (*on_complete)(void *user); /* every page is here; once, and only after the guest has been started */
+    bool (*on_complete)(void *user); /* every page is here, and the guest has been started; asked again until true: then
+                                        the source may know */
     void (*on_told)(void *user);     /* the source knows it, too; once */
     void (*on_failed)(void *user, const struct err *err); /* faults are not seen any more */
     void *user;

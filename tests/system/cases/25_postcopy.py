@@ -117,6 +117,22 @@ def destination_engine_killed_in_postcopy(run):
 
 
 @case(deadline=120, needs=MIGRATION)
+def whole_guest_whose_record_cannot_be_written(run):
+    """All pages are there, but the destination cannot write that down: it tries on, and the guest lives."""
+    lab = run.lab
+    watched, job_id = begun(run)
+    engine, = lab.programs("h2", "drover-migrate")
+    record, = glob.glob(f"{lab.hosts['h2'].directory}/partitions/*/engine.record")
+    obstacle = f"{record}.{engine}.tmp"
+    os.mkdir(obstacle)
+    until(lambda: any("record.unwritten" in text for text in engine_logs(lab.hosts["h2"])), 60, "the record to be wanted")
+    os.rmdir(obstacle)
+    assert lab.job_wait(job_id, 60)["state"] == "succeeded"
+    assert settled(lab, "writer", 15) == "h2"
+    watched.check()
+
+
+@case(deadline=120, needs=MIGRATION)
 def both_hostds_killed_in_postcopy(run):
     watched, job_id = begun(run)
     for host in ("h1", "h2"):

@@ -20,6 +20,7 @@ struct check {
     char *memory_directory; /* owned */
     struct look files[FILES_MAX];
     uint64_t memory_free_bytes, ram_free_bytes, ram_promised_bytes;
+    uint64_t ram_yield_bytes; /* of ram not free: kept of guests that left, and given up for one that comes */
     Drover__CheckedSwitch switches[SPEC_NICS_MAX];
     char problems[SPEC_NICS_MAX][128];
     char bridge[IF_NAMESIZE];
@@ -79,7 +80,7 @@ static void looked(uv_work_t *work, int status)
     reply.switches = switch_list;
     reply.n_switches = spec->n_nics;
     reply.memory_free_bytes = check->memory_free_bytes;
-    reply.ram_free_bytes = check->ram_free_bytes;
+    reply.ram_free_bytes = check->ram_free_bytes + check->ram_yield_bytes;
     reply.ram_promised_bytes = check->ram_promised_bytes;
     wire_reply(check->request, &reply.base);
     drover__vm_spec__free_unpacked(check->spec, NULL);
@@ -120,7 +121,8 @@ static void look_at_memory(struct partitions *ps, struct check *check)
         promised += used < memory ? memory - used : 0;
     }
     check->ram_promised_bytes = promised;
-    check->memory_free_bytes = partitions_memory_free(ps) + visits_memory_bytes(ps->env.visits);
+    check->ram_yield_bytes = visits_memory_bytes(ps->env.visits);
+    check->memory_free_bytes = partitions_memory_free(ps) + check->ram_yield_bytes;
 }
 
 void migrate_check(struct partitions *ps, const Drover__MigrateCheckRequest *m, struct wire_request *request)

@@ -1,5 +1,7 @@
 #include "hostd/decision.h"
 
+#define REFUSALS_MAX 5u
+
 enum engine_verdict decide_engine_death(bool incoming, enum record_phase phase)
 {
     switch (phase) {
@@ -31,6 +33,11 @@ bool decide_sends_on(bool incoming, enum record_phase phase)
 bool decide_forsaken(enum record_phase phase)
 {
     return phase != RECORD_NONE && phase != RECORD_FAILED;
+}
+
+bool decide_resume_again(enum err_code why, unsigned refusals)
+{
+    return why != ERR_WRONG_STATE || refusals < REFUSALS_MAX;
 }
 
 enum adoption decide_adoption(

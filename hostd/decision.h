@@ -25,6 +25,10 @@ bool decide_sends_on(bool incoming, enum record_phase phase);
  * and would ask on; false where it can be told to stop and sees to it that the guest goes on. */
 bool decide_forsaken(enum record_phase phase);
 
+/* A guest that is this host's has not been resumed: is it asked again? A monitor that does not answer says nothing
+ * about the guest, which may run; only one that refuses, `refusals` times in a row with this one, is given up. */
+bool decide_resume_again(enum err_code why, unsigned refusals);
+
 enum adoption {
     ADOPT_WATCH,        /* the guest lives: take it up again */
     ADOPT_WATCH_ENGINE, /* likewise, and the engine with it */

@@ -60,6 +60,7 @@ static void guest_ended(void *user, bool by_guest, const char *why)
     guest_free(p->guest);
     p->guest = NULL;
     storage_guest_dead(p);
+    migration_guest_ended(p, why);
     if (p->engine) {
         /* Its record file decides, and says so for good only once it is dead. */
         log_event(LOG_WARN, "guest.lost", "vm=%s state=%s reason=%s", p->record.vm_id, state_name(p->record.state),

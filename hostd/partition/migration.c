@@ -12,8 +12,8 @@
 #include "hostd/text.h"
 #include "proto/api.pb-c.h"
 
-#define RESUME_FAILURES_MAX 5u
-#define FAREWELL_MS         4000u /* longer than a source asks again; the controllers, who know by then, end it too */
+#define RESUME_PAUSE_MS 500u
+#define FAREWELL_MS     4000u /* longer than a source asks again; the controllers, who know by then, end it too */
 
 /* Keeps how the migration ended. -1: not written down; nothing may be done that follows from it. */
 static int keep_outcome(
@@ -98,19 +98,29 @@ static struct err failure_of(const struct partition *p, const char *why)
     return failure;
 }
 
-/* A monitor that does not answer says nothing about the guest, so it is asked again before the guest is given up. True:
- * it is. */
+static void resume_now(void *user)
+{
+    struct partition *p = user;
+    if (p->guest)
+        guest_resume(p->guest, p->resume_fn, p);
+}
+
+/* True: it will be asked again. */
 static bool resume_again(struct partition *p, const struct err *err, guest_done_fn fn)
 {
     if (!err) {
-        p->resume_failures = 0;
+        p->refusals = 0;
         return false;
     }
     log_event(LOG_ERROR, "guest.not_resumed", "vm=%s reason=%s", p->record.vm_id, LOG_QUOTE(err->message));
-    if (p->stopping || ++p->resume_failures >= RESUME_FAILURES_MAX)
+    p->refusals += err->code == ERR_WRONG_STATE;
+    if (p->stopping || !decide_resume_again(err->code, p->refusals))
         return false;
     p->resuming = true;
-    guest_resume(p->guest, fn, p);
+    p->resume_fn = fn;
+    if (!p->resumer)
+        p->resumer = loop_timer_new(p->all->env.loop, resume_now, p);
+    loop_timer_start(p->resumer, RESUME_PAUSE_MS, 0);
     return true;
 }
 
@@ -118,8 +128,6 @@ static void source_resumed(void *user, const struct err *err)
 {
     struct partition *p = user;
     p->resuming = false;
-    if (!p->guest)
-        return; /* its death is being told */
     if (resume_again(p, err, source_resumed))
         return;
     if (err) {
@@ -139,8 +147,6 @@ static void destination_resumed(void *user, const struct err *err)
     struct partition *p = user;
     struct err unsaved;
     p->resuming = false;
-    if (!p->guest)
-        return;
     if (resume_again(p, err, destination_resumed))
         return;
     if (err) {
@@ -156,7 +162,7 @@ static void resolve_resumed(void *user, const struct err *err)
     struct partition *p = user;
     struct err failure, unsaved;
     p->resuming = false;
-    if (!p->guest || resume_again(p, err, resolve_resumed))
+    if (resume_again(p, err, resolve_resumed))
         return;
     if (err) {
         wire_reply_error(p->resolving, err);
@@ -356,6 +362,20 @@ void migration_resolve(struct partition *p, bool resume, uint64_t generation, st
         p->left = true;
         partition_end(p, "moved away", true);
     }
+}
+
+void migration_guest_ended(struct partition *p, const char *why)
+{
+    struct err err;
+    if (p->resumer)
+        loop_timer_stop(p->resumer);
+    p->resuming = p->releaser != NULL;
+    p->refusals = 0;
+    if (!p->resolving)
+        return;
+    err_set(&err, ERR_UNAVAILABLE, "the guest died while it was being resumed: %s", why);
+    wire_reply_error(p->resolving, &err);
+    p->resolving = NULL;
 }
 
 void migration_stop(struct partition *p)

@@ -233,6 +233,7 @@ void partition_free(struct partition *p)
     loop_timer_free(p->timer);
     loop_timer_free(p->farewell);
     loop_timer_free(p->again);
+    loop_timer_free(p->resumer);
     loop_timer_free(p->fence);
     report_clear(&p->last);
     record_clear(&p->record);

@@ -59,12 +59,14 @@ struct partition {
     bool forced;                      /* its end is not waited for */
     bool shut_down;                   /* by the guest itself, while an engine was at work */
     bool resuming;                    /* `releaser` or guest_resume() under way */
-    unsigned resume_failures;         /* in a row */
-    unsigned releases;                /* `releaser`s that were killed, in a row */
-    struct report last;               /* what the engine that ended had told */
-    Drover__MigrationOutcome told;    /* that the controllers are needed: DOUBT or UNANSWERED; UNKNOWN: nothing yet */
-    bool left;                        /* its guest runs elsewhere, so what it held here may be kept for its return */
-    uint64_t reported_in;             /* sequence of the first report of its end; 0: not yet */
+    struct loop_timer *resumer;       /* until the guest is asked again to run, and who is told */
+    guest_done_fn resume_fn;
+    unsigned refusals;             /* of QEMU to run the guest, in a row */
+    unsigned releases;             /* `releaser`s that were killed, in a row */
+    struct report last;            /* what the engine that ended had told */
+    Drover__MigrationOutcome told; /* that the controllers are needed: DOUBT or UNANSWERED; UNKNOWN: nothing yet */
+    bool left;                     /* its guest runs elsewhere, so what it held here may be kept for its return */
+    uint64_t reported_in;          /* sequence of the first report of its end; 0: not yet */
     struct usage *usage;
     Drover__Load load, demand; /* demand: load, smoothed */
 };
@@ -135,6 +137,8 @@ void migration_guest_ready(struct partition *p);
 void migration_launch(struct partition *p, const Drover__MigrateStartRequest *m, struct action *action);
 /* No engine is left, whenever and however it went: decides by its record file. */
 void migration_decide(struct partition *p, const char *why);
+/* The guest has died, so that no guest_resume() will be answered any more. */
+void migration_guest_ended(struct partition *p, const char *why);
 /* PARTITION_STOP where a migration is under way or in doubt: whatever its engine had come to, the partition ends. */
 void migration_stop(struct partition *p);
 /* IN_DOUBT: the controllers have said whose the guest is. Takes the request. */

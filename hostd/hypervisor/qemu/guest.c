@@ -74,13 +74,7 @@ static void guest_exited(void *user, int status)
         snprintf(why, sizeof why, "QEMU was ended by signal %d%s%s", status & 0x7f, colon, line);
     else
         snprintf(why, sizeof why, "QEMU ended with status %d%s%s", status >> 8, colon, line);
-    guest_done_fn fn = guest->resume_fn;
     guest->resume_fn = NULL;
-    if (fn) {
-        struct err err;
-        err_set(&err, ERR_WRONG_STATE, "%s", why);
-        fn(guest->resume_user, &err);
-    }
     guest->events.on_ended(guest->events.user, guest->shut_down_by_guest, why);
 }
 

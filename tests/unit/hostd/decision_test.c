@@ -115,6 +115,18 @@ static void a_sender_outlives_its_guest(void **unused)
     assert_int_equal(decide_guest_death(STATE_OUTGOING, RECORD_SENDING), DEATH_DOUBT);
 }
 
+/* A guest whose monitor is silent may run, for as long as its storage takes to come back. */
+static void a_silent_monitor_costs_no_guest(void **unused)
+{
+    (void)unused;
+    for (unsigned refusals = 0; refusals < 100; refusals++) {
+        assert_true(decide_resume_again(ERR_TIMEOUT, refusals));
+        assert_true(decide_resume_again(ERR_UNAVAILABLE, refusals));
+    }
+    assert_true(decide_resume_again(ERR_WRONG_STATE, 1));
+    assert_false(decide_resume_again(ERR_WRONG_STATE, 5));
+}
+
 static void what_a_guests_death_means(void **unused)
 {
     (void)unused;
@@ -142,6 +154,7 @@ int main(void)
         cmocka_unit_test(what_a_restarted_hostd_does),
         cmocka_unit_test(what_a_guests_death_means),
         cmocka_unit_test(a_sender_outlives_its_guest),
+        cmocka_unit_test(a_silent_monitor_costs_no_guest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,16 +9,23 @@
 
 #include "base/cleanup.h"
 #include "base/ensure.h"
+#include "base/log.h"
+#include "base/loop.h"
 #include "base/unixsock.h"
 
-#define BACKLOG 16
+#define BACKLOG         16
+#define CLOSE_MS        1000u /* for what was sent to leave: a peer that does not read must not keep the stream for ever */
+#define ACCEPT_AGAIN_MS 100u
 
 struct jsonline {
     uv_pipe_t pipe;
     struct jsonline_options options;
     struct buf in;
-    size_t scanned; /* bytes of `in` known to hold no line end */
-    bool closing;   /* nothing is delivered any more */
+    size_t scanned;           /* bytes of `in` known to hold no line end */
+    bool closing;             /* nothing is delivered any more */
+    bool full;                /* the peer does not read: nothing more is sent, and the timer tells the owner */
+    bool failed;              /* the owner was told */
+    struct loop_timer *timer; /* NULL until needed */
 };
 
 struct jsonline_write {
@@ -29,6 +36,7 @@ struct jsonline_write {
 static void jsonline_closed(uv_handle_t *handle)
 {
     struct jsonline *stream = handle->data;
+    loop_timer_free(stream->timer);
     buf_free(&stream->in);
     free(stream);
 }
@@ -42,6 +50,34 @@ static void jsonline_shut(uv_shutdown_t *request, int status)
         uv_close(handle, jsonline_closed);
 }
 
+static void jsonline_fail(struct jsonline *stream, enum err_code code, const char *why)
+{
+    if (stream->closing || stream->failed)
+        return;
+    stream->failed = true;
+    uv_read_stop((uv_stream_t *)&stream->pipe);
+    struct err err;
+    err_set(&err, code, "%s", why);
+    if (stream->options.on_closed)
+        stream->options.on_closed(stream->options.user, &err);
+}
+
+static void jsonline_overdue(void *user)
+{
+    struct jsonline *stream = user;
+    if (!stream->closing)
+        jsonline_fail(stream, ERR_UNAVAILABLE, "peer does not read what it is sent");
+    else if (!uv_is_closing((uv_handle_t *)&stream->pipe))
+        uv_close((uv_handle_t *)&stream->pipe, jsonline_closed); /* ends the shutdown, too */
+}
+
+static void jsonline_in(struct jsonline *stream, uint64_t ms)
+{
+    if (!stream->timer)
+        stream->timer = loop_timer_new(stream->pipe.loop, jsonline_overdue, stream);
+    loop_timer_start(stream->timer, ms, 0);
+}
+
 void jsonline_close(struct jsonline *stream)
 {
     if (!stream || stream->closing)
@@ -52,18 +88,9 @@ void jsonline_close(struct jsonline *stream)
     if (uv_shutdown(request, (uv_stream_t *)&stream->pipe, jsonline_shut) != 0) {
         free(request);
         uv_close((uv_handle_t *)&stream->pipe, jsonline_closed);
-    }
-}
-
-static void jsonline_fail(struct jsonline *stream, enum err_code code, const char *why)
-{
-    if (stream->closing)
         return;
-    uv_read_stop((uv_stream_t *)&stream->pipe);
-    struct err err;
-    err_set(&err, code, "%s", why);
-    if (stream->options.on_closed)
-        stream->options.on_closed(stream->options.user, &err);
+    }
+    jsonline_in(stream, stream->full ? 0 : CLOSE_MS);
 }
 
 /* Delivers the line of `len` bytes at the front; false when the stream must not be touched any more. */
@@ -160,17 +187,42 @@ void jsonline_send(struct jsonline *stream, json_t *message)
     write->text = text;
     static char newline[] = "\n";
     uv_buf_t pieces[2] = {uv_buf_init(text, (unsigned)strlen(text)), uv_buf_init(newline, 1)};
-    if (stream->closing || uv_write(&write->request, (uv_stream_t *)&stream->pipe, pieces, 2, jsonline_written) != 0)
+    if (stream->closing || stream->full ||
+        uv_write(&write->request, (uv_stream_t *)&stream->pipe, pieces, 2, jsonline_written) != 0)
         jsonline_written(&write->request, UV_ECANCELED);
+    else if (uv_stream_get_write_queue_size((uv_stream_t *)&stream->pipe) > JSONLINE_QUEUE_MAX) {
+        stream->full = true;
+        jsonline_in(stream, 0);
+    }
 }
 
 struct jsonline_server {
     uv_poll_t poll;
     int fd;
+    struct loop_timer *again; /* until it accepts again; NULL: it always could */
     char path[sizeof((struct sockaddr_un *)0)->sun_path];
     void (*on_accept)(void *user, int fd);
     void *user;
 };
+
+static void jsonline_acceptable(uv_poll_t *poll, int status, int events);
+
+static void jsonline_await(void *user)
+{
+    struct jsonline_server *server = user;
+    ENSURE(uv_poll_start(&server->poll, UV_READABLE, jsonline_acceptable) == 0);
+}
+
+/* Who waits stays in the backlog, and would wake the loop again at once, and for ever. */
+static void jsonline_pause(struct jsonline_server *server, int cause)
+{
+    if (!server->again) {
+        log_event(LOG_WARN, "jsonline.not_accepted", "path=%s reason=%s", server->path, LOG_QUOTE(strerror(cause)));
+        server->again = loop_timer_new(server->poll.loop, jsonline_await, server);
+    }
+    uv_poll_stop(&server->poll);
+    loop_timer_start(server->again, ACCEPT_AGAIN_MS, 0);
+}
 
 static void jsonline_acceptable(uv_poll_t *poll, int status, int events)
 {
@@ -181,6 +233,8 @@ static void jsonline_acceptable(uv_poll_t *poll, int status, int events)
     int fd = accept4(server->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd >= 0)
         server->on_accept(server->user, fd);
+    else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+        jsonline_pause(server, errno);
 }
 
 int jsonline_listen(uv_loop_t *loop, const char *path, void (*on_accept)(void *user, int fd), void *user,
@@ -197,7 +251,7 @@ int jsonline_listen(uv_loop_t *loop, const char *path, void (*on_accept)(void *u
     server->user = user;
     ENSURE(uv_poll_init(loop, &server->poll, fd) == 0);
     server->poll.data = server;
-    ENSURE(uv_poll_start(&server->poll, UV_READABLE, jsonline_acceptable) == 0);
+    jsonline_await(server);
     *out = server;
     return 0;
 }
@@ -212,6 +266,7 @@ void jsonline_server_close(struct jsonline_server *server)
     if (!server)
         return;
     uv_poll_stop(&server->poll);
+    loop_timer_free(server->again);
     close(server->fd);
     unlink(server->path);
     uv_close((uv_handle_t *)&server->poll, jsonline_server_closed);

@@ -8,13 +8,14 @@
 
 #include "base/err.h"
 
-#define JSONLINE_MAX (4u << 20)
+#define JSONLINE_MAX       (4u << 20)
+#define JSONLINE_QUEUE_MAX (8u << 20) /* sent and not yet read by the peer; beyond it the stream has failed */
 
 struct jsonline;
 
 struct jsonline_options {
     void (*on_message)(void *user, json_t *message); /* lent for the call */
-    /* The peer closed it or broke the rules; comes at most once, and not after jsonline_close(). */
+    /* The peer closed it, broke the rules or does not read; comes at most once, and not after jsonline_close(). */
     void (*on_closed)(void *user, const struct err *err);
     void *user;
     size_t max_line; /* 0: JSONLINE_MAX */
@@ -26,9 +27,9 @@ MUST_CHECK int jsonline_connect(
 /* Makes one of a connected socket; takes `fd`, also on failure. */
 MUST_CHECK int jsonline_open(
     uv_loop_t *loop, int fd, const struct jsonline_options *options, struct err *err, struct jsonline **out);
-/* Sends an object; takes the reference. On a stream that was closed it is dropped. */
+/* Sends an object; takes the reference. On a stream that was closed, or has failed, it is dropped. */
 void jsonline_send(struct jsonline *stream, json_t *message);
-/* Closes after what was sent before has left. Allowed inside the callbacks. NULL is fine. */
+/* Closes after what was sent before has left, or a second later. Allowed inside the callbacks. NULL is fine. */
 void jsonline_close(struct jsonline *stream);
 
 /* Listens at `path` (mode 0600; a stale socket there is replaced); `on_accept` gets each connection's descriptor

@@ -1,5 +1,6 @@
 /* One end of a socket pair is the stream under test, the other a peer that may say anything. */
 #include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -17,6 +19,7 @@
 
 #include "base/buf.h"
 #include "base/jsonline.h"
+#include "base/unixsock.h"
 #include "until.h"
 
 struct fixture {
@@ -248,6 +251,52 @@ static void what_was_sent_leaves_before_the_close(void **state)
     assert_int_equal(*line, 0);
 }
 
+static void send_much(struct fixture *f, size_t bytes)
+{
+    static char filler[65536];
+    memset(filler, 'x', sizeof filler - 1);
+    for (size_t sent = 0; sent < bytes; sent += sizeof filler)
+        jsonline_send(f->stream, json_pack("{s:s}", "text", filler));
+}
+
+static void a_peer_that_does_not_read_cannot_keep_a_closed_stream(void **state)
+{
+    struct fixture *f = *state;
+    open_stream(f, 0);
+    send_much(f, 4u << 20);
+    jsonline_close(f->stream);
+    f->stream = NULL;
+    alarm(30); /* ends the test where the loop never comes to an end */
+    uv_run(&f->loop, UV_RUN_DEFAULT);
+    alarm(0);
+    assert_int_equal(f->closed, 0);
+}
+
+static void a_peer_that_does_not_read_fails_the_stream(void **state)
+{
+    struct fixture *f = *state;
+    for (int inside = 0; inside < 2; inside++) {
+        f->closed = 0;
+        f->close_inside = inside;
+        open_stream(f, 0);
+        send_much(f, 4u << 20);
+        for (int turn = 0; turn < 5; turn++)
+            uv_run(&f->loop, UV_RUN_NOWAIT);
+        assert_int_equal(f->closed, 0);
+        send_much(f, JSONLINE_QUEUE_MAX);
+        assert_int_equal(f->closed, 0); /* never inside of jsonline_send() */
+        assert_true(loop_until(&f->loop, is_closed, f));
+        assert_int_equal(f->why.code, ERR_UNAVAILABLE);
+        close(f->peer);
+        f->peer = -1;
+        for (int turn = 0; turn < 5; turn++)
+            uv_run(&f->loop, UV_RUN_NOWAIT);
+        assert_int_equal(f->closed, 1);
+        jsonline_close(f->stream);
+        f->stream = NULL;
+    }
+}
+
 static void accepted(void *user, int fd)
 {
     struct fixture *f = user;
@@ -288,6 +337,45 @@ static void server_and_client(void **state)
     jsonline_server_close(NULL);
     jsonline_close(NULL);
     assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(rmdir(folder), 0);
+}
+
+static bool is_accepted(void *user)
+{
+    return ((struct fixture *)user)->stream != NULL;
+}
+
+/* Out of descriptors, the server leaves those who wait alone for a while: the loop has nothing to do meanwhile. */
+static void who_cannot_be_accepted_does_not_spin(void **state)
+{
+    struct fixture *f = *state;
+    char folder[] = "/tmp/drover-jsonline-test-XXXXXX", path[64];
+    struct err err = {0};
+    struct jsonline_server *server;
+    struct rlimit was, none;
+    int client;
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/socket", folder);
+    assert_int_equal(jsonline_listen(&f->loop, path, accepted, f, &err, &server), 0);
+    assert_int_equal(unixsock_connect(path, &err, &client), 0);
+    uv_run(&f->loop, UV_RUN_NOWAIT); /* the loop's own descriptors are there */
+    jsonline_close(f->stream);
+    f->stream = NULL;
+    close(client);
+    assert_int_equal(unixsock_connect(path, &err, &client), 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+    none = was;
+    none.rlim_cur = 0;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    for (int turn = 0; turn < 3; turn++)
+        uv_run(&f->loop, UV_RUN_NOWAIT);
+    struct pollfd ready = {.fd = uv_backend_fd(&f->loop), .events = POLLIN};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+    assert_int_equal(poll(&ready, 1, 0), 0);
+    assert_null(f->stream);
+    assert_true(loop_until(&f->loop, is_accepted, f)); /* later */
+    jsonline_server_close(server);
+    close(client);
     assert_int_equal(rmdir(folder), 0);
 }
 
@@ -347,7 +435,10 @@ int main(void)
         T(end_of_stream_is_told_once),
         T(closing_inside_callbacks),
         T(what_was_sent_leaves_before_the_close),
+        T(a_peer_that_does_not_read_cannot_keep_a_closed_stream),
+        T(a_peer_that_does_not_read_fails_the_stream),
         T(server_and_client),
+        T(who_cannot_be_accepted_does_not_spin),
         T(connecting_to_nobody_fails),
         T(full_backlog_does_not_block),
     };

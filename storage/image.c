@@ -23,6 +23,7 @@ struct image {
     char said[IMAGE_WORDS_MAX + 1];
     size_t said_len;
     bool raw, timed_out, freed;
+    bool reaped; /* its pid may be another's */
     int64_t status;
     unsigned open; /* handles of the child that are */
     struct err failure;
@@ -74,6 +75,7 @@ static void handle_closed(uv_handle_t *handle)
 static void child_exited(uv_process_t *process, int64_t status, int signal)
 {
     struct image *image = process->data;
+    image->reaped = true;
     image->status = status ? status : signal;
     uv_close((uv_handle_t *)process, handle_closed);
 }
@@ -96,6 +98,15 @@ static void words_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         uv_close((uv_handle_t *)stream, handle_closed);
 }
 
+/* Ends the child, or the wait for more words of one that has ended: what it started may hold its stderr open. */
+static void image_hurry(struct image *image)
+{
+    if (!image->reaped)
+        uv_process_kill(&image->process, SIGKILL);
+    else if (!uv_is_closing((uv_handle_t *)&image->words))
+        uv_close((uv_handle_t *)&image->words, handle_closed);
+}
+
 static void image_overdue(void *user)
 {
     struct image *image = user;
@@ -103,8 +114,8 @@ static void image_overdue(void *user)
         raw_made(image);
         return;
     }
-    image->timed_out = true;
-    uv_process_kill(&image->process, SIGKILL);
+    image->timed_out = !image->reaped;
+    image_hurry(image);
 }
 
 static int image_spawn(uv_loop_t *loop, const struct image_config *config, struct image *image, struct err *err)
@@ -167,5 +178,5 @@ void image_free(struct image *image)
     if (image->open == 0)
         image_destroy(image);
     else
-        uv_process_kill(&image->process, SIGKILL);
+        image_hurry(image);
 }

@@ -103,12 +103,54 @@ static void programs_that_fail(void **unused)
     assert_non_null(strstr(told.message, "create"));
 }
 
+static void count_process(uv_handle_t *handle, void *user)
+{
+    *(unsigned *)user += handle->type == UV_PROCESS;
+}
+
+static bool has_process(uv_loop_t *loop)
+{
+    unsigned count = 0;
+    uv_walk(loop, count_process, &count);
+    return count > 0;
+}
+
+/* The program has ended, but what it has started goes on holding its stderr: its pid is no more ours to kill. */
+static void given_up_after_its_program_ended(void **unused)
+{
+    (void)unused;
+    static const char script[] = "#!/bin/sh\nsleep 60 &\nexit 0\n";
+    char folder[] = "/tmp/drover-image-XXXXXX", program[64], path[64];
+    struct told told = {0};
+    struct err err;
+    struct image *image;
+    uv_loop_t loop;
+    assert_non_null(mkdtemp(folder));
+    snprintf(program, sizeof program, "%s/program", folder);
+    snprintf(path, sizeof path, "%s/image", folder);
+    assert_int_equal(file_write(program, script, sizeof script - 1, 0700, &err), 0);
+    assert_int_equal(uv_loop_init(&loop), 0);
+    struct image_config config = {.qemu_img = program, .path = path, .format = "qcow2", .bytes = 8 << 20};
+    assert_int_equal(image_make(&loop, &config, made, &told, &err, &image), 0);
+    while (has_process(&loop))
+        uv_run(&loop, UV_RUN_ONCE);
+    assert_int_equal(told.times, 0);
+    image_free(image);
+    alarm(30); /* ends the test where the loop waits for those who hold it */
+    uv_run(&loop, UV_RUN_DEFAULT);
+    alarm(0);
+    assert_int_equal(told.times, 0);
+    loop_close(&loop);
+    assert_int_equal(file_remove_tree(folder, &err), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(raw),
         cmocka_unit_test(qcow2),
         cmocka_unit_test(programs_that_fail),
+        cmocka_unit_test(given_up_after_its_program_ended),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

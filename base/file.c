@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <libgen.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -32,7 +33,19 @@ int file_read(const char *path, size_t max, struct err *err, struct buf *out)
     return 0;
 }
 
-int file_write(const char *path, const void *data, size_t len, mode_t mode, struct err *err)
+/* Waits until the names in the directory of `path` are on the disk. */
+static int file_sync_parent(const char *path, struct err *err)
+{
+    char parent[PATH_MAX];
+    strcpy(parent, path); /* it named a file a moment ago, so it fits */
+    const char *name = dirname(parent);
+    cleanup_fd int fd = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || fsync(fd) < 0)
+        return err_errno(err, ERR_INTERNAL, errno, "cannot sync directory %s", name);
+    return 0;
+}
+
+int file_replace(const char *path, const void *data, size_t len, mode_t mode, struct err *err)
 {
     char temporary[PATH_MAX];
     if (snprintf(temporary, sizeof temporary, "%s.%d.tmp", path, (int)getpid()) >= (int)sizeof temporary)
@@ -60,6 +73,13 @@ fail:
     return -1;
 }
 
+int file_write(const char *path, const void *data, size_t len, mode_t mode, struct err *err)
+{
+    if (file_replace(path, data, len, mode, err) < 0)
+        return -1;
+    return file_sync_parent(path, err);
+}
+
 int file_make_dirs(const char *path, mode_t mode, struct err *err)
 {
     char part[PATH_MAX];
@@ -71,8 +91,12 @@ int file_make_dirs(const char *path, mode_t mode, struct err *err)
             continue;
         char end = *p;
         *p = '\0';
-        if (mkdir(part, mode) < 0 && errno != EEXIST)
+        if (mkdir(part, mode) == 0) {
+            if (file_sync_parent(part, err) < 0)
+                return -1;
+        } else if (errno != EEXIST) {
             return err_errno(err, ERR_INTERNAL, errno, "cannot make directory %s", part);
+        }
         if (end == '\0')
             return 0;
         *p = end;

@@ -10,9 +10,12 @@
 /* Reads the file at `path` into `out` (replacing its contents); more than `max` bytes is an error. */
 MUST_CHECK int file_read(const char *path, size_t max, struct err *err, struct buf *out);
 /* Writes `path` so that a reader sees the old or the new contents, also after a crash: temporary file, fsync, rename.
- */
+ * On return the new ones outlive a loss of power, too: the directory is synced. -1: either may be there. */
 MUST_CHECK int file_write(const char *path, const void *data, size_t len, mode_t mode, struct err *err);
-/* Makes the directory and its parents; what exists already is fine. New ones get `mode`. */
+/* The same, but for what must be quick: until the file system writes its directory by itself, after seconds, a loss of
+ * power brings the old contents back, whole. */
+MUST_CHECK int file_replace(const char *path, const void *data, size_t len, mode_t mode, struct err *err);
+/* Makes the directory and its parents, durably; what exists already is fine. New ones get `mode`. */
 MUST_CHECK int file_make_dirs(const char *path, mode_t mode, struct err *err);
 /* Removes a directory with everything in it, not following links. What is not there is fine. */
 MUST_CHECK int file_remove_tree(const char *path, struct err *err);

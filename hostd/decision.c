@@ -30,6 +30,11 @@ bool decide_sends_on(bool incoming, enum record_phase phase)
     return !incoming && phase == RECORD_SENDING;
 }
 
+bool decide_never_ran(enum record_phase phase, bool other_boot)
+{
+    return phase == RECORD_FAILED || (phase != RECORD_UNREADABLE && !other_boot);
+}
+
 bool decide_forsaken(enum record_phase phase)
 {
     return phase != RECORD_NONE && phase != RECORD_FAILED;

@@ -21,6 +21,10 @@ enum engine_verdict decide_engine_death(bool incoming, enum record_phase phase);
  * other host and asks nothing of the one that died here. */
 bool decide_sends_on(bool incoming, enum record_phase phase);
 
+/* An incoming partition that ends, by the record that is left: true if its guest certainly never ran here. A record
+ * that was replaced last, by `owner`, may be the one before again once the host has been reset. */
+bool decide_never_ran(enum record_phase phase, bool other_boot);
+
 /* A source whose destination is gone for good: true where its engine has to be killed, because it may have handed over
  * and would ask on; false where it can be told to stop and sees to it that the guest goes on. */
 bool decide_forsaken(enum record_phase phase);

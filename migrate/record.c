@@ -14,7 +14,7 @@ static int record_put(const char *path, const char *phase, json_t *record, struc
     json_decref(record);
     ENSURE(text != NULL);
     crashpoint("record.before", phase);
-    int rc = file_write(path, text, strlen(text), 0600, err);
+    int rc = file_replace(path, text, strlen(text), 0600, err);
     crashpoint("record.after", phase);
     return rc;
 }

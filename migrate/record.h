@@ -4,7 +4,8 @@
 
 #include "base/err.h"
 
-/* Replaces the record; on return it is there for every later reader. */
+/* Replaces the record; on return it is there for every later reader, but not for one after a loss of power: the guest
+ * stands still meanwhile, and hostd trusts no record of another boot (README.md). */
 MUST_CHECK int record_write(const char *path, const char *migration_id, const char *phase, struct err *err);
 
 /* The same for a hand-over after which pages follow: an engine that dies then can be replaced (policy.resume). */

@@ -11,10 +11,15 @@
 #include "base/log.h"
 #include "hostd/partition/private.h"
 
+bool partition_of_other_boot(const struct partition *p)
+{
+    return strcmp(p->record.boot_id, p->all->env.boot_id) != 0;
+}
+
 /* Processes of another boot are gone, whatever their numbers say. */
 static bool alive(const struct partition *p, struct process_id id)
 {
-    return strcmp(p->record.boot_id, p->all->env.boot_id) == 0 && process_alive(id);
+    return !partition_of_other_boot(p) && process_alive(id);
 }
 
 /* Takes the guest up again; false: it died this very moment. */

@@ -215,9 +215,13 @@ static void verdict_end(struct partition *p, enum record_phase phase, const char
     struct err err, failure = failure_of(p, why);
     bool incoming = p->record.migration.incoming;
     Drover__MigrationOutcome how = DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN;
-    if (incoming)
-        how = phase == RECORD_UNREADABLE ? DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT
-                                         : DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED;
+    if (incoming && decide_never_ran(phase, partition_of_other_boot(p))) {
+        how = DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED;
+    } else if (incoming) {
+        how = DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT;
+        err_set(&failure, ERR_UNAVAILABLE, "the guest has ended, and whether it had run here nobody can tell: %s",
+            phase == RECORD_UNREADABLE ? "the engine's record cannot be read" : "the host was reset meanwhile");
+    }
     /* Whoever asked for the preparation hears of its failure from the answer. */
     if (keep_outcome(p, how, incoming ? &failure : NULL, p->starting != NULL, &err) < 0) {
         undecided(p, &err);

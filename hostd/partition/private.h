@@ -82,6 +82,9 @@ struct partitions {
 /* Makes directory and record in `state`; -1 leaves nothing behind. Copies everything. */
 MUST_CHECK int partition_make(struct partitions *ps, const char *vm_id, uint64_t generation, const Drover__VmSpec *spec,
     enum partition_state state, const struct record_migration *migration, struct err *err, struct partition **out);
+/* True if the host has been reset since the partition was made: its processes are gone, and so may be what they wrote
+ * last. */
+bool partition_of_other_boot(const struct partition *p);
 /* A partition of a loaded record, taken. */
 struct partition *partition_adopt_record(struct partitions *ps, const char *directory, struct record *record);
 /* The only way to another state: checked against the table, traced, written down first. -1: not written, nothing

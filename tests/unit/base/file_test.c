@@ -16,6 +16,39 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 
+/* Every fsync() of base/file.c comes by here (CMakeLists.txt): those of directories are noted, with what was in them.
+ */
+static struct {
+    unsigned count;
+    char path[PATH_MAX]; /* of the last */
+    bool had;            /* `look_for` was in it */
+} synced;
+static const char *look_for;
+
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+int __wrap_fsync(int fd)
+{
+    struct stat st;
+    char link[64];
+    assert_int_equal(fstat(fd, &st), 0);
+    if (S_ISDIR(st.st_mode)) {
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        ssize_t n = readlink(link, synced.path, sizeof synced.path - 1);
+        assert_true(n > 0);
+        synced.path[n] = '\0';
+        synced.count++;
+        synced.had = look_for && faccessat(fd, look_for, F_OK, 0) == 0;
+    }
+    return __real_fsync(fd);
+}
+
+static void watch_for(const char *name)
+{
+    memset(&synced, 0, sizeof synced);
+    look_for = name;
+}
+
 static char folder[] = "/tmp/drover-file-test-XXXXXX";
 
 static int make_folder(void **state)
@@ -140,6 +173,48 @@ static void trees_go_but_links_are_not_followed(void **state)
     assert_int_equal(file_remove_tree(at("t"), &err), 0); /* what is not there is fine */
 }
 
+/* The name outlives the power, too, and not only what is in the file. */
+static void a_new_name_is_synced(void **state)
+{
+    (void)state;
+    struct err err;
+    watch_for("s");
+    assert_int_equal(file_write(at("s"), "x", 1, 0600, &err), 0);
+    assert_int_equal(synced.count, 1);
+    assert_true(synced.had);
+    assert_string_equal(synced.path, folder);
+    watch_for("s");
+    assert_int_equal(file_replace(at("s"), "y", 1, 0600, &err), 0);
+    assert_int_equal(synced.count, 0);
+    cleanup_buf struct buf b = {0};
+    assert_int_equal(file_read(at("s"), 1, &err, &b), 0);
+    assert_string_equal(buf_str(&b), "y");
+
+    assert_int_equal(chdir(folder), 0);
+    watch_for("plain");
+    assert_int_equal(file_write("plain", "x", 1, 0600, &err), 0);
+    assert_true(synced.had);
+    assert_int_equal(chdir("/"), 0);
+}
+
+static void new_directories_are_synced(void **state)
+{
+    (void)state;
+    struct err err;
+    watch_for("s1");
+    assert_int_equal(file_make_dirs(at("s1"), 0700, &err), 0);
+    assert_int_equal(synced.count, 1);
+    assert_true(synced.had);
+    watch_for("s3");
+    assert_int_equal(file_make_dirs(at("s1/s2/s3"), 0700, &err), 0);
+    assert_int_equal(synced.count, 2);
+    assert_true(synced.had);
+    assert_string_equal(synced.path, at("s1/s2"));
+    watch_for("s3");
+    assert_int_equal(file_make_dirs(at("s1/s2/s3"), 0700, &err), 0);
+    assert_int_equal(synced.count, 0); /* there was nothing to make */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -147,7 +222,9 @@ int main(void)
         cmocka_unit_test(more_than_the_bound_is_refused),
         cmocka_unit_test(mode_is_as_asked),
         cmocka_unit_test(replacement_is_atomic),
+        cmocka_unit_test(a_new_name_is_synced),
         cmocka_unit_test(directories_are_made),
+        cmocka_unit_test(new_directories_are_synced),
         cmocka_unit_test(trees_go_but_links_are_not_followed),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -53,6 +53,7 @@ static const struct scenario scenarios[] = {
     {"migrate, doubt, taken", MIGRATE, RUNNING, "h2", false, false, FATE_DOUBT_TAKEN, OK, "h2"},
     {"migrate, doubt, not taken", MIGRATE, RUNNING, "h2", false, false, FATE_DOUBT_NOT_TAKEN, FAILED, "h1"},
     {"migrate, doubt, forgotten", MIGRATE, RUNNING, "h2", false, false, FATE_DOUBT_FORGOTTEN, FAILED, ""},
+    {"migrate, doubt, destination reset", MIGRATE, RUNNING, "h2", false, false, FATE_DOUBT_RESET, FAILED, ""},
     {"migrate, source forgets", MIGRATE, RUNNING, "h2", false, false, FATE_SOURCE_FORGETS, OK, "h2"},
     {"post-copy", MIGRATE, RUNNING, "h2", false, false, FATE_POSTCOPY, OK, "h2"},
     {"post-copy, destination dies", MIGRATE, RUNNING, "h2", false, false, FATE_DESTINATION_DIES, FAILED, "h1"},

@@ -20,6 +20,7 @@ enum sim_fate {
     FATE_DOUBT_TAKEN,     /* the source loses the destination's answer; the destination runs it */
     FATE_DOUBT_NOT_TAKEN, /* the hand-over never arrived */
     FATE_DOUBT_FORGOTTEN, /* the destination has lost all knowledge of it */
+    FATE_DOUBT_RESET,     /* the destination was reset, and cannot tell whether it ever ran */
     FATE_SOURCE_FORGETS,  /* the source's host has been reset after the destination took it */
     FATE_SLOW,            /* takes so long that only a cancel ends it */
     /* Post-copy: once it has handed over the source asks on until it is told. */

@@ -156,6 +156,7 @@ void sim_engines_run(struct sim *sim)
         source_becomes(sim, DROVER__PARTITION_STATE__PARTITION_IN_DOUBT);
         break;
     case FATE_DOUBT_FORGOTTEN:
+    case FATE_DOUBT_RESET:
         source_becomes(sim, DROVER__PARTITION_STATE__PARTITION_IN_DOUBT);
         destination_becomes(sim, DROVER__PARTITION_STATE__PARTITION_NONE);
         break;
@@ -210,6 +211,8 @@ Drover__MigrationOutcome sim_outcome_of(const struct sim *sim, size_t host)
         return source ? DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT : DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
     case FATE_DOUBT_FORGOTTEN:
         return source ? DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT : DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN;
+    case FATE_DOUBT_RESET:
+        return DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT;
     case FATE_SOURCE_FORGETS:
         return source ? DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN : DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN;
     default:
@@ -285,7 +288,7 @@ static void host_fence(struct sim *sim, size_t host)
 {
     struct sim_migration *m = &sim->migration;
     bool taken = sim_outcome_of(sim, host) == DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN;
-    bool forgotten = m->ended && sim->fate == FATE_DOUBT_FORGOTTEN;
+    bool forgotten = m->ended && (sim->fate == FATE_DOUBT_FORGOTTEN || sim->fate == FATE_DOUBT_RESET);
     bool fetches = m->handed_over && sim->fate != FATE_CUT; /* and is left alone */
     if (host != m->destination || taken || forgotten || !m->prepared || fetches)
         return;

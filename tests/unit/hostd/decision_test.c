@@ -61,6 +61,23 @@ static void never_two_owners(void **unused)
     }
 }
 
+/* A reset may have taken the last replacement of the record back, and that may have been the one by `owner`. */
+static void what_never_ran(void **unused)
+{
+    (void)unused;
+    static const enum record_phase ended[] = {RECORD_NONE, RECORD_FAILED, RECORD_HANDED_OVER, RECORD_TAKEN};
+    for (size_t i = 0; i < sizeof ended / sizeof *ended; i++) {
+        assert_int_equal(decide_engine_death(true, ended[i]), VERDICT_END);
+        assert_true(decide_never_ran(ended[i], false));
+    }
+    assert_false(decide_never_ran(RECORD_NONE, true));
+    assert_false(decide_never_ran(RECORD_HANDED_OVER, true));
+    assert_false(decide_never_ran(RECORD_TAKEN, true));
+    assert_true(decide_never_ran(RECORD_FAILED, true)); /* the last that its engine wrote */
+    assert_false(decide_never_ran(RECORD_UNREADABLE, false));
+    assert_false(decide_never_ran(RECORD_UNREADABLE, true));
+}
+
 /* Killed, it may leave a doubt; told to stop, it resumes the guest: only where nothing can have been handed over. */
 static void a_source_whose_destination_is_gone(void **unused)
 {
@@ -150,6 +167,7 @@ int main(void)
         cmocka_unit_test(a_dead_source_engine),
         cmocka_unit_test(a_dead_destination_engine),
         cmocka_unit_test(never_two_owners),
+        cmocka_unit_test(what_never_ran),
         cmocka_unit_test(a_source_whose_destination_is_gone),
         cmocka_unit_test(what_a_restarted_hostd_does),
         cmocka_unit_test(what_a_guests_death_means),

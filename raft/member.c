@@ -82,6 +82,16 @@ int member_parse(const char *text, struct err *err, struct replica_member *out)
     return 0;
 }
 
+bool member_same_address(const char *one, const char *other)
+{
+    struct err err;
+    size_t one_len, other_len;
+    unsigned one_port, other_port;
+    return split_address(one, &err, &one_len, &one_port) == 0 &&
+           split_address(other, &err, &other_len, &other_port) == 0 && one_port == other_port && one_len == other_len &&
+           strncmp(one, other, one_len) == 0;
+}
+
 int member_check_all(const struct replica_member *members, size_t count, struct err *err)
 {
     char text[MEMBER_TEXT_MAX];
@@ -91,7 +101,8 @@ int member_check_all(const struct replica_member *members, size_t count, struct 
         if (member_format(&members[i], err, text))
             return -1;
         for (size_t j = 0; j < i; j++) {
-            if (strcmp(members[i].name, members[j].name) == 0 || strcmp(members[i].address, members[j].address) == 0)
+            if (strcmp(members[i].name, members[j].name) == 0 ||
+                member_same_address(members[i].address, members[j].address))
                 return err_set(err, ERR_INVALID, "the members %s and %s must differ in name and address",
                     members[j].name, members[i].name);
             if (member_id(members[i].name) == member_id(members[j].name))

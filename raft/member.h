@@ -25,6 +25,9 @@ MUST_CHECK int member_parse(const char *text, struct err *err, struct replica_me
 /* Only the name; "" when the text has none. `out` has WIRE_PRINCIPAL_MAX bytes. */
 void member_name(const char *text, char *out);
 
+/* Two well-formed addresses name the same place, however they are written. */
+bool member_same_address(const char *one, const char *other);
+
 /* Checks a list: 1 to MEMBERS_MAX members, every one well-formed, no name, address or id twice. */
 MUST_CHECK int member_check_all(const struct replica_member *members, size_t count, struct err *err);
 

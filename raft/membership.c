@@ -120,6 +120,21 @@ static void enter_existing(struct replica *replica, const struct raft_server *se
     }
 }
 
+/* The member that has the address of the one to be added; false: none. Such a one would never come. */
+static bool address_in_use(const struct replica *replica, char holder[static WIRE_PRINCIPAL_MAX])
+{
+    const struct raft_configuration *configuration = &replica->raft.configuration;
+    struct replica_member member = {0};
+    struct err err;
+    for (unsigned i = 0; i < configuration->n; i++)
+        if (member_parse(configuration->servers[i].address, &err, &member) == 0 &&
+            member_same_address(member.address, replica->change.member.address)) {
+            strcpy(holder, member.name);
+            return true;
+        }
+    return false;
+}
+
 static void begin_add(struct replica *replica)
 {
     const struct raft_server *server = find_server(replica, replica->change.id);
@@ -136,6 +151,10 @@ static void begin_add(struct replica *replica)
         change_end(replica, &err);
     } else if (replica->raft.configuration.n >= MEMBERS_MAX) {
         err_set(&err, ERR_CAPACITY, "a cluster has at most %d members", MEMBERS_MAX);
+        change_end(replica, &err);
+    } else if (address_in_use(replica, name)) {
+        err_set(&err, ERR_EXISTS, "the address %s is that of the member %s: give %s one of its own",
+            replica->change.member.address, name, replica->change.member.name);
         change_end(replica, &err);
     } else {
         enter(replica, CHANGE_ADD);

@@ -18,8 +18,10 @@
 static void change_done(void *user, const struct err *err, const Drover__CommandResult *result)
 {
     (void)user;
+    bool for_good = err && !err_retryable(err->code) && err->code != ERR_CANCELLED; /* not by closing */
     if (err || result->error)
-        log_event(LOG_DEBUG, "keeper.refused", "cause=%s", LOG_QUOTE(err ? err->message : result->error->message));
+        log_event(for_good ? LOG_WARN : LOG_DEBUG, "keeper.refused", "cause=%s",
+            LOG_QUOTE(err ? err->message : result->error->message));
 }
 
 static Drover__Command *change_command(void)

@@ -14,6 +14,7 @@
 #define CPU_MODELS_MAX    128
 #define CPU_MISSING_MAX   64
 #define CPU_FEATURES_MAX  512
+#define FACTS_BYTES_MAX   (128u << 10) /* they go into the log, half of whose longest entry this is */
 
 struct fleet {
     struct fleet_host **hosts; /* by name */
@@ -311,6 +312,9 @@ static int facts_check(const Drover__HostFacts *f, struct err *err)
             return err_set(err, ERR_INVALID, "a fact of more than %d bytes", FACT_TEXT_MAX);
     if (words_check(f->machine_types, f->n_machine_types, MACHINE_TYPES_MAX, "machine types", err) < 0)
         return -1;
+    size_t size = drover__host_facts__get_packed_size(f);
+    if (size > FACTS_BYTES_MAX)
+        return err_set(err, ERR_INVALID, "facts of %zu bytes: up to %u are taken", size, FACTS_BYTES_MAX);
     return cpus_check(f, err);
 }
 
@@ -318,7 +322,7 @@ int fleet_hello(struct fleet *fleet, const char *name, struct wire_peer *peer, c
     uint64_t now_ms, struct err *err, struct fleet_host **out)
 {
     if (facts_check(hello->facts, err) < 0)
-        return -1;
+        return err_wrap(err, "host %s", name);
     struct fleet_host *host = fleet_find(fleet, name);
     if (!host)
         host = host_new(fleet, name);

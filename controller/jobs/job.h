@@ -90,7 +90,7 @@ struct job {
 
 enum job_event_type {
     JOB_ENTER,   /* the durable part is new */
-    JOB_REFUSED, /* the last commit's premise did not hold: err */
+    JOB_REFUSED, /* the last commit's premise did not hold, or the log does not take it: err */
     JOB_REPLY,   /* to the last call: err, or body */
     JOB_TIMER,   /* the last wait is over */
     JOB_OUTCOME, /* a host told how a migration ended, unasked */

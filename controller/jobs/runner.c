@@ -11,13 +11,15 @@
 #include "controller/pb.h"
 #include "proto/pbjson.h"
 
-#define COMMIT_RETRY_MS 200
+#define COMMIT_RETRY_MS     200
+#define IMPOSSIBLE_RETRY_MS 10000
 
 struct run {
     struct runner *runner;
     struct job job;
     uint64_t token; /* names the action under way; answers to earlier ones are ignored */
     struct loop_timer *timer;
+    bool impossible;  /* the log would not take a commit of this revision, and the job was told */
     bool enter_again; /* the timer brings JOB_ENTER: a commit did not get through */
     bool waiting;     /* nothing is under way but the timer */
     struct run *next;
@@ -109,6 +111,20 @@ static void call_replied(void *user, const struct err *err, const uint8_t *body,
     }
 }
 
+/* The log does not take the entry, now or later, so the job is told. False: it was before, and what it made of that is
+ * no better. */
+static bool commit_impossible(struct run *run, const struct err *err)
+{
+    log_event(
+        LOG_WARN, "job.commit-refused", "job=%" PRIu64 " cause=%s", run->job.log.job->id, LOG_QUOTE(err->message));
+    if (run->impossible)
+        return false;
+    run->impossible = true;
+    struct job_event event = {.type = JOB_REFUSED, .err = err};
+    run_event(run, &event);
+    return true;
+}
+
 /* What was applied is noticed by runner_sync(); here only failures count. */
 static void commit_done(void *user, const struct err *err, const Drover__CommandResult *result)
 {
@@ -117,9 +133,11 @@ static void commit_done(void *user, const struct err *err, const Drover__Command
     if (!run || (!err && !result->error))
         return;
     run->job.committing = false;
+    if (err && err->code == ERR_INVALID && commit_impossible(run, err))
+        return;
     if (err) {
         run->enter_again = true;
-        loop_timer_start(run->timer, COMMIT_RETRY_MS, 0);
+        loop_timer_start(run->timer, run->impossible ? IMPOSSIBLE_RETRY_MS : COMMIT_RETRY_MS, 0);
         return;
     }
     if (!state_job(run->runner->options.env.state, run->job.log.job->id, &now))
@@ -250,6 +268,7 @@ static struct run *run_new(struct runner *runner)
 static void run_load(struct run *run, uint64_t id)
 {
     state_job_clear(&run->job.log);
+    run->impossible = false;
     ENSURE(state_job(run->runner->options.env.state, id, &run->job.log));
 }
 

@@ -159,6 +159,27 @@ static void reports_are_bounded(void **unused)
     facts.kernel = long_fact;
     bad.facts = &facts;
     assert_int_equal(fleet_hello(fleet, "h2", peer(2), &bad, 1, &err, &host), -1);
+    facts.kernel = (char *)"6.18";
+
+    /* Each of its texts is short enough, but all together would not fit into an entry of the log. */
+    enum { MODELS = 128, MISSING = 64 };
+    char *missing[MISSING], word[64];
+    Drover__CpuModel model = DROVER__CPU_MODEL__INIT, *models[MODELS];
+    memset(word, 'z', 63);
+    word[63] = '\0';
+    for (size_t i = 0; i < MISSING; i++)
+        missing[i] = word;
+    for (size_t i = 0; i < MODELS; i++)
+        models[i] = &model;
+    model.name = word;
+    model.missing = missing;
+    model.n_missing = MISSING;
+    facts.cpu_models = models;
+    facts.n_cpu_models = MODELS;
+    assert_int_equal(fleet_hello(fleet, "h2", peer(2), &bad, 1, &err, &host), -1);
+    assert_non_null(strstr(err.message, "host h2: facts of "));
+    facts.n_cpu_models = 2;
+    assert_int_equal(fleet_hello(fleet, "h2", peer(2), &bad, 1, &err, &host), 0);
     fleet_free(fleet);
 }
 

@@ -17,7 +17,7 @@ struct bench {
     uv_loop_t loop;
     struct sim sim;
     struct runner *runner;
-    unsigned calls, commits, lost_commits, finished;
+    unsigned calls, commits, lost_commits, long_commits, finished;
     bool hold_calls; /* answers are kept back */
     wire_reply_fn held_fn;
     void *held_user;
@@ -40,7 +40,10 @@ static void later_fired(void *user)
     Drover__CommandResult result = DROVER__COMMAND_RESULT__INIT;
     Drover__ErrorInfo info = DROVER__ERROR_INFO__INIT;
     loop_timer_free(later->timer);
-    if (later->replied) {
+    if (strcmp(later->why, "too long") == 0) {
+        err_set(&err, ERR_INVALID, "an entry of 300000 bytes is longer than 262144");
+        later->committed(later->user, &err, NULL);
+    } else if (later->replied) {
         Drover__PartitionStopReply none = DROVER__PARTITION_STOP_REPLY__INIT;
         uint8_t body[16];
         later->replied(later->user, NULL, body, drover__partition_stop_reply__pack(&none, body));
@@ -71,10 +74,13 @@ static void bench_submit(void *user, Drover__Command *command, proposer_fn fn, v
     struct later *later = later_new(b);
     later->committed = fn;
     later->user = fn_user;
-    if (b->lost_commits) {
-        b->lost_commits--;
+    if (b->lost_commits || b->long_commits) {
         pb_free(command);
-        snprintf(later->why, sizeof later->why, "lost");
+        snprintf(later->why, sizeof later->why, "%s", b->lost_commits ? "lost" : "too long");
+        if (b->lost_commits)
+            b->lost_commits--;
+        else
+            b->long_commits--;
         return;
     }
     b->commits++;
@@ -227,6 +233,21 @@ static void lost_commit_is_made_again(void **unused)
     bench_close(&b);
 }
 
+/* What the log does not take is not tried again for ever. */
+static void a_commit_that_is_too_long_fails_the_job(void **unused)
+{
+    (void)unused;
+    struct bench b;
+    bench_open(&b);
+    b.long_commits = 1;
+    runner_lead(b.runner, true);
+    uint64_t id = stop_job(&b);
+    bench_run(&b, 5000);
+    assert_int_equal(state_of(&b, id), DROVER__JOB_STATE__JOB_FAILED);
+    assert_int_equal(b.commits, 2); /* that it fails, and that nothing is left to undo */
+    bench_close(&b);
+}
+
 /* An answer that comes after the leadership was lost, even after it was won again, is nobody's. */
 static void late_answer_is_ignored(void **unused)
 {
@@ -330,6 +351,7 @@ int main(void)
         cmocka_unit_test(job_is_carried_through),
         cmocka_unit_test(only_the_leader_runs_jobs),
         cmocka_unit_test(lost_commit_is_made_again),
+        cmocka_unit_test(a_commit_that_is_too_long_fails_the_job),
         cmocka_unit_test(late_answer_is_ignored),
         cmocka_unit_test(cancel_interrupts_a_wait),
         cmocka_unit_test(what_a_host_calls_off_has_failed),

@@ -7,8 +7,9 @@
 #include "controller/api/call.h"
 #include "controller/api/validate.h"
 
-#define REQUEST_ID_MAX 64
-#define LIST_BYTES_MAX (1u << 20) /* of a list in one answer: half of what wire takes */
+#define REQUEST_ID_MAX  64
+#define REQUEST_KEY_MAX (16 + WIRE_PRINCIPAL_MAX + REQUEST_ID_MAX)
+#define LIST_BYTES_MAX  (1u << 20) /* of a list in one answer: half of what wire takes */
 
 static void call_free(struct api_call *call)
 {
@@ -103,19 +104,33 @@ static void job_submitted(void *user, const struct err *err, const Drover__Comma
     }
 }
 
-/* The caller's id for the request, when it sent a usable one; one caller's ids are not another's. */
-static void request_id(const struct api_call *call, char **out)
+/* The caller's id for the request; false: it sent no usable one. One caller's ids are not another's, and a user may
+ * have the name of a controller. */
+static bool request_id(const struct api_call *call, char out[static REQUEST_KEY_MAX])
 {
     const ProtobufCFieldDescriptor *field =
         protobuf_c_message_descriptor_get_field_by_name(call->message->descriptor, "request_id");
     if (!field || field->type != PROTOBUF_C_TYPE_STRING)
-        return;
+        return false;
     const char *id = *(const char **)((const char *)call->message + field->offset);
     if (!id[0] || strlen(id) > REQUEST_ID_MAX)
-        return;
-    char text[WIRE_PRINCIPAL_MAX + REQUEST_ID_MAX + 2];
-    snprintf(text, sizeof text, "%s/%s", call->actor.name, id);
-    pb_string(out, text);
+        return false;
+    static const char *const kinds[] = {
+        [PRINCIPAL_CONTROLLER] = "controller", [PRINCIPAL_HOST] = "host", [PRINCIPAL_USER] = "user"};
+    snprintf(out, REQUEST_KEY_MAX, "%s/%s/%s", kinds[call->actor.kind], call->actor.name, id);
+    return true;
+}
+
+/* A request that has made its job already is answered with that: what it asks for may well be refused by now, because
+ * it was done. Where the first is still on its way into the log, the command's own id tells. */
+static bool call_repeated(struct api_call *call)
+{
+    char key[REQUEST_KEY_MAX];
+    uint64_t job_id;
+    if (!request_id(call, key) || !state_request(call->c->state, key, &job_id))
+        return false;
+    api_reply_job(call, job_id);
+    return true;
 }
 
 Drover__JobCreate *api_job_new(Drover__JobKind kind, const char *target)
@@ -133,7 +148,9 @@ void api_job(struct api_call *call, Drover__JobCreate *create)
     command->body_case = DROVER__COMMAND__BODY_JOB_CREATE;
     command->job_create = create;
     pb_string(&create->actor, call->actor.name);
-    request_id(call, &command->request_id);
+    char key[REQUEST_KEY_MAX];
+    if (request_id(call, key))
+        pb_string(&command->request_id, key);
     proposer_submit(call->c->replica, command, job_submitted, call);
 }
 
@@ -219,7 +236,7 @@ static void call_run(struct api_call *call, const struct api_method *method)
         struct api_read *read = mem_zalloc(sizeof *read);
         *read = (struct api_read){call, method->run};
         replica_read(call->c->replica, read_ready, read);
-    } else {
+    } else if (method->access != API_CHANGE || !call_repeated(call)) {
         method->run(call);
     }
 }

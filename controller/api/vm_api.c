@@ -54,7 +54,7 @@ static void vm_create(struct api_call *call)
         api_fail(call, &err);
         return;
     }
-    if (state_vm_named(call->c->state, request->spec->name, &vm) && !request->request_id[0]) {
+    if (state_vm_named(call->c->state, request->spec->name, &vm)) {
         err_set(&err, ERR_EXISTS, "VM %s exists already; choose another name, or delete it first", vm.name);
         api_fail(call, &err);
         return;

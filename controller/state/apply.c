@@ -214,6 +214,15 @@ static Drover__CommandResult *request_find(struct state *state, const char *id)
     return result;
 }
 
+bool state_request(struct state *state, const char *request_id, uint64_t *job_id)
+{
+    cleanup_pb Drover__CommandResult *result = request_find(state, request_id);
+    if (!result || !result->job_id)
+        return false;
+    *job_id = result->job_id;
+    return true;
+}
+
 static Drover__CommandResult *command_apply(struct state *state, const Drover__Command *command)
 {
     struct err err = {0};

@@ -89,6 +89,9 @@ struct state_job {
 bool state_job(struct state *state, uint64_t id, struct state_job *out);
 void state_job_clear(struct state_job *job);
 
+/* The job that the request with this id made, as long as both are remembered. */
+bool state_request(struct state *state, const char *request_id, uint64_t *job_id);
+
 struct state_job_ref {
     uint64_t id, revision;
     Drover__JobKind kind;

@@ -162,7 +162,8 @@ static void request_is_recognized(void **unused)
     struct sim sim;
     sim_open(&sim);
     sim_running_vm(&sim, "vm-1", "web-1");
-    uint64_t first = 0, again = 0;
+    uint64_t first = 0, again = 0, known = 0;
+    assert_false(state_request(sim.state, "anna/42", &known));
     for (int i = 0; i < 2; i++) {
         Drover__Command *command = pb_new(&drover__command__descriptor);
         command->body_case = DROVER__COMMAND__BODY_JOB_CREATE;
@@ -171,6 +172,9 @@ static void request_is_recognized(void **unused)
         assert_null(sim_apply(&sim, command, i ? &again : &first));
     }
     assert_int_equal(first, again);
+    assert_true(state_request(sim.state, "anna/42", &known));
+    assert_int_equal(known, first);
+    assert_false(state_request(sim.state, "bert/42", &known));
     struct state_counts counts;
     state_counts(sim.state, &counts);
     assert_int_equal(counts.jobs_active, 1);

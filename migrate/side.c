@@ -83,10 +83,10 @@ static void side_waited(void *user)
 
 void side_close(struct side *side)
 {
+    side->closing = true;
     guest_close(side->guest);
     control_close(side->control);
     wire_free(side->wire);
-    ram_close(&side->ram);
     /* What was said last may leave; a client that does not read does not keep us. */
     struct loop_timer *bound = loop_timer_new(&side->loop, side_waited, side);
     loop_timer_start(bound, LAST_WORDS_MS, 0);
@@ -94,6 +94,7 @@ void side_close(struct side *side)
     uv_run(&side->loop, UV_RUN_DEFAULT);
     loop_timer_free(bound);
     loop_close(&side->loop);
+    ram_close(&side->ram); /* not before: it may be being hashed until now */
 }
 
 void side_phase(struct side *side, const char *phase)
@@ -137,7 +138,7 @@ static void hash_work(uv_work_t *request)
 static void hash_done(uv_work_t *request, int status)
 {
     struct hash_work *work = (struct hash_work *)request;
-    if (status == 0)
+    if (status == 0 && !work->side->closing)
         work->fn(work->user, work->rc < 0 ? &work->err : NULL, work->hash);
     free(work);
 }
@@ -153,7 +154,8 @@ void side_hash(struct side *side, side_hash_fn fn, void *user)
 
 struct flush_work {
     uv_work_t request;
-    const char *const *files; /* lent by the guest, which outlives the loop's work */
+    struct side *side;
+    char **files; /* copies: the guest may be closed meanwhile */
     size_t count;
     void (*fn)(void *user);
     void *user;
@@ -172,15 +174,23 @@ static void flush_work(uv_work_t *request)
 static void flush_done(uv_work_t *request, int status)
 {
     struct flush_work *work = (struct flush_work *)request;
-    if (status == 0)
+    if (status == 0 && !work->side->closing)
         work->fn(work->user);
+    for (size_t i = 0; i < work->count; i++)
+        free(work->files[i]);
+    free(work->files);
     free(work);
 }
 
 void side_flush(struct side *side, void (*fn)(void *user), void *user)
 {
     struct flush_work *work = mem_zalloc(sizeof *work);
-    work->count = guest_disks(side->guest, &work->files);
+    const char *const *files;
+    work->side = side;
+    work->count = guest_disks(side->guest, &files);
+    work->files = mem_zalloc((work->count + 1) * sizeof *work->files);
+    for (size_t i = 0; i < work->count; i++)
+        work->files[i] = mem_strdup(files[i]);
     work->fn = fn;
     work->user = user;
     ENSURE(uv_queue_work(&side->loop, &work->request, flush_work, flush_done) == 0);

@@ -24,6 +24,7 @@ struct side {
     void (*on_cancel)(void *user);
     void (*on_share)(void *user);
     void *user;
+    bool closing; /* nobody is called any more */
 };
 
 /* Opens everything; without `events` nothing is asked of QEMU, and `guest` stays NULL. On failure side_close() releases
@@ -42,12 +43,13 @@ void side_failed(struct side *side, const struct err *err);
 /* A command that cannot be followed. */
 void side_refused(struct side *side, const char *message);
 
-/* Hashes all RAM on another thread; `fn` comes on the loop. */
+/* Hashes all RAM on another thread; `fn` comes on the loop, unless the side is closed before. */
 typedef void (*side_hash_fn)(void *user, const struct err *err, const char *hash);
 void side_hash(struct side *side, side_hash_fn fn, void *user);
 
 /* Writes what the page cache holds of the guest's disks to stable storage, on another thread. QEMU does the same with
- * the guest stopped; what is clean by then costs no blackout. A file that cannot be opened is left to QEMU. */
+ * the guest stopped; what is clean by then costs no blackout. A file that cannot be opened is left to QEMU. `fn` as
+ * above. */
 void side_flush(struct side *side, void (*fn)(void *user), void *user);
 
 /* Error of a peer's message (which may leave it out). */

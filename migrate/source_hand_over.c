@@ -19,6 +19,8 @@ void source_doubt(struct source *s, const struct err *err)
     s->failure = *err;
     err_wrap(&s->failure, "handed over, but the destination has not said whether it took it");
     pusher_stop(s->pusher);
+    tracker_close(s->tracker); /* who hears that we have failed relies on that the guest's memory is let go of */
+    s->tracker = NULL;
     source_move(s, SOURCE_DOUBT);
     side_failed(&s->side, &s->failure);
     source_finish(s);

@@ -7,8 +7,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What two undisciplined quartz clocks may drift apart. */
-#define PEERCLOCK_DRIFT_PPM 200u
+/* What two hosts' clocks drift apart: quartz is off by some tens of ppm, NTP leaves a few of them. */
+#define PEERCLOCK_DRIFT_PPM 20u
+/* A guest's clock is not set by what may be more wrong than this: it could be set into the future. */
+#define PEERCLOCK_BOUND_MAX_NS UINT64_C(5000000)
 
 struct peerclock {
     bool known;
@@ -22,6 +24,12 @@ static inline uint64_t peerclock_bound_ns(const struct peerclock *clock, uint64_
 {
     uint64_t age_ns = now_ns > clock->by_ns ? now_ns - clock->by_ns : 0;
     return clock->round_trip_ns / 2 + age_ns / 1000000 * PEERCLOCK_DRIFT_PPM;
+}
+
+/* Whether it is known well enough at `now_ns` to set a clock by it. */
+static inline bool peerclock_sound(const struct peerclock *clock, uint64_t now_ns)
+{
+    return clock->known && peerclock_bound_ns(clock, now_ns) <= PEERCLOCK_BOUND_MAX_NS;
 }
 
 static inline void peerclock_sample(struct peerclock *clock, uint64_t asked_ns, uint64_t peer_ns, uint64_t answered_ns)

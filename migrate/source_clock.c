@@ -31,7 +31,7 @@ void source_ask_clock(struct source *s, uint32_t times)
 
 void source_tell_stop(const struct source *s, Drover__EngineStateEnd *end)
 {
-    if (!s->clock.known || !s->sw.stopped_ns)
+    if (!s->sw.stopped_ns || !peerclock_sound(&s->clock, s->sw.stopped_ns))
         return;
     end->stopped_ns = peerclock_there_ns(&s->clock, s->sw.stopped_ns);
     end->round_trip_ns = s->clock.round_trip_ns;

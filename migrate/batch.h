@@ -19,6 +19,7 @@
 #include "base/err.h"
 #include "migrate/ram.h"
 
+#define BATCH_FORMAT      2u /* of the message; another number with each change. 2: folded pages */
 #define BATCH_RUNS        256u
 #define BATCH_RUN_PAGES   64u
 #define BATCH_FULL_PAGES  64u

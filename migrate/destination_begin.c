@@ -5,6 +5,7 @@
 #include "base/crashpoint.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "migrate/batch.h"
 #include "migrate/destination_private.h"
 #include "migrate/seal.h"
 
@@ -200,6 +201,11 @@ static int destination_check(const struct destination *d, const Drover__EngineHe
         return err_set(err, ERR_BUSY, "this engine serves one migration, and it has begun");
     if (strcmp(hello->migration_id, o->migration_id) != 0)
         return err_set(err, ERR_INVALID, "this engine waits for another migration");
+    if (hello->page_format != BATCH_FORMAT)
+        return err_set(err, ERR_UNSUPPORTED,
+            "the source's engine sends pages in format %u, and this one knows format %u; install the same version of "
+            "drover on both hosts",
+            hello->page_format, BATCH_FORMAT);
     if (hello->page_bytes != PAGE_BYTES || hello->ram_bytes != o->ram_bytes || hello->stripes != o->stripes ||
         hello->bulk_key.len != SEAL_KEY_BYTES)
         return err_set(err, ERR_INVALID, "RAM, page size or stripes differ: %llu bytes there, %llu here",

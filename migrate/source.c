@@ -9,6 +9,7 @@
 #include "base/loop.h"
 #include "migrate/addresses.h"
 #include "migrate/record.h"
+#include "migrate/batch.h"
 #include "migrate/source_private.h"
 
 #define CONNECT_MS 15000u
@@ -247,6 +248,7 @@ static void source_say_hello(struct source *s)
     hello.migration_id = s->side.options->migration_id;
     hello.ram_bytes = s->side.ram.bytes;
     hello.page_bytes = PAGE_BYTES;
+    hello.page_format = BATCH_FORMAT;
     hello.stripes = (uint32_t)s->side.options->stripes;
     bool whole = s->chosen.tracker == TRACKER_QEMU;
     hello.receipt = (s->side.options->receipt || s->side.options->verify) && !whole; /* nobody here sees the pages */

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/loop.h"
+#include "migrate/batch.h"
 #include "migrate/destination_private.h"
 #include "migrate/record.h"
 #include "migrate/seal.h"
@@ -217,6 +218,7 @@ static void test_a_hello_that_cannot_be_followed_ends_it(void **state)
     hello.migration_id = anothers;
     hello.ram_bytes = f->options.ram_bytes;
     hello.page_bytes = PAGE_BYTES;
+    hello.page_format = BATCH_FORMAT;
     hello.stripes = 1;
     hello.bulk_key = (ProtobufCBinaryData){sizeof key, key};
     hello.disks = senseless;
@@ -225,6 +227,11 @@ static void test_a_hello_that_cannot_be_followed_ends_it(void **state)
     assert_int_equal(f->d.phase, DESTINATION_LISTENING); /* the one that it waits for may still come */
     assert_null(f->d.receiver);
     hello.migration_id = mine;
+    hello.page_format = BATCH_FORMAT - 1;
+    call(f, DROVER__ENGINE_METHOD__ENGINE_HELLO, &hello.base);
+    assert_int_equal(f->code, ERR_UNSUPPORTED);
+    assert_int_equal(f->d.phase, DESTINATION_LISTENING);
+    hello.page_format = BATCH_FORMAT;
     call(f, DROVER__ENGINE_METHOD__ENGINE_HELLO, &hello.base);
     assert_int_equal(f->code, ERR_INVALID);
     assert_int_equal(f->d.phase, DESTINATION_FAILED);

@@ -124,6 +124,18 @@ static void *sync_main(void *arg)
 
 /* ---- the engine's thread ---- */
 
+/* What failed first is why: who gives up tracking unwatches the memory, and then nobody can protect it. */
+static int sync_protect_failed(struct sync *s, int why, struct err *err)
+{
+    pthread_mutex_lock(&s->lock);
+    struct err failure = s->failure;
+    pthread_mutex_unlock(&s->lock);
+    if (failure.code == ERR_NONE)
+        return err_errno(err, ERR_INTERNAL, why, "cannot protect guest RAM again");
+    *err = failure;
+    return -1;
+}
+
 static int sync_scan(void *state, struct err *err, struct bitmap *written)
 {
     struct sync *s = state;
@@ -145,7 +157,7 @@ static int sync_scan(void *state, struct err *err, struct bitmap *written)
     while (!why && bitmap_next_run(&s->taken, end, &first, &end))
         why = sync_protect(s, first, end, true);
     bitmap_clear(&s->taken);
-    return why ? err_errno(err, ERR_INTERNAL, why, "cannot protect guest RAM again") : 0;
+    return why ? sync_protect_failed(s, why, err) : 0;
 }
 
 /* A word at a time: where a few of its pages are noted, one call protects all from the first to the last. */
@@ -163,7 +175,7 @@ static int sync_rescan(void *state, size_t first, size_t pages, struct err *err,
             why = sync_protect(
                 s, word * 64 + (size_t)__builtin_ctzll(noted), word * 64 + 64 - (size_t)__builtin_clzll(noted), true);
     }
-    return why ? err_errno(err, ERR_INTERNAL, why, "cannot protect guest RAM again") : 0;
+    return why ? sync_protect_failed(s, why, err) : 0;
 }
 
 static void sync_close(void *state)

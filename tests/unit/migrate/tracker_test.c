@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -23,6 +24,15 @@
 #define PAGES      4096u
 #define DEADLINE_S 60 /* a writer that nobody lets through waits for ever */
 #define UFFDS      2
+#define WRITERS    2
+
+struct writer {
+    pthread_t thread;
+    struct fixture *fixture;
+    size_t index;
+    atomic_bool stop;
+    atomic_size_t writes;
+};
 
 struct fixture {
     enum tracker_kind kind;
@@ -32,6 +42,8 @@ struct fixture {
     struct bitmap written;
     struct err err;
     int uffds[UFFDS];
+    struct writer writers[WRITERS];
+    bool writing;
 };
 
 static struct fixture fixture;
@@ -53,10 +65,20 @@ static int setup(void **state)
     return f->guest == MAP_FAILED ? -1 : 0;
 }
 
+static void writers_stop(struct fixture *f)
+{
+    for (size_t i = 0; i < WRITERS && f->writing; i++) {
+        atomic_store(&f->writers[i].stop, true);
+        pthread_join(f->writers[i].thread, NULL);
+    }
+    f->writing = false;
+}
+
 static int teardown(void **state)
 {
     struct fixture *f = *state;
     tracker_close(f->tracker);
+    writers_stop(f); /* of a test that failed */
     munmap((void *)f->guest, f->ram.bytes);
     ram_close(&f->ram);
     bitmap_free(&f->written);
@@ -201,16 +223,7 @@ static void test_one_after_the_other(void **state)
 
 /* ---- writers at work ---- */
 
-#define WRITERS 2
-#define ROUNDS  60
-
-struct writer {
-    pthread_t thread;
-    struct fixture *fixture;
-    size_t index;
-    atomic_bool stop;
-    atomic_size_t writes;
-};
+#define ROUNDS 60
 
 static void *write_on(void *arg)
 {
@@ -223,27 +236,20 @@ static void *write_on(void *arg)
     return NULL;
 }
 
-static void writers_start(struct fixture *f, struct writer writers[static WRITERS])
+static void writers_start(struct fixture *f)
 {
     for (size_t i = 0; i < WRITERS; i++) {
-        writers[i] = (struct writer){.fixture = f, .index = i};
-        assert_int_equal(pthread_create(&writers[i].thread, NULL, write_on, &writers[i]), 0);
+        f->writers[i] = (struct writer){.fixture = f, .index = i};
+        assert_int_equal(pthread_create(&f->writers[i].thread, NULL, write_on, &f->writers[i]), 0);
     }
-}
-
-static void writers_stop(struct writer writers[static WRITERS])
-{
-    for (size_t i = 0; i < WRITERS; i++) {
-        atomic_store(&writers[i].stop, true);
-        pthread_join(writers[i].thread, NULL);
-    }
+    f->writing = true;
 }
 
 /* Returns once each has written so often again: none of them waits. */
-static void writers_go_on(struct writer writers[static WRITERS], size_t writes)
+static void writers_go_on(struct fixture *f, size_t writes)
 {
     for (size_t i = 0; i < WRITERS; i++)
-        for (size_t from = atomic_load(&writers[i].writes); atomic_load(&writers[i].writes) - from < writes;)
+        for (size_t from = atomic_load(&f->writers[i].writes); atomic_load(&f->writers[i].writes) - from < writes;)
             usleep(1000);
 }
 
@@ -252,15 +258,14 @@ static void writers_go_on(struct writer writers[static WRITERS], size_t writes)
 static void test_no_write_is_lost(void **state)
 {
     struct fixture *f = *state;
-    struct writer writers[WRITERS];
     open_or_skip(f);
     uint8_t *copy = malloc(f->ram.bytes);
     assert_non_null(copy);
     bitmap_set_range(&f->written, 0, PAGES);
-    writers_start(f, writers);
+    writers_start(f);
     for (size_t round = 0; round <= ROUNDS; round++) {
         if (round == ROUNDS)
-            writers_stop(writers);
+            writers_stop(f);
         if (round > 0)
             scan(f);
         for (size_t page = 0; page < PAGES; page++)
@@ -276,19 +281,18 @@ static void test_no_write_is_lost(void **state)
 static void test_no_write_is_lost_by_looking_late(void **state)
 {
     struct fixture *f = *state;
-    struct writer writers[WRITERS];
     struct bitmap late = bitmap_new(PAGES), next = bitmap_new(PAGES);
     open_or_skip(f);
     uint8_t *copy = malloc(f->ram.bytes);
     assert_non_null(copy);
     bitmap_set_range(&f->written, 0, PAGES);
-    writers_start(f, writers);
+    writers_start(f);
     size_t spared = 0;
     for (size_t round = 0; round <= ROUNDS; round++) {
         if (round == ROUNDS)
-            writers_stop(writers);
+            writers_stop(f);
         else
-            writers_go_on(writers, 2); /* of two at least one began after the scan, however busy the machine is */
+            writers_go_on(f, 2); /* of two at least one began after the scan, however busy the machine is */
         bitmap_clear(&late);
         for (size_t part = 0; part < PAGES; part += 1024) {
             assert_int_equal(tracker_rescan(f->tracker, part, 1024, &f->err, &late), 0);
@@ -391,19 +395,18 @@ static long child_of(pid_t pid)
 static void test_the_guest_outlives_a_killed_engine(void **state)
 {
     struct fixture *f = *state;
-    struct writer writers[WRITERS];
     pid_t engine = engine_start(f);
     if (engine < 0)
         skip();
     kill(engine, SIGSTOP);
     assert_int_equal(waitpid(engine, NULL, WUNTRACED), engine);
-    writers_start(f, writers);
+    writers_start(f);
     while (f->kind == TRACKER_WP_SYNC && waiting(f) < WRITERS)
         usleep(1000);
     kill(engine, SIGKILL);
     assert_int_equal(waitpid(engine, NULL, 0), engine);
-    writers_go_on(writers, 100000);
-    writers_stop(writers);
+    writers_go_on(f, 100000);
+    writers_stop(f);
     assert_int_equal(waiting(f), 0);
     while (tracker_open(f->kind, getpid(), &f->ram, &f->err, &f->tracker) < 0) { /* the guardian has to go first */
         assert_int_equal(f->err.code, ERR_BUSY);
@@ -417,7 +420,6 @@ static void test_the_guest_outlives_a_killed_engine(void **state)
 static void test_the_guest_is_let_go_when_the_guardian_dies_too(void **state)
 {
     struct fixture *f = *state;
-    struct writer writers[WRITERS];
     pid_t engine = engine_start(f);
     if (engine < 0)
         skip();
@@ -425,7 +427,7 @@ static void test_the_guest_is_let_go_when_the_guardian_dies_too(void **state)
     assert_int_equal(waitpid(engine, NULL, WUNTRACED), engine);
     long guardian = child_of(engine);
     assert_int_equal(guardian != 0, f->kind == TRACKER_WP_SYNC);
-    writers_start(f, writers);
+    writers_start(f);
     while (f->kind == TRACKER_WP_SYNC && waiting(f) < WRITERS)
         usleep(1000);
     if (guardian)
@@ -433,8 +435,8 @@ static void test_the_guest_is_let_go_when_the_guardian_dies_too(void **state)
     kill(engine, SIGKILL);
     assert_int_equal(waitpid(engine, NULL, 0), engine);
     assert_int_equal(tracker_release(getpid(), &f->ram, &f->err), 0);
-    writers_go_on(writers, 100000);
-    writers_stop(writers);
+    writers_go_on(f, 100000);
+    writers_stop(f);
     assert_int_equal(waiting(f), 0);
     open_or_skip(f); /* nothing of them is left */
     f->guest[2 * PAGE_BYTES] = 20;
@@ -445,19 +447,18 @@ static void test_the_guest_is_let_go_when_the_guardian_dies_too(void **state)
 static void test_the_guardian_is_guarded(void **state)
 {
     struct fixture *f = *state;
-    struct writer writers[WRITERS];
     open_or_skip(f);
     long guardian = child_of(getpid());
     assert_int_equal(guardian != 0, f->kind == TRACKER_WP_SYNC);
     if (!guardian)
         return;
-    writers_start(f, writers);
+    writers_start(f);
     kill((pid_t)guardian, SIGKILL);
     while (tracker_scan(f->tracker, &f->err, &f->written) == 0)
         usleep(1000);
     assert_int_equal(f->err.code, ERR_UNAVAILABLE);
-    writers_go_on(writers, 100000);
-    writers_stop(writers);
+    writers_go_on(f, 100000);
+    writers_stop(f);
 }
 
 #define OVER(test, kind)                                                                                               \

@@ -26,14 +26,25 @@ int replica_check(const struct replica_options *options, const struct replica_me
     return 0;
 }
 
+int replica_no_log(struct err *err)
+{
+    return err_set(err, ERR_NOT_FOUND,
+        "there is no log here: --found makes that of a new cluster; a member that lost its log is removed, and added "
+        "again with cluster.join = true");
+}
+
 int replica_lock(const char *path, bool make, struct err *err, int *out)
 {
     cleanup_fd int fd = -1;
     if (make && file_make_dirs(path, 0700, err))
         return -1;
     fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT) {
+        (void)replica_no_log(err);
+        return err_wrap(err, "the raft directory %s", path);
+    }
     if (fd < 0)
-        return err_errno(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_INTERNAL, errno, "the raft directory %s", path);
+        return err_errno(err, ERR_INTERNAL, errno, "the raft directory %s", path);
     if (flock(fd, LOCK_EX | LOCK_NB) != 0)
         return err_errno(err, ERR_BUSY, errno, "the raft directory %s is in use by another process", path);
     *out = fd;

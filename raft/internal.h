@@ -108,6 +108,8 @@ struct replica {
  * the directory is made if need be. */
 MUST_CHECK int replica_check(const struct replica_options *options, const struct replica_member *members, size_t count,
     bool join, struct err *err);
+/* The error of a directory without a log; -1. */
+int replica_no_log(struct err *err);
 MUST_CHECK int replica_lock(const char *path, bool make, struct err *err, int *out);
 /* One function moves the state; it checks and logs. */
 void replica_move(struct replica *replica, enum replica_state to);

@@ -44,10 +44,7 @@ static int start_raft(struct replica *replica, struct err *err)
     if (status != 0 && replica->open_error.code != ERR_NONE)
         *err = replica->open_error;
     else if (status == RAFT_NOTFOUND)
-        err_set(err, ERR_NOT_FOUND,
-            "there is no log here: --found makes that of a new cluster; a member that lost its log is removed, and "
-            "added "
-            "again with cluster.join = true");
+        (void)replica_no_log(err);
     else if (status != 0)
         err_set(err, ERR_CORRUPT,
             "loading the log: %s (a member that lost its log is removed, emptied and added again)",

@@ -28,6 +28,7 @@ static void expect_no_log(struct cluster *cluster, size_t i, size_t members)
     assert_int_equal(replica_open(wire, &cluster->loop, &options, &fsm, list, members, false, &err, &replica), -1);
     assert_int_equal(err.code, ERR_NOT_FOUND);
     assert_non_null(strstr(err.message, node->directory));
+    assert_non_null(strstr(err.message, "--found"));
     wire_free(wire);
     cluster_run_for(cluster, 50); /* what was opened of it closes */
 }

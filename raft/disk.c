@@ -40,6 +40,7 @@ struct disk {
     uv_loop_t *loop;
     uint64_t stall_ms;
     bool may_be_empty;
+    raft_id self;
 };
 
 void disk_fail(const char *what, int status, const char *detail)
@@ -207,6 +208,43 @@ static int disk_snapshot_get(struct raft_io *io, struct raft_io_snapshot_get *re
 
 /* ---- life ---- */
 
+static int disk_init(struct raft_io *io, raft_id id, const char *address)
+{
+    struct disk *disk = (struct disk *)io;
+    disk->self = id;
+    return disk->backend.init(io, id, address);
+}
+
+static bool only_voter(const struct raft_configuration *configuration, raft_id id)
+{
+    bool own = false;
+    unsigned voters = 0;
+    for (unsigned i = 0; i < configuration->n; i++) {
+        voters += configuration->servers[i].role == RAFT_VOTER;
+        own = own || (configuration->servers[i].role == RAFT_VOTER && configuration->servers[i].id == id);
+    }
+    return own && voters == 1;
+}
+
+/* By the newest configuration: the last in the entries, else the snapshot's. */
+static bool elects_itself(
+    const struct disk *disk, const struct raft_snapshot *snapshot, const struct raft_entry *entries, size_t n)
+{
+    struct raft_configuration configuration;
+    while (n > 0 && entries[n - 1].type != RAFT_CHANGE)
+        n--;
+    if (n == 0)
+        return snapshot && only_voter(&snapshot->configuration, disk->self);
+    if (raft_configuration_decode(&entries[n - 1].buf, &configuration) != 0)
+        return false; /* libraft will say so */
+    bool own = only_voter(&configuration, disk->self);
+    raft_configuration_close(&configuration);
+    return own;
+}
+
+/* libraft 0.22.1 makes an only voter the leader of the term it finds (convertToCandidate()), which may be one it has
+ * led before: what it had appended then and not made durable would be another entry of the same index and term on a
+ * standby that has it, for ever. So it starts in a new term. */
 static int disk_load(struct raft_io *io, raft_term *term, raft_id *voted_for, struct raft_snapshot **snapshot,
     raft_index *start_index, struct raft_entry **entries, size_t *n)
 {
@@ -214,6 +252,10 @@ static int disk_load(struct raft_io *io, raft_term *term, raft_id *voted_for, st
     int status = disk->backend.load(io, term, voted_for, snapshot, start_index, entries, n);
     if (status == 0 && !disk->may_be_empty && !*snapshot && *n == 0)
         return RAFT_NOTFOUND;
+    if (status == 0 && elects_itself(disk, *snapshot, *entries, *n)) {
+        (void)disk_set_term(io, ++*term);
+        *voted_for = 0;
+    }
     return status;
 }
 
@@ -282,6 +324,7 @@ int disk_new(uv_loop_t *loop, const char *directory, uint64_t stall_ms, bool may
         &disk->io, false);               /* it would put spoilt entries aside and vote as if they had never been */
     raft_uv_set_tracer(&disk->io, NULL); /* it would format a line for every step, to throw it away */
     disk->backend = disk->io;
+    disk->io.init = disk_init;
     disk->io.load = disk_load;
     disk->io.start = disk_start;
     disk->io.close = disk_close;

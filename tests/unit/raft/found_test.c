@@ -96,12 +96,33 @@ static void test_only_a_member_founds(void **state)
     cluster_free(&cluster);
 }
 
+/* It leads at once, but not in a term in which it may have sent a standby what it has not kept. */
+static void test_an_only_voter_starts_in_a_new_term(void **state)
+{
+    struct cluster cluster;
+    uint64_t term = 0;
+    (void)state;
+    cluster_new(&cluster, 1);
+    cluster.snapshot_threshold = 16;
+    for (size_t round = 0; round < 3; round++) {
+        cluster_open(&cluster, 0, 1);
+        struct node *node = cluster_wait_leader(&cluster);
+        assert_true(node_status(node).term > term);
+        term = node_status(node).term;
+        for (size_t i = 0; i < 40; i++) /* the configuration ends up in the snapshot */
+            node_put(node, round * 40 + i, 8);
+        cluster_close(&cluster, 0);
+    }
+    cluster_free(&cluster);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_member_that_lost_its_log_does_not_vote),
         cmocka_unit_test(test_a_log_is_founded_once),
         cmocka_unit_test(test_only_a_member_founds),
+        cmocka_unit_test(test_an_only_voter_starts_in_a_new_term),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,13 +4,35 @@
 #define TESTS_UNIT_BASE_UNTIL_H
 
 #include <stdbool.h>
+#include <stdlib.h>
 #include <uv.h>
 
+#include "base/buf.h"
+#include "base/ensure.h"
 #include "base/loop.h"
+
+struct until {
+    uv_prepare_t before_waiting;
+    bool (*condition)(void *user);
+    void *user;
+};
 
 static inline void until_late(void *user)
 {
     *(bool *)user = true;
+}
+
+/* A timer may have made it true in this very turn: then the loop must not wait for anything else. */
+static inline void until_before_waiting(uv_prepare_t *prepare)
+{
+    const struct until *until = prepare->data;
+    if (until->condition(until->user))
+        uv_stop(prepare->loop);
+}
+
+static inline void until_closed(uv_handle_t *handle)
+{
+    free(handle->data);
 }
 
 /* True when `condition(user)` became true. */
@@ -18,11 +40,17 @@ static inline bool loop_until(uv_loop_t *loop, bool (*condition)(void *user), vo
 {
     bool late = false;
     struct loop_timer *timer = loop_timer_new(loop, until_late, &late);
+    struct until *until = mem_zalloc(sizeof *until);
+    *until = (struct until){.condition = condition, .user = user};
+    ENSURE(uv_prepare_init(loop, &until->before_waiting) == 0);
+    until->before_waiting.data = until;
+    ENSURE(uv_prepare_start(&until->before_waiting, until_before_waiting) == 0);
     loop_timer_start(timer, 20000, 0);
     while (!condition(user) && !late)
         uv_run(loop, UV_RUN_ONCE);
     loop_timer_free(timer);
-    return condition(user);
+    uv_close((uv_handle_t *)&until->before_waiting, until_closed);
+    return !late;
 }
 
 #endif

@@ -401,8 +401,6 @@ int source_run(const struct options *options)
         source_say_hello(s);
         if (s->chosen.tracker != TRACKER_QEMU) /* meanwhile: the guest is looked at before anybody takes it */
             guest_prepare_source(s->side.guest, source_prepared, s);
-        if (s->chosen.tracker != TRACKER_QEMU && !options->disks[0])
-            source_send_memory(s);
     }
     while (!s->finished)
         uv_run(&s->side.loop, UV_RUN_DEFAULT);

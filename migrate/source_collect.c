@@ -28,7 +28,6 @@ int source_open_collecting(struct source *s, struct err *err)
     struct collecting *c = &s->collecting;
     if (blind_check_process((pid_t)s->side.options->qemu_pid, err) < 0)
         return -1;
-    c->open = true;
     c->direct = guest_reads_directly(s->side.guest);
     c->fresh = bitmap_new(s->side.ram.pages);
     c->unsettled = bitmap_new(s->side.ram.pages);

@@ -63,7 +63,6 @@ struct source;
 
 /* What the tracker cannot see by itself; see source_collect.c. */
 struct collecting {
-    bool open;
     bool direct;             /* disks write guest memory past the page tables */
     struct bitmap fresh;     /* of one scan */
     struct bitmap renewed;   /* reported while a pass was under way, before its pages were read */
@@ -107,7 +106,7 @@ struct source {
     struct bitmap sending, dirty;
     struct collecting collecting;
     bool prepared;       /* QEMU is ready to be moved */
-    bool begun;          /* the copying of its disks, where they come along */
+    bool begun;          /* the look at the guest, or the copying of its disks */
     bool surveyed;       /* it is known how it is going to go */
     bool welcomed;       /* the destination takes pages */
     struct err early;    /* why it fails as soon as the destination has answered; ERR_NONE: it does not */
@@ -177,7 +176,7 @@ void source_tell_stop(const struct source *s, Drover__EngineStateEnd *end);
 
 /* source_collect.c */
 
-/* Once QEMU's devices are known; before the first source_scan(). */
+/* Once QEMU's devices are known; before tracking begins. */
 MUST_CHECK int source_open_collecting(struct source *s, struct err *err);
 void source_close_collecting(struct source *s);
 /* Adds to `dirty` what was written or freed since the last scan; without tracking nothing was sent, so all that is

@@ -259,17 +259,18 @@ static void source_send_first(struct source *s)
         source_collect(s, source_send_pass);
 }
 
-/* The guest is looked at while QEMU is being prepared and the destination asked; where disks come before memory, after
- * them. */
+/* QEMU is prepared and the guest looked at while the destination is still being asked. Disks come before memory. */
 void source_begin(struct source *s)
 {
-    if (!s->prepared || !s->welcomed)
-        return;
-    if (s->side.options->disks[0] && !s->begun) {
-        s->begun = true;
-        source_send_disks(s, s->disk_address);
-    } else if (s->surveyed && (!s->offer || s->offer_whole)) {
+    bool disks = s->side.options->disks[0];
+    if (s->surveyed && s->welcomed && (!s->offer || s->offer_whole)) {
         source_send_first(s);
+    } else if (s->prepared && !s->begun && (s->welcomed || !disks)) {
+        s->begun = true;
+        if (disks)
+            source_send_disks(s, s->disk_address);
+        else
+            source_send_memory(s);
     }
 }
 
@@ -312,7 +313,6 @@ static void source_vcpus_found(void *user, const struct err *err)
 void source_prepared(void *user, const struct err *err)
 {
     struct source *s = user;
-    struct err why;
     const pid_t *threads;
     if (!source_running(s))
         return;
@@ -320,8 +320,6 @@ void source_prepared(void *user, const struct err *err)
         source_fail_early(s, err);
     } else if (s->tunnel) {
         source_tunnel_prepared(s);
-    } else if (s->chosen.mode != MODE_POSTCOPY && !s->collecting.open && source_open_collecting(s, &why) < 0) {
-        source_fail_early(s, &why);
     } else if (s->chosen.stuck == STUCK_THROTTLE && guest_vcpus(s->side.guest, &threads) == 0) {
         guest_find_vcpus(s->side.guest, source_vcpus_found, s);
     } else {
@@ -335,7 +333,8 @@ void source_send_memory(struct source *s)
     struct err why;
     /* Tracking begins before the allocated pages are listed: a page that is allocated in between counts as written. */
     if (s->chosen.mode != MODE_POSTCOPY &&
-        tracker_open(s->chosen.tracker, (pid_t)s->side.options->qemu_pid, &s->side.ram, &why, &s->tracker) < 0) {
+        (source_open_collecting(s, &why) < 0 ||
+            tracker_open(s->chosen.tracker, (pid_t)s->side.options->qemu_pid, &s->side.ram, &why, &s->tracker) < 0)) {
         source_fail_early(s, &why);
         return;
     }

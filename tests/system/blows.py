@@ -53,7 +53,7 @@ def called_off():
     yield from each_record("cancel", ("source", "failed"), ("destination", "failed"))
     yield from each("destination", "hostd", END + REMOVE, "cancel")
     yield from each("source", "hostd", END + ["guest-resumed"] + SETTLE, "cancel")
-    yield Blow("source", "source.doubt", "doubt", "")
+    yield Blow("source", "source.doubt", "cut-precopy", "")
     yield from each("source", "hostd", ["resolve-saved", "resolve-resumed"], "doubt")
     yield Blow("destination", "hostd.fence-received", "held-start", "")
     yield Blow("destination", "hostd.fence-recorded", "held-prepare", "")

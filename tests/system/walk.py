@@ -309,11 +309,11 @@ class Act:
         wait_reached(far, "the hand-over")
         self.strike()
 
-    def cut(self, held, point):
-        """The hosts do not hear each other from that point of a post-copy move on, which the program of the host `held` comes to."""
+    def cut(self, held, point, *mode):
+        """The hosts do not hear each other from that point of a move on, which the program of the host `held` comes to."""
         node = self.host(held)
         arm(node, point, "pause")
-        self.move(*POSTCOPY)
+        self.move(*mode)
         wait_reached(node, point)
         disarm(node)
         self.severed = Severed(self.host("source"), self.host("destination")).__enter__()
@@ -419,7 +419,8 @@ WAYS = {
     "postcopy": lambda act: act.go(act.move, *POSTCOPY),
     "cancel": lambda act: act.go_and_cancel(act.move, lambda: act.phase() == "precopy", *SLOW),
     "doubt": Act.doubted,
-    "cut": lambda act: act.cut("source", "source.handed-over"),
+    "cut": lambda act: act.cut("source", "source.handed-over", *POSTCOPY),
+    "cut-precopy": lambda act: act.cut("source", "source.handed-over"),
     "gone": lambda act: act.gone(False),
     "gone-cancel": lambda act: act.gone(True),
     "let-go": Act.let_go,

@@ -141,6 +141,7 @@ static int teardown(void **state)
     guest_close(d->side.guest);
     loop_timer_free(d->deadline);
     loop_timer_free(f->bound);
+    uv_run(&d->side.loop, UV_RUN_DEFAULT); /* the monitor's connection closes in its own time */
     loop_close(&d->side.loop);
     ram_close(&d->side.ram);
     if (f->listener >= 0)

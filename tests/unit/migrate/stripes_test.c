@@ -154,6 +154,10 @@ static void wait_over(struct fixture *f)
     loop_timer_stop(f->bound);
     assert_false(f->late);
     f->over = false;
+    if (f->failure.code == ERR_NONE)
+        return;
+    sender_close(f->sender, NULL); /* its workers may still be at the pages of the pass, which the test frees */
+    f->sender = NULL;
 }
 
 static void send_all(struct fixture *f)

@@ -13,8 +13,7 @@ typedef void (*proposer_fn)(void *user, const struct err *err, const Drover__Com
 Drover__Command *proposer_command(void);
 /* As it goes into the log: stamped with the schema that it needs. Takes the command. */
 void proposer_pack(Drover__Command *command, struct buf *out);
-/* Takes the command. `fn` is called exactly once, never from inside this
- * call. */
+/* Takes the command. `fn` is called exactly once, never from inside this call. */
 void proposer_submit(struct replica *replica, Drover__Command *command, proposer_fn fn, void *user);
 
 #endif

@@ -330,7 +330,6 @@ static void a_busy_vm_is_waited_for(void **unused)
     }
 }
 
-/* Between the proposal of a move and its commit. */
 /* A plan that waits for a busy VM may outlive the records of its own moves: none is made a second time. */
 static void a_forgotten_move_is_not_made_again(void **unused)
 {
@@ -356,6 +355,7 @@ static void a_forgotten_move_is_not_made_again(void **unused)
     sim_close(&sim);
 }
 
+/* Between the proposal of a move and its commit. */
 static void a_vm_taken_at_that_moment_is_waited_for(void **unused)
 {
     (void)unused;

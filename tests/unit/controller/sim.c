@@ -110,13 +110,18 @@ const char *sim_apply(struct sim *sim, Drover__Command *command, uint64_t *job_i
     return refused ? why : NULL;
 }
 
-void sim_change(struct sim *sim, Drover__Effect *effect)
+Drover__Command *command_of_change(Drover__Effect *effect)
 {
     Drover__Command *command = pb_new(&drover__command__descriptor);
     command->body_case = DROVER__COMMAND__BODY_CHANGE;
     command->change = pb_new(&drover__change__descriptor);
     PB_ADD(command->change, effects, effect);
-    const char *why = sim_apply(sim, command, NULL);
+    return command;
+}
+
+void sim_change(struct sim *sim, Drover__Effect *effect)
+{
+    const char *why = sim_apply(sim, command_of_change(effect), NULL);
     if (why)
         fail_msg("%s", why);
 }

@@ -100,6 +100,8 @@ struct sim {
 /* Hosts h1 to h3, all up, none with a VM. */
 void sim_open(struct sim *sim);
 void sim_close(struct sim *sim);
+/* A command with this one change in it, which it takes. Take: pb_free(). */
+Drover__Command *command_of_change(Drover__Effect *effect);
 /* Applies a command built from one effect and wants it accepted. */
 void sim_change(struct sim *sim, Drover__Effect *effect);
 /* Applies a command; NULL: accepted, else why not (in a static buffer). Takes it. */

@@ -10,15 +10,6 @@
 
 #include "sim.h"
 
-static Drover__Command *change_of(Drover__Effect *effect)
-{
-    Drover__Command *command = pb_new(&drover__command__descriptor);
-    command->body_case = DROVER__COMMAND__BODY_CHANGE;
-    command->change = pb_new(&drover__change__descriptor);
-    PB_ADD(command->change, effects, effect);
-    return command;
-}
-
 static Drover__Effect *vm(const char *id, const char *name, const char *mac)
 {
     Drover__VmSpec spec = DROVER__VM_SPEC__INIT;
@@ -47,12 +38,12 @@ static size_t history(struct buf *entries, size_t max)
 {
     uint8_t key[KEY_BYTES] = {9};
     size_t n = 0;
-    Drover__Command *commands[] = {change_of(effect_host_insert("h9", key)),
-        change_of(vm("a", "vm-a", "52:54:00:00:00:01")), change_of(vm("b", "vm-a", NULL)),
-        change_of(vm("c", "vm-c", "52:54:00:00:00:01")), change_of(effect_vm_grant("a", "h9", 1)),
-        change_of(effect_vm_grant("a", "h9", 2)), change_of(effect_setting_put("x", "y")),
-        change_of(effect_host_delete("h9")),
-        change_of(effect_member_put("c1", (uint8_t[KEY_BYTES]){10}, "tcp://127.0.0.1:1", "tcp://127.0.0.1:2")),
+    Drover__Command *commands[] = {command_of_change(effect_host_insert("h9", key)),
+        command_of_change(vm("a", "vm-a", "52:54:00:00:00:01")), command_of_change(vm("b", "vm-a", NULL)),
+        command_of_change(vm("c", "vm-c", "52:54:00:00:00:01")), command_of_change(effect_vm_grant("a", "h9", 1)),
+        command_of_change(effect_vm_grant("a", "h9", 2)), command_of_change(effect_setting_put("x", "y")),
+        command_of_change(effect_host_delete("h9")),
+        command_of_change(effect_member_put("c1", (uint8_t[KEY_BYTES]){10}, "tcp://127.0.0.1:1", "tcp://127.0.0.1:2")),
         pb_new(&drover__command__descriptor)};
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         assert_true(n < max);
@@ -187,12 +178,12 @@ static void refused_request_is_not_remembered(void **unused)
     (void)unused;
     struct sim sim;
     sim_open(&sim);
-    Drover__Command *command = change_of(effect_host_delete("h7"));
+    Drover__Command *command = command_of_change(effect_host_delete("h7"));
     pb_string(&command->request_id, "anna/7");
     refused(&sim, command, "not-found");
     uint8_t key[KEY_BYTES] = {7};
     sim_change(&sim, effect_host_insert("h7", key));
-    command = change_of(effect_host_delete("h7"));
+    command = command_of_change(effect_host_delete("h7"));
     pb_string(&command->request_id, "anna/7");
     assert_null(sim_apply(&sim, command, NULL));
     sim_close(&sim);
@@ -213,7 +204,7 @@ static void one_job_holds_a_vm(void **unused)
     assert_string_equal(why, "busy: VM web-1 is busy with job 1 (vm migrate); `drover job watch 1`");
     assert_int_equal(state_hash(sim.state), before);
     /* and what reconciling would like to change has to wait */
-    refused(&sim, change_of(effect_vm_release("vm-1", "h1", 1, "")), "busy");
+    refused(&sim, command_of_change(effect_vm_release("vm-1", "h1", 1, "")), "busy");
     sim_close(&sim);
 }
 
@@ -224,26 +215,27 @@ static void ownership_is_guarded(void **unused)
     struct sim sim;
     sim_open(&sim);
     sim_running_vm(&sim, "vm-1", "web-1");
-    refused(&sim, change_of(effect_vm_grant("vm-1", "h2", 2)), "wrong-state");        /* has an owner */
-    refused(&sim, change_of(effect_vm_release("vm-1", "h2", 1, "")), "wrong-state");  /* not the owner */
-    refused(&sim, change_of(effect_vm_release("vm-1", "h1", 2, "")), "wrong-state");  /* not the generation */
-    refused(&sim, change_of(effect_vm_release("vm-1", "h1", 1, "m")), "wrong-state"); /* no such hand-over */
-    refused(&sim, change_of(effect_vm_renew("vm-1", "h1", 1, "")), "wrong-state");    /* not later */
-    refused(&sim, change_of(effect_hand_over_allow("vm-1", "h2", 1, "m", "h3")), "wrong-state");
-    refused(&sim, change_of(effect_hand_over_allow("vm-1", "h1", 2, "m", "h2")), "wrong-state");
-    refused(&sim, change_of(effect_hand_over_allow("vm-1", "h1", 1, "m", "h1")), "invalid");
-    refused(&sim, change_of(effect_hand_over_allow("vm-1", "h1", 1, "m", "h9")), "not-found");
-    refused(&sim, change_of(effect_hand_over_taken("vm-1", "m")), "wrong-state");
-    refused(&sim, change_of(effect_vm_delete("vm-1")), "wrong-state");
-    refused(&sim, change_of(effect_host_delete("h1")), "wrong-state");
+    refused(&sim, command_of_change(effect_vm_grant("vm-1", "h2", 2)), "wrong-state");        /* has an owner */
+    refused(&sim, command_of_change(effect_vm_release("vm-1", "h2", 1, "")), "wrong-state");  /* not the owner */
+    refused(&sim, command_of_change(effect_vm_release("vm-1", "h1", 2, "")), "wrong-state");  /* not the generation */
+    refused(&sim, command_of_change(effect_vm_release("vm-1", "h1", 1, "m")), "wrong-state"); /* no such hand-over */
+    refused(&sim, command_of_change(effect_vm_renew("vm-1", "h1", 1, "")), "wrong-state");    /* not later */
+    refused(&sim, command_of_change(effect_hand_over_allow("vm-1", "h2", 1, "m", "h3")), "wrong-state");
+    refused(&sim, command_of_change(effect_hand_over_allow("vm-1", "h1", 2, "m", "h2")), "wrong-state");
+    refused(&sim, command_of_change(effect_hand_over_allow("vm-1", "h1", 1, "m", "h1")), "invalid");
+    refused(&sim, command_of_change(effect_hand_over_allow("vm-1", "h1", 1, "m", "h9")), "not-found");
+    refused(&sim, command_of_change(effect_hand_over_taken("vm-1", "m")), "wrong-state");
+    refused(&sim, command_of_change(effect_vm_delete("vm-1")), "wrong-state");
+    refused(&sim, command_of_change(effect_host_delete("h1")), "wrong-state");
 
     sim_change(&sim, effect_hand_over_allow("vm-1", "h1", 1, "m", "h2"));
-    refused(&sim, change_of(effect_hand_over_allow("vm-1", "h1", 1, "n", "h3")), "wrong-state"); /* one at a time */
-    refused(&sim, change_of(effect_vm_release("vm-1", "h1", 1, "")), "wrong-state"); /* may be handed over */
-    refused(&sim, change_of(effect_vm_renew("vm-1", "h1", 2, "m")), "wrong-state");  /* has been offered */
-    refused(&sim, change_of(effect_hand_over_taken("vm-1", "n")), "wrong-state");
-    refused(&sim, change_of(effect_host_delete("h2")), "wrong-state"); /* may become the owner */
-    sim_change(&sim, effect_hand_over_clear("vm-1", "n"));             /* another one's: nothing happens */
+    refused(
+        &sim, command_of_change(effect_hand_over_allow("vm-1", "h1", 1, "n", "h3")), "wrong-state"); /* one at a time */
+    refused(&sim, command_of_change(effect_vm_release("vm-1", "h1", 1, "")), "wrong-state"); /* may be handed over */
+    refused(&sim, command_of_change(effect_vm_renew("vm-1", "h1", 2, "m")), "wrong-state");  /* has been offered */
+    refused(&sim, command_of_change(effect_hand_over_taken("vm-1", "n")), "wrong-state");
+    refused(&sim, command_of_change(effect_host_delete("h2")), "wrong-state"); /* may become the owner */
+    sim_change(&sim, effect_hand_over_clear("vm-1", "n"));                     /* another one's: nothing happens */
     assert_string_equal(sim_vm(&sim, "vm-1").hand_over_id, "m");
     sim_change(&sim, effect_hand_over_taken("vm-1", "m"));
     struct state_vm moved = sim_vm(&sim, "vm-1");
@@ -281,9 +273,9 @@ static void policy_changes_by_parts(void **unused)
     assert_int_equal(spec->on_no_convergence, DROVER__MIGRATION_STUCK__MIGRATION_STUCK_THROTTLE);
     assert_string_equal(spec->name, "web-1");
     assert_int_equal(spec->n_disks, 1);
-    refused(&sim, change_of(effect_vm_policy_put("vm-9", &policy)), "not-found");
+    refused(&sim, command_of_change(effect_vm_policy_put("vm-9", &policy)), "not-found");
     sim_job(&sim, sim_vm_job(DROVER__JOB_KIND__JOB_VM_MIGRATE, "vm-1", "h2", false));
-    refused(&sim, change_of(effect_vm_policy_put("vm-1", &policy)), "busy");
+    refused(&sim, command_of_change(effect_vm_policy_put("vm-1", &policy)), "busy");
     sim_close(&sim);
 }
 
@@ -293,14 +285,14 @@ static void names_keys_and_macs_are_unique(void **unused)
     struct sim sim;
     sim_open(&sim);
     uint8_t key[KEY_BYTES] = {1}; /* h1's */
-    refused(&sim, change_of(effect_host_insert("h9", key)), "exists");
-    refused(&sim, change_of(effect_member_put("c1", key, "tcp://127.0.0.1:1", "tcp://127.0.0.1:2")), "exists");
+    refused(&sim, command_of_change(effect_host_insert("h9", key)), "exists");
+    refused(&sim, command_of_change(effect_member_put("c1", key, "tcp://127.0.0.1:1", "tcp://127.0.0.1:2")), "exists");
     key[0] = 50;
-    refused(&sim, change_of(effect_host_insert("h1", key)), "exists");
+    refused(&sim, command_of_change(effect_host_insert("h1", key)), "exists");
     sim_change(&sim, vm("a", "web-1", "52:54:00:AA:00:01"));
-    refused(&sim, change_of(vm("b", "web-1", NULL)), "exists");
-    refused(&sim, change_of(vm("a", "web-2", NULL)), "exists");
-    refused(&sim, change_of(vm("b", "web-2", "52:54:00:aa:00:01")), "exists");
+    refused(&sim, command_of_change(vm("b", "web-1", NULL)), "exists");
+    refused(&sim, command_of_change(vm("a", "web-2", NULL)), "exists");
+    refused(&sim, command_of_change(vm("b", "web-2", "52:54:00:aa:00:01")), "exists");
     assert_true(state_mac_taken(sim.state, "52:54:00:aa:00:01"));
     sim_change(&sim, effect_vm_delete("a"));
     assert_false(state_mac_taken(sim.state, "52:54:00:aa:00:01"));

@@ -14,15 +14,6 @@
 #include "controller/state/version.h"
 #include "sim.h"
 
-static Drover__Command *command_of(Drover__Effect *effect)
-{
-    Drover__Command *command = pb_new(&drover__command__descriptor);
-    command->body_case = DROVER__COMMAND__BODY_CHANGE;
-    command->change = pb_new(&drover__change__descriptor);
-    PB_ADD(command->change, effects, effect);
-    return command;
-}
-
 /* As it is stamped. */
 static uint32_t needs(Drover__Command *command)
 {
@@ -45,12 +36,12 @@ static Drover__Effect *policy(void)
 static void command_needs_what_is_in_it(void **unused)
 {
     (void)unused;
-    assert_int_equal(needs(command_of(effect_vm_grant("vm-1", "h1", 1))), 1);
-    assert_int_equal(needs(command_of(effect_vm_pin("vm-1", "q35", "max"))), 2);
-    assert_int_equal(needs(command_of(effect_host_maintenance("h1", true))), VERSION_MAINTENANCE);
-    assert_int_equal(needs(command_of(effect_vm_disk_put("vm-1", "/a", "/b", "raw"))), 3);
-    assert_int_equal(needs(command_of(policy())), 4);
-    Drover__Command *both = command_of(policy());
+    assert_int_equal(needs(command_of_change(effect_vm_grant("vm-1", "h1", 1))), 1);
+    assert_int_equal(needs(command_of_change(effect_vm_pin("vm-1", "q35", "max"))), 2);
+    assert_int_equal(needs(command_of_change(effect_host_maintenance("h1", true))), VERSION_MAINTENANCE);
+    assert_int_equal(needs(command_of_change(effect_vm_disk_put("vm-1", "/a", "/b", "raw"))), 3);
+    assert_int_equal(needs(command_of_change(policy())), 4);
+    Drover__Command *both = command_of_change(policy());
     PB_ADD(both->change, effects, effect_vm_grant("vm-1", "h1", 1));
     assert_int_equal(needs(both), 4);
     Drover__Command *cancel = pb_new(&drover__command__descriptor);
@@ -122,8 +113,9 @@ static void later_change_needs_later_version(void **unused)
     Drover__Effect *effect =
         pb_unpack(&drover__effect__descriptor, (const uint8_t *)"\xfa\x3e\x00", 3); /* field 1007 */
     assert_non_null(effect);
-    assert_int_equal(needs(command_of(effect)), STATE_SCHEMA + 1);
-    assert_int_equal(needs(command_of(pb_new(&drover__effect__descriptor))), 1); /* nobody's: all refuse it alike */
+    assert_int_equal(needs(command_of_change(effect)), STATE_SCHEMA + 1);
+    assert_int_equal(
+        needs(command_of_change(pb_new(&drover__effect__descriptor))), 1); /* nobody's: all refuse it alike */
     assert_int_equal(needs(pb_new(&drover__command__descriptor)), 1);
 }
 
@@ -168,7 +160,7 @@ static void old_program_stops_at_later_command(void **unused)
 {
     (void)unused;
     struct buf packed = {0}, result = {0};
-    Drover__Command *command = command_of(effect_setting_put("x", "y"));
+    Drover__Command *command = command_of_change(effect_setting_put("x", "y"));
     command->version = STATE_SCHEMA + 1;
     pb_pack(command, &packed);
     pb_free(command);

@@ -109,6 +109,8 @@ static const char *const names[] = {
     "hostd.in-doubt",
     "hostd.resolve-saved",
     "hostd.resolve-resumed",
+    "hostd.forecast-begun",
+    "hostd.forecast-ended",
     /* hostd/partition/arrivals.c and storage_requests.c: disks that come and go with a guest */
     "hostd.arrival-placed",
     "hostd.arrival-made",

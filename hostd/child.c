@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -76,6 +77,8 @@ static _Noreturn void child_become(
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
+    if (o->mortal && prctl(PR_SET_PDEATHSIG, SIGKILL) < 0) /* before the gate: a hostd dead by now is found out there */
+        _exit(127);
     ssize_t n;
     do
         n = read(gate, &go, 1);

@@ -24,6 +24,7 @@ struct child_options {
     size_t keep_count;
     const int *cgroup_fds; /* cgroup.procs files it is put into */
     size_t cgroup_count;
+    bool mortal; /* it is killed when hostd dies, however that dies */
 };
 
 /* Told once, when it has ended and is reaped. `status` is wait(2)'s, or -1 when it was not our child. */

@@ -1,6 +1,7 @@
 #include "hostd/decision.h"
 
-#define REFUSALS_MAX 5u
+#define REFUSALS_MAX   5u
+#define RESUME_LATE_MS 4000u /* less than the first answer that does not come */
 
 enum engine_verdict decide_engine_death(bool incoming, enum record_phase phase)
 {
@@ -40,9 +41,16 @@ bool decide_forsaken(enum record_phase phase)
     return phase != RECORD_NONE && phase != RECORD_FAILED;
 }
 
-bool decide_resume_again(enum err_code why, unsigned refusals)
+bool decide_let_go(bool incoming, bool guest_alive, bool in_order)
 {
-    return why != ERR_WRONG_STATE || refusals < REFUSALS_MAX;
+    return !incoming && guest_alive && !in_order;
+}
+
+enum resume_step decide_resume(enum err_code why, unsigned refusals, uint64_t asked_ms, bool told)
+{
+    if (why == ERR_WRONG_STATE && refusals >= REFUSALS_MAX)
+        return RESUME_GIVE_UP;
+    return !told && asked_ms >= RESUME_LATE_MS ? RESUME_TELL : RESUME_AGAIN;
 }
 
 enum adoption decide_adoption(

@@ -4,6 +4,8 @@
 #ifndef HOSTD_DECISION_H
 #define HOSTD_DECISION_H
 
+#include <stdint.h>
+
 #include "hostd/partition/state.h"
 #include "hostd/report.h"
 
@@ -29,9 +31,19 @@ bool decide_never_ran(enum record_phase phase, bool other_boot);
  * and would ask on; false where it can be told to stop and sees to it that the guest goes on. */
 bool decide_forsaken(enum record_phase phase);
 
-/* A guest that is this host's has not been resumed: is it asked again? A monitor that does not answer says nothing
- * about the guest, which may run; only one that refuses, `refusals` times in a row with this one, is given up. */
-bool decide_resume_again(enum err_code why, unsigned refusals);
+/* An engine has ended, `in_order` or not (engine_in_order()): true where somebody else has to let go of the guest's
+ * memory before anything is asked of the guest. Only a source watches it. */
+bool decide_let_go(bool incoming, bool guest_alive, bool in_order);
+
+enum resume_step {
+    RESUME_AGAIN,   /* it is asked again */
+    RESUME_TELL,    /* likewise, and whoever waits is told that it takes so long */
+    RESUME_GIVE_UP, /* it stands still for good: it ends */
+};
+/* A guest that is this host's has not been resumed, because of `why`, in `asked_ms` since it was asked first. A QEMU
+ * that does not answer, or does not come out of its migration, says nothing about the guest, which may run; only one
+ * that refuses, `refusals` times with this one, is given up. */
+enum resume_step decide_resume(enum err_code why, unsigned refusals, uint64_t asked_ms, bool told);
 
 enum adoption {
     ADOPT_WATCH,        /* the guest lives: take it up again */

@@ -33,7 +33,7 @@ struct engine {
     bool limited; /* `quota` is to be told to whoever listens */
     struct engine_quota quota;
     bool dead;
-    int status; /* wait(2)'s; -1 when it was not our child */
+    int status; /* wait(2)'s; -1 when it was not our child, or not seen */
 };
 
 static uint32_t downtime_of(const struct engine_config *c)
@@ -136,7 +136,7 @@ static void engine_check_end(struct engine *engine)
 static void engine_exited(void *user, int status)
 {
     struct engine *engine = user;
-    engine->status = status; /* only for words: the record file says more, and to a restarted hostd too */
+    engine->status = status; /* how far it came is said by the record file, and to a restarted hostd too */
     engine->dead = true;
     if (status > 0 && status & 0x7f)
         log_event(LOG_WARN, "engine.killed", "pid=%d signal=%d", (int)child_id(engine->child).pid, status & 0x7f);
@@ -201,6 +201,7 @@ static struct engine *engine_make(uv_loop_t *loop, const char *directory, const 
     ENSURE(strlen(directory) < sizeof engine->directory);
     strcpy(engine->directory, directory);
     engine->retry = loop_timer_new(loop, control_connect, engine);
+    engine->status = -1;
     return engine;
 }
 
@@ -219,6 +220,7 @@ static int engine_spawn(uv_loop_t *loop, const struct engine_config *config, con
         .log_path = paths_file(config->directory, PATH_ENGINE_LOG, log_path),
         .cgroup_fds = config->cgroup_fds,
         .cgroup_count = config->cgroup_count,
+        .mortal = config->role == ENGINE_FORECAST,
     };
     if (child_fork(loop, &child, engine_exited, engine, err, &engine->child) < 0 ||
         events->on_created(events->user, child_id(engine->child), err) < 0 || child_release(engine->child, err) < 0) {
@@ -301,6 +303,11 @@ const struct report *engine_report(const struct engine *engine)
     return &engine->report;
 }
 
+bool engine_in_order(const struct engine *engine)
+{
+    return engine->status >= 0 && !(engine->status & 0x7f);
+}
+
 void engine_take_report(struct engine *engine, struct report *out)
 {
     *out = engine->report;
@@ -362,6 +369,12 @@ enum record_phase engine_record(const char *directory, const char *migration_id)
     if (file_read(paths_file(directory, PATH_ENGINE_RECORD, path), RECORD_BYTES_MAX, &err, &text) < 0)
         return err.code == ERR_NOT_FOUND ? RECORD_NONE : RECORD_UNREADABLE;
     return record_phase_parse(buf_str(&text), text.len, migration_id);
+}
+
+bool engine_has_files(const char *directory)
+{
+    char path[PATH_MAX];
+    return access(paths_file(directory, PATH_ENGINE_CONFIG, path), F_OK) == 0;
 }
 
 void engine_remove_files(const char *directory)

@@ -20,7 +20,7 @@ struct engine;
 enum engine_role {
     ENGINE_SOURCE,
     ENGINE_DESTINATION,
-    ENGINE_FORECAST, /* watches the guest, says how a migration would go, and ends */
+    ENGINE_FORECAST, /* watches the guest, says how a migration would go, and ends; dies with hostd */
 };
 
 /* What it may use; 0: not limited. */
@@ -70,14 +70,17 @@ MUST_CHECK int engine_start(uv_loop_t *loop, const struct engine_config *config,
  * ERR_WRONG_STATE: its record does not say so. Take: engine_free(). */
 MUST_CHECK int engine_resume(uv_loop_t *loop, const struct engine_config *config, const struct engine_events *events,
     struct err *err, struct engine **out);
-/* A source engine has died without a word, perhaps with its guardian: starts what lets the guest go on (drover-migrate
- * release), which ends within moments. The engine's files are there. Take: child_free(). */
+/* An engine that watched the guest has died, perhaps with its guardian: starts what lets the guest go on
+ * (drover-migrate release), which ends within moments. The engine's files are there. Take: child_free(). */
 MUST_CHECK int engine_let_go(uv_loop_t *loop, const struct engine_config *config, child_exit_fn fn, void *user,
     struct err *err, struct child **out);
 /* ERR_NOT_FOUND: that process is gone. Take: engine_free(). */
 MUST_CHECK int engine_adopt(uv_loop_t *loop, const char *directory, struct process_id id,
     const struct engine_events *events, struct err *err, struct engine **out);
 const struct report *engine_report(const struct engine *engine);
+/* Of one that has ended: true if it exited by itself, and so had let go of the guest's memory; false if it was killed,
+ * or nobody saw how it ended: then its guardian may have been killed with it. */
+bool engine_in_order(const struct engine *engine);
 /* Takes its report out of an engine that has ended. */
 void engine_take_report(struct engine *engine, struct report *out);
 /* From now on; it is told as soon as it listens. */
@@ -93,6 +96,8 @@ void engine_free(struct engine *engine);
 
 /* What the record file in a partition's directory says of this migration. */
 enum record_phase engine_record(const char *directory, const char *migration_id);
+/* Whether the directory holds the files of an engine. */
+bool engine_has_files(const char *directory);
 /* Removes the files of the last engine in the directory; it must be dead. */
 void engine_remove_files(const char *directory);
 

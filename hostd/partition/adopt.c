@@ -73,7 +73,7 @@ static void adopt_one(struct partition *p)
         if (adopt_guest(p) && adopt_engine(p))
             return;
         end_process(r->migration.engine);
-        migration_engine_dead(p, unseen);
+        migration_engine_dead(p, false, unseen);
         return;
     case ADOPT_WATCH_SENDER:
         log_event(LOG_WARN, "guest.lost", "vm=%s", r->vm_id);
@@ -84,7 +84,7 @@ static void adopt_one(struct partition *p)
     case ADOPT_ENGINE_DEATH:
         if (!adopt_guest(p))
             log_event(LOG_WARN, "guest.lost", "vm=%s", r->vm_id);
-        migration_engine_dead(p, unseen);
+        migration_engine_dead(p, false, unseen);
         return;
     case ADOPT_ENGINE_STOP:
         end_process(r->migration.engine);
@@ -92,8 +92,8 @@ static void adopt_one(struct partition *p)
         return;
     case ADOPT_WATCH:
         if (adopt_guest(p)) {
-            if (r->state == STATE_RUNNING) /* the one before may have been killed while it cleaned up after a move */
-                engine_remove_files(p->directory);
+            if (r->state == STATE_RUNNING || r->state == STATE_STOPPING)
+                forecast_adopt(p);
             return;
         }
         partition_guest_dead(p, false, unseen);

@@ -1,11 +1,13 @@
 /* MIGRATE_FORECAST: an engine that only watches the guest and says how a migration would go. Nothing is recorded,
- * because nothing follows from it: an engine whose hostd has died ends by itself within seconds, and until then its
- * hold on the guest's RAM keeps every other engine from tracking it. */
+ * because nothing follows from it: it dies with its hostd. But like every engine that is killed it may leave the guest
+ * waiting (let_go.c), so its files are removed only once the guest has been let go of, by this hostd or the next. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/crashpoint.h"
 #include "hostd/partition/private.h"
+#include "hostd/text.h"
 #include "proto/api.pb-c.h"
 
 static int forecast_created(void *user, struct process_id id, struct err *err)
@@ -19,14 +21,26 @@ static void forecast_changed(void *user, enum report_change change)
     (void)user, (void)change; /* all is said at the end */
 }
 
+/* Nobody waits for its engine any more. */
+static void forecast_over(struct partition *p)
+{
+    engine_remove_files(p->directory);
+    if (!p->guest) { /* it died meanwhile */
+        char why[RECORD_TEXT_MAX];
+        text_print(why, sizeof why, p->record.detail);
+        partition_guest_dead(p, p->shut_down, why);
+    }
+}
+
 static void forecast_ended(void *user, const char *why)
 {
     struct partition *p = user;
     struct report report;
+    bool let_go = decide_let_go(false, p->guest != NULL, engine_in_order(p->forecaster));
+    crashpoint("hostd", "forecast-ended");
     engine_take_report(p->forecaster, &report);
     engine_free(p->forecaster);
     p->forecaster = NULL;
-    engine_remove_files(p->directory);
     Drover__MigrateForecastReply reply = DROVER__MIGRATE_FORECAST_REPLY__INIT;
     reply.forecast = report.record ? report.record->forecast : NULL;
     if (reply.forecast) {
@@ -38,6 +52,16 @@ static void forecast_ended(void *user, const char *why)
     }
     p->forecasting = NULL;
     report_clear(&report);
+    if (let_go)
+        let_go_begin(p, forecast_over);
+    else
+        forecast_over(p);
+}
+
+void forecast_adopt(struct partition *p)
+{
+    if (engine_has_files(p->directory))
+        let_go_begin(p, forecast_over);
 }
 
 void forecast_drop(struct partition *p)
@@ -59,7 +83,7 @@ static int forecast_check(struct partition *p, const Drover__MigrateForecastRequ
     if (p->record.generation != m->generation || p->record.state != STATE_RUNNING || !p->guest)
         return err_set(err, ERR_WRONG_STATE, "generation %" PRIu64 " is %s here; a forecast needs %" PRIu64 " running",
             p->record.generation, state_name(p->record.state), m->generation);
-    if (p->engine || p->lingering || p->forecaster || p->moving)
+    if (p->engine || p->lingering || p->forecaster || p->moving || p->aftermath != AFTERMATH_NONE)
         return err_set(err, ERR_BUSY, "an engine is at work on it; try again in some seconds");
     if (!m->to_address[0] || strlen(m->to_address) > 64 ||
         strspn(m->to_address, "0123456789abcdefABCDEF.:") != strlen(m->to_address))
@@ -96,4 +120,5 @@ void migrate_forecast(struct partitions *ps, const Drover__MigrateForecastReques
         wire_reply_error(request, &err);
     else
         p->forecasting = request;
+    crashpoint("hostd", "forecast-begun");
 }

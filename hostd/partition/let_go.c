@@ -1,9 +1,11 @@
-/* A source engine has ended. Was it killed, and its guardian, too, then the guest's next write waits for good: a
- * program of its own lets go of the guest's memory before anything is asked of the guest (migrate/README.md, trackers).
- */
+/* An engine that watched the guest's memory has ended. One that exited has let go of it before. A killed one has a
+ * guardian for that, which may have been killed with it; then the guest's next write waits for good, perhaps one of the
+ * thread that answers us: so a program of its own lets go of the guest's memory before anything is asked of the guest
+ * (migrate/README.md, trackers). */
 #include <signal.h>
 #include <sys/wait.h>
 
+#include "base/ensure.h"
 #include "base/log.h"
 #include "hostd/partition/private.h"
 #include "hostd/text.h"
@@ -12,21 +14,22 @@
 
 static bool release(struct partition *p);
 
-static void let_go(void *user, int status)
+static void over(struct partition *p)
+{
+    p->aftermath = AFTERMATH_NONE;
+    p->released(p);
+}
+
+static void release_ended(void *user, int status)
 {
     struct partition *p = user;
-    char why[RECORD_TEXT_MAX];
     if (status != 0)
         log_event(LOG_WARN, "guest.not_let_go", "vm=%s status=%d", p->record.vm_id, status);
     child_free(p->releaser);
     p->releaser = NULL;
     bool killed = WIFSIGNALED(status) && WTERMSIG(status) != SIGALRM; /* by which it ends itself */
-    if (killed && ++p->releases < RELEASES_MAX && release(p))
-        return;
-    p->resuming = false;
-    text_print(why, sizeof why, p->guest || !p->record.detail[0] ? p->end_detail : p->record.detail);
-    p->end_detail[0] = '\0';
-    migration_decide(p, why);
+    if (!killed || ++p->releases >= RELEASES_MAX || !release(p))
+        over(p);
 }
 
 /* False: it cannot be started. */
@@ -34,26 +37,45 @@ static bool release(struct partition *p)
 {
     struct err err;
     const struct engine_config config = {.program = p->all->env.options->engine, .directory = p->directory};
-    if (engine_let_go(p->all->env.loop, &config, let_go, p, &err, &p->releaser) == 0)
+    if (engine_let_go(p->all->env.loop, &config, release_ended, p, &err, &p->releaser) == 0)
         return true;
     log_event(LOG_WARN, "guest.not_let_go", "vm=%s reason=%s", p->record.vm_id, LOG_QUOTE(err.message));
     return false;
 }
 
-/* One that has said how it ended has let go of the guest's memory before. A killed one has a guardian for that, which
- * may have been killed with it; then the guest's next write waits for good, perhaps one of the thread that answers us.
- */
-void migration_engine_dead(struct partition *p, const char *why)
+void let_go_begin(struct partition *p, void (*released)(struct partition *p))
 {
-    if (!p->guest || p->record.migration.incoming || p->last.done || p->last.failed) {
+    ENSURE(p->aftermath == AFTERMATH_NONE);
+    p->aftermath = AFTERMATH_RELEASE;
+    p->released = released;
+    p->releases = 0;
+    if (!release(p))
+        over(p);
+}
+
+void let_go_drop(struct partition *p)
+{
+    if (p->aftermath != AFTERMATH_RELEASE)
+        return;
+    child_abandon(p->releaser);
+    p->releaser = NULL;
+    p->aftermath = AFTERMATH_NONE;
+}
+
+static void migration_released(struct partition *p)
+{
+    char why[RECORD_TEXT_MAX];
+    text_print(why, sizeof why, p->guest || !p->record.detail[0] ? p->end_detail : p->record.detail);
+    p->end_detail[0] = '\0';
+    migration_decide(p, why);
+}
+
+void migration_engine_dead(struct partition *p, bool in_order, const char *why)
+{
+    if (!decide_let_go(p->record.migration.incoming, p->guest != NULL, in_order)) {
         migration_decide(p, why);
         return;
     }
     text_print(p->end_detail, sizeof p->end_detail, why);
-    p->resuming = true;
-    p->releases = 0;
-    if (release(p))
-        return;
-    p->resuming = false;
-    migration_decide(p, why);
+    let_go_begin(p, migration_released);
 }

@@ -69,7 +69,7 @@ static void guest_ended(void *user, bool by_guest, const char *why)
         p->shut_down = by_guest;
         if (!decide_sends_on(p->record.migration.incoming, engine_record(p->directory, p->record.migration.id)))
             engine_kill(p->engine);
-    } else if (p->releaser) { /* whose end is near: then it is decided */
+    } else if (p->aftermath == AFTERMATH_RELEASE) { /* whose end is near: then it is decided */
         text_print(p->record.detail, sizeof p->record.detail, why);
         p->shut_down = by_guest;
     } else if (p->record.state == STATE_INCOMING || p->record.state == STATE_OUTGOING) {
@@ -192,6 +192,7 @@ int partition_spawn(struct partition *p, bool incoming, struct err *err)
 void partition_end(struct partition *p, const char *detail, bool hard)
 {
     struct err err;
+    resume_drop(p);
     text_print(p->end_detail, sizeof p->end_detail, detail);
     p->record.stop_by_ms = 0;
     p->forced = true;

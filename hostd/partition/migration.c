@@ -12,8 +12,7 @@
 #include "hostd/text.h"
 #include "proto/api.pb-c.h"
 
-#define RESUME_PAUSE_MS 500u
-#define FAREWELL_MS     4000u /* longer than a source asks again; the controllers, who know by then, end it too */
+#define FAREWELL_MS 4000u /* longer than a source asks again; the controllers, who know by then, end it too */
 
 /* Keeps how the migration ended. -1: not written down; nothing may be done that follows from it. */
 static int keep_outcome(
@@ -98,40 +97,33 @@ static struct err failure_of(const struct partition *p, const char *why)
     return failure;
 }
 
-static void resume_now(void *user)
+/* QEMU refuses to run it, and it is ours: its death is told as a failure. */
+static void give_up(struct partition *p)
 {
-    struct partition *p = user;
-    if (p->guest)
-        guest_resume(p->guest, p->resume_fn, p);
+    guest_kill(p->guest);
 }
 
-/* True: it will be asked again. */
-static bool resume_again(struct partition *p, const struct err *err, guest_done_fn fn)
+/* It may run, or stand still; whose it is is certain, and whoever waits is told that and what can be done. */
+static void late(struct partition *p, const struct err *err)
 {
-    if (!err) {
-        p->refusals = 0;
-        return false;
-    }
-    log_event(LOG_ERROR, "guest.not_resumed", "vm=%s reason=%s", p->record.vm_id, LOG_QUOTE(err->message));
-    p->refusals += err->code == ERR_WRONG_STATE;
-    if (p->stopping || !decide_resume_again(err->code, p->refusals))
-        return false;
-    p->resuming = true;
-    p->resume_fn = fn;
-    if (!p->resumer)
-        p->resumer = loop_timer_new(p->all->env.loop, resume_now, p);
-    loop_timer_start(p->resumer, RESUME_PAUSE_MS, 0);
-    return true;
+    struct err failure, unsaved;
+    bool incoming = p->record.migration.incoming;
+    err_set(&failure, err->code,
+        "the guest is on host %s, but QEMU has not been seen to run it: %s; it is asked on; if it stands still, "
+        "`drover vm "
+        "stop --force %s` ends it",
+        p->all->host_name, err->message, p->record.spec->name);
+    if (keep_outcome(p,
+            incoming ? DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN : DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED,
+            &failure, false, &unsaved) == 0)
+        queries_answer(p);
+    p->all->env.on_change(p->all->env.user);
 }
 
-static void source_resumed(void *user, const struct err *err)
+static void source_resumed(struct partition *p, const struct err *err)
 {
-    struct partition *p = user;
-    p->resuming = false;
-    if (resume_again(p, err, source_resumed))
-        return;
     if (err) {
-        guest_kill(p->guest); /* stopped for good and ours: its death is told as a failure */
+        give_up(p);
         return;
     }
     crashpoint("hostd", "guest-resumed");
@@ -142,41 +134,41 @@ static void source_resumed(void *user, const struct err *err)
     settle(p, failure.message);
 }
 
-static void destination_resumed(void *user, const struct err *err)
+static void destination_resumed(struct partition *p, const struct err *err)
 {
-    struct partition *p = user;
     struct err unsaved;
-    p->resuming = false;
-    if (resume_again(p, err, destination_resumed))
-        return;
     if (err) {
-        guest_kill(p->guest);
+        give_up(p);
         return;
     }
     (void)keep_outcome(p, DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN, NULL, false, &unsaved);
     settle(p, "");
 }
 
-static void resolve_resumed(void *user, const struct err *err)
+static void resolve_answer(struct partition *p, const struct err *err)
 {
-    struct partition *p = user;
+    Drover__MigrateResolveReply reply = DROVER__MIGRATE_RESOLVE_REPLY__INIT;
+    struct wire_request *request = p->resolving;
+    p->resolving = NULL;
+    if (request && err)
+        wire_reply_error(request, err);
+    else if (request)
+        wire_reply(request, &reply.base);
+}
+
+static void resolve_resumed(struct partition *p, const struct err *err)
+{
     struct err failure, unsaved;
-    p->resuming = false;
-    if (resume_again(p, err, resolve_resumed))
-        return;
     if (err) {
-        wire_reply_error(p->resolving, err);
-        p->resolving = NULL;
-        guest_kill(p->guest);
+        resolve_answer(p, err);
+        give_up(p);
         return;
     }
     crashpoint("hostd", "resolve-resumed");
     err_set(&failure, ERR_UNAVAILABLE, "handed over, but the destination never took it; resumed here");
     (void)keep_outcome(p, DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED, &failure, true, &unsaved);
     settle(p, failure.message);
-    Drover__MigrateResolveReply reply = DROVER__MIGRATE_RESOLVE_REPLY__INIT;
-    wire_reply(p->resolving, &reply.base);
-    p->resolving = NULL;
+    resolve_answer(p, NULL);
 }
 
 /* VERDICT_RUN: the guest is ours, dead or alive. One that is to be ended is not run again for that: the controllers may
@@ -189,8 +181,7 @@ static void verdict_run(struct partition *p, const char *why)
         err_set(&failure, ERR_INTERNAL, "the guest ended on this host as soon as it was taken: %s", why);
     if (p->guest && !p->stopping) {
         text_print(p->end_detail, sizeof p->end_detail, why);
-        p->resuming = true;
-        guest_resume(p->guest, incoming ? destination_resumed : source_resumed, p);
+        resume_begin(p, incoming ? destination_resumed : source_resumed, late);
         return;
     }
     if (keep_outcome(p,
@@ -320,6 +311,7 @@ static void engine_ended(void *user, const char *why)
     if (p->queries)
         text_print(
             last_words, sizeof last_words, p->forsaken ? "the destination has given up" : "fenced by the controllers");
+    bool in_order = engine_in_order(p->engine);
     report_clear(&p->last);
     engine_take_report(p->engine, &p->last);
     engine_free(p->engine);
@@ -327,7 +319,7 @@ static void engine_ended(void *user, const char *why)
     if (p->fence)
         loop_timer_stop(p->fence);
     quotas_divide(p->all, NULL);
-    migration_engine_dead(p, last_words);
+    migration_engine_dead(p, in_order, last_words);
 }
 
 void migration_prepare_failed(struct partition *p, const struct err *err)
@@ -352,8 +344,8 @@ void migration_resolve(struct partition *p, bool resume, uint64_t generation, st
     crashpoint("hostd", "resolve-saved");
     if (resume && p->guest) {
         p->resolving = request;
-        p->resuming = true;
-        guest_resume(p->guest, resolve_resumed, p);
+        if (p->aftermath == AFTERMATH_NONE)
+            resume_begin(p, resolve_resumed, resolve_answer);
         return;
     }
     Drover__MigrateResolveReply reply = DROVER__MIGRATE_RESOLVE_REPLY__INIT;
@@ -371,22 +363,17 @@ void migration_resolve(struct partition *p, bool resume, uint64_t generation, st
 void migration_guest_ended(struct partition *p, const char *why)
 {
     struct err err;
-    if (p->resumer)
-        loop_timer_stop(p->resumer);
-    p->resuming = p->releaser != NULL;
-    p->refusals = 0;
-    if (!p->resolving)
-        return;
+    resume_drop(p);
     err_set(&err, ERR_UNAVAILABLE, "the guest died while it was being resumed: %s", why);
-    wire_reply_error(p->resolving, &err);
-    p->resolving = NULL;
+    resolve_answer(p, &err);
 }
 
 void migration_stop(struct partition *p)
 {
+    resume_drop(p);
     if (p->engine)
         engine_kill(p->engine);
-    else if (!p->resuming)
+    else if (p->aftermath == AFTERMATH_NONE)
         migration_decide(p, "ended on request");
 }
 

@@ -137,6 +137,7 @@ void partition_release(struct partition *p)
     struct partitions *ps = p->all;
     ENSURE(!p->engine);
     forecast_drop(p);
+    let_go_drop(p);
     engine_abandon(p->lingering);
     p->lingering = NULL;
     if (p->moving) {
@@ -233,7 +234,7 @@ void partition_free(struct partition *p)
     loop_timer_free(p->timer);
     loop_timer_free(p->farewell);
     loop_timer_free(p->again);
-    loop_timer_free(p->resumer);
+    loop_timer_free(p->resuming.again);
     loop_timer_free(p->fence);
     report_clear(&p->last);
     record_clear(&p->record);

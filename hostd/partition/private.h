@@ -18,6 +18,24 @@ struct query {
     struct wire_request *request;
 };
 
+/* What is under way once an engine has ended, until its partition is at rest. */
+enum aftermath {
+    AFTERMATH_NONE,
+    AFTERMATH_RELEASE, /* `releaser` sees to it that the guest waits for nobody; then `released` decides */
+    AFTERMATH_RESUME,  /* QEMU is asked to run the guest: `resuming` */
+};
+
+/* `err` NULL: the guest runs. */
+typedef void (*resume_fn)(struct partition *p, const struct err *err);
+
+struct resuming {
+    struct loop_timer *again; /* NULL: it was never asked twice */
+    resume_fn on_end, on_late;
+    uint64_t since_ms;
+    unsigned refusals;
+    bool told;
+};
+
 struct partition {
     struct partition *prev, *next;
     struct partitions *all;
@@ -33,7 +51,11 @@ struct partition {
     struct image *image;
     struct engine *engine;    /* NULL: no migration under way */
     struct engine *lingering; /* of the migration that brought the guest here: announces it, answers the source again */
-    struct child *releaser;   /* of an engine that was killed: lets the guest go on before anything is decided */
+    enum aftermath aftermath;
+    struct child *releaser; /* AFTERMATH_RELEASE: lets the guest go on, for an engine that was killed */
+    unsigned releases;      /* those that were killed themselves, in a row */
+    void (*released)(struct partition *p);
+    struct resuming resuming;
     struct engine *forecaster; /* watches for MIGRATE_FORECAST, and who asked */
     struct wire_request *forecasting;
     struct action *starting; /* PARTITION_START or MIGRATE_PREPARE under way */
@@ -58,15 +80,10 @@ struct partition {
     struct err start_failure;         /* for `starting`, told when nothing is left */
     bool forced;                      /* its end is not waited for */
     bool shut_down;                   /* by the guest itself, while an engine was at work */
-    bool resuming;                    /* `releaser` or guest_resume() under way */
-    struct loop_timer *resumer;       /* until the guest is asked again to run, and who is told */
-    guest_done_fn resume_fn;
-    unsigned refusals;             /* of QEMU to run the guest, in a row */
-    unsigned releases;             /* `releaser`s that were killed, in a row */
-    struct report last;            /* what the engine that ended had told */
-    Drover__MigrationOutcome told; /* that the controllers are needed: DOUBT or UNANSWERED; UNKNOWN: nothing yet */
-    bool left;                     /* its guest runs elsewhere, so what it held here may be kept for its return */
-    uint64_t reported_in;          /* sequence of the first report of its end; 0: not yet */
+    struct report last;               /* what the engine that ended had told; whether it was killed it does not say */
+    Drover__MigrationOutcome told;    /* that the controllers are needed: DOUBT or UNANSWERED; UNKNOWN: nothing yet */
+    bool left;                        /* its guest runs elsewhere, so what it held here may be kept for its return */
+    uint64_t reported_in;             /* sequence of the first report of its end; 0: not yet */
     struct usage *usage;
     Drover__Load load, demand; /* demand: load, smoothed */
 };
@@ -124,6 +141,8 @@ void partition_guest_dead(struct partition *p, bool by_guest, const char *why);
 
 /* forecast.c */
 
+/* Of an adopted partition that runs: what an earlier hostd left of its engines, which are dead, holds it up no more. */
+void forecast_adopt(struct partition *p);
 /* Ends a forecast under way, whoever waits for it. */
 void forecast_drop(struct partition *p);
 
@@ -140,7 +159,7 @@ void migration_guest_ready(struct partition *p);
 void migration_launch(struct partition *p, const Drover__MigrateStartRequest *m, struct action *action);
 /* No engine is left, whenever and however it went: decides by its record file. */
 void migration_decide(struct partition *p, const char *why);
-/* The guest has died, so that no guest_resume() will be answered any more. */
+/* The guest has died, so that it cannot be resumed any more. */
 void migration_guest_ended(struct partition *p, const char *why);
 /* PARTITION_STOP where a migration is under way or in doubt: whatever its engine had come to, the partition ends. */
 void migration_stop(struct partition *p);
@@ -148,10 +167,23 @@ void migration_stop(struct partition *p);
 void migration_resolve(struct partition *p, bool resume, uint64_t generation, struct wire_request *request);
 extern const struct engine_events migration_engine_events; /* `user` to be set to the partition */
 
-/* let_go.c */
+/* let_go.c: AFTERMATH_RELEASE. */
 
-/* The engine is dead, and `last` says what it had told. Sees to it that the guest waits for nobody, then decides. */
-void migration_engine_dead(struct partition *p, const char *why);
+/* An engine was killed that watched the guest: sees to it that the guest waits for nobody, then calls `released`. The
+ * engine's files are there. */
+void let_go_begin(struct partition *p, void (*released)(struct partition *p));
+/* The guest is dead; nobody is told. */
+void let_go_drop(struct partition *p);
+/* The engine is dead, `in_order` or not (engine_in_order()). Decides, once the guest waits for nobody. */
+void migration_engine_dead(struct partition *p, bool in_order, const char *why);
+
+/* resume.c: AFTERMATH_RESUME. */
+
+/* Has the guest, which is this host's and alive, executed. `on_end` is told once, with the reason if QEMU refuses for
+ * good; `on_late` before it, at most once, where that takes long. */
+void resume_begin(struct partition *p, resume_fn on_end, resume_fn on_late);
+/* The guest is dead, or to be ended; nobody is told. */
+void resume_drop(struct partition *p);
 
 /* sending.c: source engines that died in post-copy. */
 

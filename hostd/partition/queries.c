@@ -101,7 +101,7 @@ static void forsake(struct partition *p, struct wire_request *request)
         engine_kill(p->engine);
     else if (p->engine)
         engine_cancel(p->engine);
-    else if (!p->resuming)
+    else if (p->aftermath == AFTERMATH_NONE)
         migration_decide(p, "the destination has given up");
     crashpoint("hostd", "forsaken");
 }
@@ -184,7 +184,7 @@ static void fence(struct partition *p, struct wire_request *request)
             p->fence = loop_timer_new(p->all->env.loop, fence_over, p);
         loop_timer_start(p->fence, FENCE_MS, 0);
         engine_cancel(p->engine);
-    } else if (!p->engine && !p->resuming) {
+    } else if (!p->engine && p->aftermath == AFTERMATH_NONE) {
         migration_decide(p, "fenced by the controllers");
     }
 }

@@ -97,6 +97,14 @@ def let_go():
         yield from each("source", "release", ["begun", "done"], "let-go", victim)
 
 
+def forecasts():
+    """The engine of a dry run is killed together with its guardian, and then whoever sees to it that the guest goes on."""
+    yield Blow("source", "hostd.forecast-begun", "dry-run", "")
+    yield Blow("source", "hostd.forecast-ended", "dry-run-cancel", "")
+    for victim in ("", "companion"):
+        yield from each("source", "release", ["begun", "done"], "dry-run-cancel", victim)
+
+
 def visits():
     """What a guest held when it left is kept, and offered when it comes back."""
     yield from each("source", "keep", ["begun", "sealed", "named", "keyed"], "visit")
@@ -149,7 +157,7 @@ def controllers():
 
 
 def every():
-    return [blow for group in (precopy, called_off, postcopy, cut, gone, let_go, controllers, with_storage, move_storage, visits) for blow in group()]
+    return [blow for group in (precopy, called_off, postcopy, cut, gone, let_go, forecasts, controllers, with_storage, move_storage, visits) for blow in group()]
 
 
 # Once the guest is the destination's and pages are missing, it cannot go on without that engine: the named risk of post-copy.

@@ -1,5 +1,6 @@
 """Programs that die at named points (base/crashpoint.h), links that are cut while they stand at one, and a supervisor that starts daemons again, as systemd would."""
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -29,6 +30,15 @@ def reached(node):
 def hit_at(node):
     """When it was reached, as time.time(): the program renames the file and dies at once."""
     return os.stat(f"{node.crash_file}.hit").st_ctime
+
+
+def kill_with_guardian(lab, host):
+    """Kills the engine that watches a guest on that host and its guardian, which would let the guest's writes through, before either can act."""
+    engine, = lab.programs(host, "drover-migrate")
+    os.kill(engine, signal.SIGSTOP)
+    guardian, = lab.guardians(host)
+    os.kill(guardian, signal.SIGKILL)
+    os.kill(engine, signal.SIGKILL)
 
 
 def unlisted_points(lab):

@@ -11,7 +11,7 @@ import signal
 import time
 
 from blows import may_end_guest
-from crash import Severed, Supervisor, arm, disarm, hit_at, reached, unlisted_points, wait_reached
+from crash import Severed, Supervisor, arm, disarm, hit_at, kill_with_guardian, reached, unlisted_points, wait_reached
 from lab import netns, program
 from lab.program import until
 from watched import SLOW, Watched, other_host, owner
@@ -20,6 +20,7 @@ MiB = 1 << 20
 IN_ORDER_S = 30  # a blow whose traces are still there then has failed
 GRACE_S = 8  # a point may come after its job's end, but not long after
 POSTCOPY = ("--mode", "postcopy", "--bandwidth", "32M")
+DRY_RUN = ("--dry-run", "--tracker", "wp-sync")
 AT_REST = ("partition.json", "qemu.log", "serial.log", "qmp.sock", "qmp-engine.sock", "serial.sock", "addresses")
 
 Result = collections.namedtuple("Result", "blow reached job owner left seconds problem")
@@ -337,12 +338,17 @@ class Act:
         """The source's engine and its guardian die at once, so that a third has to let the guest's writes through."""
         self.move("--tracker", "wp-sync", *SLOW)
         until(lambda: self.phase() == "precopy", 20, "the job to be under way")
-        engine, = self.lab.programs(self.here, "drover-migrate")
-        os.kill(engine, signal.SIGSTOP)
-        for guardian in self.lab.guardians(self.here):
-            os.kill(guardian, signal.SIGKILL)
         self.arm()
-        os.kill(engine, signal.SIGKILL)
+        kill_with_guardian(self.lab, self.here)
+        self.strike()
+
+    def forecast(self):
+        """As let_go(), in a dry run that nobody waits for any more: it would be made again, and the second one would free the guest."""
+        self.move(*DRY_RUN)
+        until(lambda: self.lab.guardians(self.here), 20, "the guest to be watched")
+        self.cancel()
+        self.arm()
+        kill_with_guardian(self.lab, self.here)
         self.strike()
 
     def visit_return(self):
@@ -410,6 +416,8 @@ class Act:
         elif self.blow.way.startswith("move-storage"):
             moved = os.path.dirname(self.victim.disks()[0]) == self.disk_to
             assert succeeded == moved, f"the job {job['state']}, but the disk is {self.victim.disks()}"
+        elif self.blow.way.startswith("dry-run"):
+            assert self.lost or now == self.here, f"{now} has the VM, and nobody moved it"
         elif not may_end_guest(self.blow):
             assert succeeded == (now == self.there), f"the job {job['state']}, but {now} has the VM"
 
@@ -424,6 +432,8 @@ WAYS = {
     "gone": lambda act: act.gone(False),
     "gone-cancel": lambda act: act.gone(True),
     "let-go": Act.let_go,
+    "dry-run": lambda act: act.go(act.move, *DRY_RUN),
+    "dry-run-cancel": Act.forecast,
     "visit": lambda act: act.go(act.move),
     "visit-return": Act.visit_return,
     "held-start": lambda act: act.held("source", "hostd.start-received"),

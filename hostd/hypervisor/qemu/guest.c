@@ -22,12 +22,11 @@
 #include "hostd/hypervisor/qemu/private.h"
 #include "hostd/partition/paths.h"
 
-#define READY_TIMEOUT_MS   30000 /* of QEMU's first answer, on a busy machine */
 #define COMMAND_TIMEOUT_MS 10000
+#define RESUME_TIMEOUT_MS  5000 /* of each command; it is asked again by whoever wants the guest to run */
 #define QUIT_GRACE_MS      3000 /* to close its images */
 #define RECONNECT_MS       500
 #define SETTLE_STEP_MS     20 /* between looks at a migration that is being cut off */
-#define SETTLE_STEPS       250
 
 struct guest {
     struct hypervisor *hv;
@@ -38,6 +37,7 @@ struct guest {
     struct loop_timer *killer;
     char directory[PATH_MAX];
     bool ready;
+    bool adopted;
     bool shut_down_by_guest;
     guest_done_fn resume_fn; /* of guest_resume() */
     void *resume_user;
@@ -45,9 +45,11 @@ struct guest {
     void (*jobs_fn)(void *user); /* of guest_observe_jobs() */
     void *jobs_user;
     unsigned settle_steps;
+    char status[32]; /* of the migration that it does not leave */
 };
 
 static void guest_connect(struct guest *guest);
+static void guest_greet(struct guest *guest);
 
 static int listen_at(const char *directory, enum path_file file, struct err *err, int *out)
 {
@@ -82,10 +84,13 @@ static void guest_status_known(void *user, const struct err *err, json_t *result
 {
     struct guest *guest = user;
     if (err && err->code == ERR_TIMEOUT) {
-        /* One that never answered is of no use; one that did may be stopped by somebody, and go on. */
+        /* One that never answered is of no use. One that did, perhaps to an earlier hostd, may run a guest, whatever
+         * holds its monitor up: it is asked until it answers. */
         log_event(LOG_WARN, "guest.unresponsive", "pid=%d reason=%s ready=%d", (int)child_id(guest->child).pid,
             LOG_QUOTE(err->message), guest->ready);
-        if (!guest->ready)
+        if (guest->ready || guest->adopted)
+            guest_greet(guest);
+        else
             guest_kill(guest);
     }
     if (!err && guest->jobs_fn)
@@ -123,6 +128,11 @@ static void guest_qmp_closed(void *user, const struct err *err)
         loop_timer_start(guest->reconnect, RECONNECT_MS, 0);
 }
 
+static void guest_greet(struct guest *guest)
+{
+    qmp_command(guest->qmp, "query-status", NULL, guest->hv->ready_ms, guest_status_known, guest);
+}
+
 static void guest_reconnect_due(void *user)
 {
     guest_connect(user);
@@ -139,7 +149,7 @@ static void guest_connect(struct guest *guest)
         loop_timer_start(guest->reconnect, RECONNECT_MS, 0);
         return;
     }
-    qmp_command(guest->qmp, "query-status", NULL, READY_TIMEOUT_MS, guest_status_known, guest);
+    guest_greet(guest);
 }
 
 static void guest_kill_due(void *user)
@@ -243,6 +253,7 @@ int guest_adopt(struct hypervisor *hv, const char *directory, struct process_id 
     struct err *err, struct guest **out)
 {
     struct guest *guest = guest_make(hv, directory, events);
+    guest->adopted = true;
     if (child_adopt(hv->loop, id, guest_exited, guest, err, &guest->child) < 0) {
         guest_free(guest);
         return -1;
@@ -332,7 +343,24 @@ static void guest_run_state_known(void *user, const struct err *err, json_t *res
     else if (json_is_true(json_object_get(result, "running")))
         guest_resumed(guest, NULL);
     else
-        qmp_command(guest->qmp, "cont", NULL, COMMAND_TIMEOUT_MS, guest_continued, guest);
+        qmp_command(guest->qmp, "cont", NULL, RESUME_TIMEOUT_MS, guest_continued, guest);
+}
+
+/* QEMU has been told to give its migration up, and does not come to it. A guest that executes will go on doing so. */
+static void guest_stuck_known(void *user, const struct err *err, json_t *result)
+{
+    struct guest *guest = user;
+    struct err late;
+    if (err && err->code == ERR_CANCELLED)
+        return;
+    if (!err && json_is_true(json_object_get(result, "running")) && strcmp(guest->status, "cancelling") == 0) {
+        log_event(
+            LOG_WARN, "guest.stuck", "pid=%d migration=%s running=1", (int)child_id(guest->child).pid, guest->status);
+        guest_resumed(guest, NULL);
+        return;
+    }
+    err_set(&late, ERR_TIMEOUT, "QEMU does not leave its migration (status %s)", guest->status);
+    guest_resumed(guest, &late);
 }
 
 static bool migration_at_work(const char *status)
@@ -354,15 +382,14 @@ static void guest_migration_known(void *user, const struct err *err, json_t *res
     if (err) {
         guest_resumed(guest, err);
     } else if (status && migration_at_work(status)) {
-        if (++guest->settle_steps > SETTLE_STEPS) {
-            struct err late;
-            err_set(&late, ERR_TIMEOUT, "QEMU does not leave its migration (status %.32s)", status);
-            guest_resumed(guest, &late);
+        if (++guest->settle_steps > guest->hv->settle_ms / SETTLE_STEP_MS) {
+            snprintf(guest->status, sizeof guest->status, "%s", status);
+            qmp_command(guest->qmp, "query-status", NULL, RESUME_TIMEOUT_MS, guest_stuck_known, guest);
             return;
         }
         loop_timer_start(guest->settle, SETTLE_STEP_MS, 0); /* QEMU has no command that waits for it */
     } else {
-        qmp_command(guest->qmp, "query-status", NULL, COMMAND_TIMEOUT_MS, guest_run_state_known, guest);
+        qmp_command(guest->qmp, "query-status", NULL, RESUME_TIMEOUT_MS, guest_run_state_known, guest);
     }
 }
 
@@ -370,7 +397,7 @@ static void guest_settle_look(void *user)
 {
     struct guest *guest = user;
     if (guest->qmp) {
-        qmp_command(guest->qmp, "query-migrate", NULL, COMMAND_TIMEOUT_MS, guest_migration_known, guest);
+        qmp_command(guest->qmp, "query-migrate", NULL, RESUME_TIMEOUT_MS, guest_migration_known, guest);
     } else {
         struct err err;
         err_set(&err, ERR_UNAVAILABLE, "QEMU's monitor is not connected");
@@ -393,7 +420,7 @@ void guest_resume(struct guest *guest, guest_done_fn fn, void *user)
     guest->settle_steps = 0;
     guest_connect(guest);
     if (guest->qmp)
-        qmp_command(guest->qmp, "migrate_cancel", NULL, COMMAND_TIMEOUT_MS, guest_migration_cut, guest);
+        qmp_command(guest->qmp, "migrate_cancel", NULL, RESUME_TIMEOUT_MS, guest_migration_cut, guest);
     else
         loop_timer_start(guest->settle, 0, 0);
 }

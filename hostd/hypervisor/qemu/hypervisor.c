@@ -7,6 +7,9 @@
 #include "hostd/hypervisor/qemu/private.h"
 #include "hostd/hypervisor/qemu/probe.h"
 
+#define READY_MS  30000u
+#define SETTLE_MS 5000u
+
 int hypervisor_open(uv_loop_t *loop, const struct hypervisor_options *options, struct err *err, struct hypervisor **out)
 {
     struct hypervisor *hv = mem_zalloc(sizeof *hv);
@@ -26,6 +29,8 @@ int hypervisor_open(uv_loop_t *loop, const struct hypervisor_options *options, s
     hv->program = mem_strdup(options->program);
     hv->shim = access(options->shim, R_OK) < 0 ? NULL : mem_strdup(options->shim);
     hv->tcg_cache_mb = options->tcg_cache_mb;
+    hv->ready_ms = READY_MS;
+    hv->settle_ms = SETTLE_MS;
     log_event(LOG_INFO, "hypervisor.probed", "version=%s accelerator=%s reason=%s tracker=%s tracker_reason=%s",
         LOG_QUOTE(facts->version), facts->accelerator, LOG_QUOTE(facts->accelerator_reason), facts->tracker,
         LOG_QUOTE(facts->tracker_reason));

@@ -11,6 +11,8 @@ struct hypervisor {
     char *program;
     char *shim; /* NULL: none */
     uint64_t tcg_cache_mb;
+    uint32_t ready_ms;  /* for the first answer of a QEMU's monitor, on a busy machine */
+    uint32_t settle_ms; /* for a QEMU to come out of a migration that is cut off */
     struct hypervisor_facts facts;
 };
 

@@ -1,5 +1,10 @@
 """The early verdict: how a migration would go, before it begins, and what came of it."""
+import os
+import signal
+
+from crash import kill_with_guardian
 from harness import MIGRATION, case
+from lab.program import until
 from watched import Watched, owner, settled
 
 WRITER = "mem:20000:48M:80"  # 80 MB/s
@@ -33,3 +38,33 @@ def forecast_alone_and_kept(run):
     settled(lab, "writer", 15)
     run.note("; ".join(f"{name} {int(record[key]) / 1000:.0f} of {int(forecast[key]) / 1000:.0f} {unit} foretold" for name, key, unit in (
         ("total", "total_us", "ms"), ("dark", "blackout_us", "ms"), ("wire", "wire_bytes", "kB"))))
+
+
+@case(deadline=90, needs=MIGRATION)
+def forecast_killed_with_its_guardian(run):
+    """Nobody is left to let the guest's writes through but the host's daemon, or the next one."""
+    lab = run.lab
+    lab.vm_create("watched", run="mem:500:16M", host="h1")
+    watched = Watched(lab, "watched")
+    daemon = lab.hosts["h1"].daemon
+
+    def strike(kill):
+        job_id = lab.cli("vm", "migrate", "watched", "--to", "h2", "--dry-run", "--tracker", "wp-sync", "--async").json["id"]
+        until(lambda: lab.guardians("h1"), 20, "the guest to be watched")
+        lab.cli("job", "cancel", job_id, "--async")  # else it is made anew, which would free the guest, too
+        kill()
+        lab.job_wait(job_id)
+    strike(lambda: kill_with_guardian(lab, "h1"))
+    watched.check()
+
+    def kill_all_three():
+        os.kill(daemon.pid, signal.SIGSTOP)
+        kill_with_guardian(lab, "h1")
+        daemon.kill()
+        daemon.start()
+    strike(kill_all_three)
+    lab.wait_hosts()
+    watched.check()
+    assert settled(lab, "watched", 15) == "h1"
+    lab.migrate("watched", "h2")  # what watched it stands in nobody's way
+    watched.check()

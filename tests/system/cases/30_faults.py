@@ -2,6 +2,7 @@
 import os
 import signal
 
+from crash import kill_with_guardian
 from harness import MIGRATION, case
 from lab.program import until
 from watched import Watched, begin_slow_move, owner, settled
@@ -55,13 +56,7 @@ def source_engine_killed_tracking_synchronously(run):
 @case(deadline=180, needs=MIGRATION)
 def source_engine_killed_with_its_guardian(run):
     """Nobody is left to let the guest's writes through but the host's daemon."""
-    def harm(lab, _):
-        engine, = lab.programs("h1", "drover-migrate")
-        os.kill(engine, signal.SIGSTOP)
-        guardian, = lab.guardians("h1")
-        os.kill(guardian, signal.SIGKILL)
-        os.kill(engine, signal.SIGKILL)
-    interrupted(run, harm, ("failed",), "--tracker", "wp-sync")
+    interrupted(run, lambda lab, _: kill_with_guardian(lab, "h1"), ("failed",), "--tracker", "wp-sync")
 
 
 @case(deadline=180, needs=MIGRATION)

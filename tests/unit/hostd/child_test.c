@@ -6,6 +6,7 @@
 #include <cmocka.h>
 /* clang-format on */
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,6 +89,39 @@ static void a_process_that_was_not_released_runs_nothing(void **unused)
     child_free(child);
     assert_false(process_alive(id));
     assert_int_equal(access(mark, F_OK), -1);
+}
+
+/* In a process of its own, which starts one that is to die with it, says which, and ends as if it were killed. */
+static _Noreturn void be_hostd(int says)
+{
+    struct err err;
+    struct child *child;
+    char *argv[] = {(char *)"sleep", (char *)"1000", NULL};
+    struct child_options options = {.argv = argv, .log_path = log_path, .mortal = true};
+    ENSURE(uv_loop_fork(&loop) == 0);
+    if (child_fork(&loop, &options, ended, NULL, &err, &child) < 0 || child_release(child, &err) < 0)
+        _exit(1);
+    struct process_id id = child_id(child);
+    _exit(write(says, &id, sizeof id) == (ssize_t)sizeof id && process_alive(id) ? 0 : 1);
+}
+
+static void a_mortal_one_dies_with_hostd(void **unused)
+{
+    (void)unused;
+    int says[2], status;
+    struct process_id id;
+    ENSURE(pipe(says) == 0);
+    pid_t hostd = fork();
+    if (hostd == 0)
+        be_hostd(says[1]);
+    assert_int_equal(read(says[0], &id, sizeof id), sizeof id);
+    assert_int_equal(waitpid(hostd, &status, 0), hostd);
+    assert_int_equal(status, 0);
+    for (int i = 0; i < 1000 && process_alive(id); i++)
+        poll(NULL, 0, 10);
+    assert_false(process_alive(id));
+    close(says[0]);
+    close(says[1]);
 }
 
 static void a_missing_program_is_an_error(void **unused)
@@ -173,6 +207,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(its_end_is_told_once, setup, teardown),
         cmocka_unit_test_setup_teardown(a_process_that_was_not_released_runs_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_mortal_one_dies_with_hostd, setup, teardown),
         cmocka_unit_test_setup_teardown(a_missing_program_is_an_error, setup, teardown),
         cmocka_unit_test_setup_teardown(it_inherits_only_what_is_named, setup, teardown),
         cmocka_unit_test_setup_teardown(an_adopted_process_is_watched_too, setup, teardown),

@@ -137,11 +137,32 @@ static void a_silent_monitor_costs_no_guest(void **unused)
 {
     (void)unused;
     for (unsigned refusals = 0; refusals < 100; refusals++) {
-        assert_true(decide_resume_again(ERR_TIMEOUT, refusals));
-        assert_true(decide_resume_again(ERR_UNAVAILABLE, refusals));
+        assert_int_equal(decide_resume(ERR_TIMEOUT, refusals, 0, false), RESUME_AGAIN);
+        assert_int_equal(decide_resume(ERR_UNAVAILABLE, refusals, 3600000, true), RESUME_AGAIN);
     }
-    assert_true(decide_resume_again(ERR_WRONG_STATE, 1));
-    assert_false(decide_resume_again(ERR_WRONG_STATE, 5));
+    assert_int_equal(decide_resume(ERR_WRONG_STATE, 1, 0, false), RESUME_AGAIN);
+    assert_int_equal(decide_resume(ERR_WRONG_STATE, 5, 0, false), RESUME_GIVE_UP);
+    assert_int_equal(decide_resume(ERR_WRONG_STATE, 5, 3600000, true), RESUME_GIVE_UP);
+}
+
+/* Whoever waits is told once, and the guest is asked on. */
+static void a_long_silence_is_told_once(void **unused)
+{
+    (void)unused;
+    assert_int_equal(decide_resume(ERR_TIMEOUT, 0, 1000, false), RESUME_AGAIN);
+    assert_int_equal(decide_resume(ERR_TIMEOUT, 0, 60000, false), RESUME_TELL);
+    assert_int_equal(decide_resume(ERR_WRONG_STATE, 1, 60000, false), RESUME_TELL);
+    assert_int_equal(decide_resume(ERR_TIMEOUT, 0, 60000, true), RESUME_AGAIN);
+}
+
+/* What an engine has said is no sign that it let go of the guest's memory: how it ended is. */
+static void who_lets_go_of_the_guests_memory(void **unused)
+{
+    (void)unused;
+    assert_true(decide_let_go(false, true, false));
+    assert_false(decide_let_go(false, true, true));
+    assert_false(decide_let_go(false, false, false)); /* nobody waits */
+    assert_false(decide_let_go(true, true, false));   /* a destination does not watch */
 }
 
 static void what_a_guests_death_means(void **unused)
@@ -173,6 +194,8 @@ int main(void)
         cmocka_unit_test(what_a_guests_death_means),
         cmocka_unit_test(a_sender_outlives_its_guest),
         cmocka_unit_test(a_silent_monitor_costs_no_guest),
+        cmocka_unit_test(a_long_silence_is_told_once),
+        cmocka_unit_test(who_lets_go_of_the_guests_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -194,6 +195,15 @@ void jsonline_send(struct jsonline *stream, json_t *message)
         stream->full = true;
         jsonline_in(stream, 0);
     }
+}
+
+bool jsonline_pending(const struct jsonline *stream)
+{
+    uv_os_fd_t fd;
+    if (stream->closing || uv_fileno((const uv_handle_t *)&stream->pipe, &fd) != 0)
+        return false;
+    struct pollfd look = {.fd = fd, .events = POLLIN};
+    return stream->in.len > 0 || poll(&look, 1, 0) != 0; /* a part of a line is something, too */
 }
 
 struct jsonline_server {

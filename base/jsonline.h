@@ -4,6 +4,7 @@
 #define BASE_JSONLINE_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <uv.h>
 
 #include "base/err.h"
@@ -29,6 +30,9 @@ MUST_CHECK int jsonline_open(
     uv_loop_t *loop, int fd, const struct jsonline_options *options, struct err *err, struct jsonline **out);
 /* Sends an object; takes the reference. On a stream that was closed, or has failed, it is dropped. */
 void jsonline_send(struct jsonline *stream, json_t *message);
+/* Has the peer written something that was not delivered yet? What it writes to us in one piece before it does something
+ * that we see otherwise is so known to have been heard, or not. */
+bool jsonline_pending(const struct jsonline *stream);
 /* Closes after what was sent before has left, or a second later. Allowed inside the callbacks. NULL is fine. */
 void jsonline_close(struct jsonline *stream);
 

@@ -215,6 +215,11 @@ void qmp_command(
         qmp_send_waiting(qmp);
 }
 
+bool qmp_pending(const struct qmp *qmp)
+{
+    return qmp->state != QMP_GONE && jsonline_pending(qmp->stream);
+}
+
 void qmp_close(struct qmp *qmp)
 {
     if (!qmp)

@@ -16,6 +16,7 @@
 #define RESUME_MS         10000u
 #define RESUME_COMMAND_MS 2000u
 #define COMMANDS_MAX      10
+#define GOING_ON_MAJOR    10 /* this QEMU says `device` also where it does not wait before its switch */
 
 /* Looks at a reply (lent) before the next command is sent; -1 ends the sequence. NULL: nothing to look at. */
 typedef int (*check_fn)(struct guest *guest, json_t *result, struct err *err);
@@ -194,11 +195,19 @@ static json_t *unix_uri(const char *path)
     return arguments;
 }
 
+static int check_version(struct guest *guest, json_t *result, struct err *err)
+{
+    (void)err;
+    guest->major = (int)json_integer_value(json_object_get(json_object_get(result, "qemu"), "major"));
+    return 0;
+}
+
 void guest_prepare_source(struct guest *guest, guest_fn fn, void *user)
 {
     /* QEMU's own limits are lifted: we decide when to switch, and the state must not wait for a rate limiter. */
     const struct command commands[] = {
         {"query-status", NULL, check_running},
+        {"query-version", NULL, check_version},
         {"qom-list", json_pack("{s:s}", "path", "/machine/peripheral"), check_devices},
         {"qom-list", json_pack("{s:s}", "path", "/machine/peripheral-anon"), check_devices},
         {"human-monitor-command", json_pack("{s:s}", "command-line", "info network"), check_network},
@@ -209,13 +218,6 @@ void guest_prepare_source(struct guest *guest, guest_fn fn, void *user)
             json_pack("{s:I, s:I}", "max-bandwidth", (json_int_t)1 << 40, "downtime-limit", (json_int_t)2000000), NULL},
     };
     guest_run(guest, commands, sizeof commands / sizeof *commands, fn, user);
-}
-
-static int check_version(struct guest *guest, json_t *result, struct err *err)
-{
-    (void)err;
-    guest->major = (int)json_integer_value(json_object_get(json_object_get(result, "qemu"), "major"));
-    return 0;
 }
 
 /* QEMU 7.2 loses writes of guests under TCG (12 of 12 moves of a guest that writes fast corrupted it; none with 10.0).
@@ -326,10 +328,18 @@ size_t guest_vcpus(const struct guest *guest, const pid_t **out)
     return guest->vcpu_count;
 }
 
-void guest_migrate(struct guest *guest, const char *path, guest_fn fn, void *user)
+void guest_migrate(struct guest *guest, const char *path, bool wait, guest_fn fn, void *user)
 {
-    const struct command commands[] = {{"migrate", unix_uri(path), NULL}};
-    guest_run(guest, commands, 1, fn, user);
+    /* Before 10.0 it is the wait that tells when the disks are drained. */
+    json_t *pause = json_pack("{s:[{s:s, s:b}]}", "capabilities", "capability", "pause-before-switchover", "state",
+        wait || guest->major < GOING_ON_MAJOR);
+    const struct command commands[] = {{"migrate-set-capabilities", pause, NULL}, {"migrate", unix_uri(path), NULL}};
+    guest_run(guest, commands, sizeof commands / sizeof *commands, fn, user);
+}
+
+bool guest_heard(const struct guest *guest)
+{
+    return !qmp_pending(guest->qmp);
 }
 
 void guest_switch(struct guest *guest, guest_fn fn, void *user)

@@ -33,7 +33,7 @@ void guest_close(struct guest *guest); /* NULL is fine */
 struct qmp *guest_qmp(struct guest *guest);
 
 /* Source: refuses devices whose writes nobody can see (by name), checks that the guest runs, and sets QEMU's migration
- * up so that it carries device state only and waits before the switch. */
+ * up so that it carries device state only. */
 void guest_prepare_source(struct guest *guest, guest_fn fn, void *user);
 /* The same for a migration of QEMU's own, RAM included. Refuses versions of QEMU that lose writes under TCG. */
 void guest_prepare_source_whole(struct guest *guest, uint64_t max_downtime_ms, guest_fn fn, void *user);
@@ -59,8 +59,13 @@ void guest_find_vcpus(struct guest *guest, guest_fn fn, void *user);
 /* Lent; returns how many (at most GUEST_VCPUS_MAX). */
 #define GUEST_VCPUS_MAX 512
 size_t guest_vcpus(const struct guest *guest, const pid_t **out);
-/* Source: starts QEMU's migration to the UNIX socket `path`; on_stopped and on_migration("pre-switchover") follow. */
-void guest_migrate(struct guest *guest, const char *path, guest_fn fn, void *user);
+/* Source: starts QEMU's migration to the UNIX socket `path`; on_stopped follows, then, once the disks are drained,
+ * on_migration("pre-switchover"), and QEMU waits. Without `wait`, where QEMU can do that (10.0), it goes on instead,
+ * and on_migration("device") says so. Waiting costs a round trip, and 1 ms that QEMU sleeps before it. */
+void guest_migrate(struct guest *guest, const char *path, bool wait, guest_fn fn, void *user);
+/* Has all been heard that QEMU has said up to now? It tells of each step before it writes what follows to the socket.
+ */
+bool guest_heard(const struct guest *guest);
 /* Source, in pre-switchover: lets QEMU send the device state; on_migration("completed") follows. */
 void guest_switch(struct guest *guest, guest_fn fn, void *user);
 /* Source: whatever state QEMU's migration is in, ends it and has the guest run. */

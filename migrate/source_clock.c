@@ -12,6 +12,7 @@ static void source_clock_told(void *user, const struct err *err, const uint8_t *
         peerclock_sample(&s->clock, s->clock_asked_ns, reply->now_ns, clock_now_ns());
     drover__engine_clock_reply__free_unpacked(reply, NULL);
     s->clock_asked_ns = 0;
+    source_state_arrived(s); /* also if it does not answer */
     if (!reply)
         return; /* a destination that cannot tell does not set the guest's clock either */
     if (--s->clock_questions > 0)

@@ -47,8 +47,9 @@ enum source_phase {
 /* How far the switch is. Memory comes before devices: see source_switch.c. */
 struct switching {
     bool flowing;          /* QEMU may go on to stop the guest */
+    bool pacing;           /* a piece of QEMU's own memory is on its way: the next one waits */
     uint64_t stopped_ns;   /* when the guest stood still; 0: it runs */
-    bool paused;           /* QEMU waits before its switch: nothing is under way that could write memory */
+    bool quiet;            /* and the disks are drained: nothing is under way that could write memory */
     bool memory_there;     /* a scan after that found nothing that is not applied, or, in post-copy, named */
     bool saved;            /* QEMU has written all of the device state */
     bool memory_final;     /* and a scan after that found nothing */
@@ -56,7 +57,7 @@ struct switching {
     bool peer_ready;       /* the destination's QEMU has loaded the state */
     bool hashing;
     uint32_t last_passes;
-    struct buf held; /* device state that waits for memory_there */
+    struct buf held; /* device state that waits for memory_there, or may be device state */
 };
 
 struct source;
@@ -164,6 +165,8 @@ void source_let_switch(struct source *s);
 void source_on_migration(void *user, const char *status);
 void source_on_stopped(void *user, uint64_t at_ns);
 void source_begin_switch(struct source *s);
+/* The destination has answered, so what was sent before it was asked has arrived. */
+void source_state_arrived(struct source *s);
 
 /* source_clock.c */
 

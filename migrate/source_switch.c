@@ -2,8 +2,12 @@
  *
  * QEMU takes a while to set its migration up, so it is started while the guest runs, and held: nobody reads what it
  * writes, and the memory that only QEMU knows (firmware) is more than a socket holds. Meanwhile one more round is sent,
- * and when that is over QEMU may go on, which stops the guest. Should it not be held, the guest stops a little sooner
- * and more is left to send.
+ * and when that is over QEMU may go on, piece by piece, which stops the guest once the rest fits into the socket.
+ * Should it not be held, the guest stops a little sooner and more is left to send.
+ *
+ * QEMU does not wait between the stop and saving its devices, unless disks have to change hands there: so anything it
+ * writes may be device state from then on, and what it wrote is taken for memory of its own only if all had been heard
+ * that it had said, and the stop was not among it.
  *
  * The destination's QEMU looks into guest memory while it loads a device (virtio reads the indices of its rings), so
  * no device may be loaded before the last page has been applied. And QEMU itself might write memory while it saves
@@ -198,6 +202,17 @@ void source_let_switch(struct source *s)
     guest_switch(s->side.guest, source_switched, s);
 }
 
+/* QEMU waits before it saves its devices, or has begun to. */
+static void source_quiet(struct source *s)
+{
+    if (s->sw.quiet)
+        return;
+    s->sw.quiet = true;
+    source_drained(s);
+    if (s->tracker && !s->pass_under_way) /* else nobody would see what is written after the pages were named */
+        source_settle(s);
+}
+
 void source_on_migration(void *user, const char *status)
 {
     struct source *s = user;
@@ -210,14 +225,13 @@ void source_on_migration(void *user, const char *status)
         return;
     source_trace(s, status);
     if (strcmp(status, "pre-switchover") == 0) {
-        s->sw.paused = true;
-        source_drained(s);
         if (s->mirror)
             source_finish_disks(s);
         else
             source_let_switch(s);
-        if (s->tracker && !s->pass_under_way) /* else nobody would see what is written after the pages were named */
-            source_settle(s);
+        source_quiet(s);
+    } else if (strcmp(status, "device") == 0) {
+        source_quiet(s);
     } else if (strcmp(status, "completed") == 0) {
         s->sw.saved = true;
         if (!s->pass_under_way)
@@ -246,6 +260,10 @@ void source_on_stopped(void *user, uint64_t at_ns)
     if ((s->phase != SOURCE_SWITCHING && !s->tunnel) || s->sw.stopped_ns)
         return;
     s->sw.stopped_ns = at_ns;
+    if (s->pipe) {
+        statepipe_widen(s->pipe);
+        source_state_arrived(s);
+    }
     source_release_brake(s); /* not before: until it stands still it would write as fast as ever */
     source_trace(s, "stopped");
     crashpoint("source", "stopped");
@@ -262,10 +280,31 @@ void source_switch_passed(struct source *s)
 {
     if (!s->sw.flowing)
         source_flow(s);
-    if (s->sw.paused)
+    if (s->sw.quiet)
         source_settle(s);
     else if (s->sw.stopped_ns)
         source_send_early(s);
+}
+
+/* QEMU saves no device yet: what it holds in memory of its own, firmware most of all, comes first. It is a few hundred
+ * KB, and the hosts are busy with them for milliseconds. QEMU stops the guest once the socket holds the rest; so it
+ * holds little, and each piece is taken when the one before is there. */
+static void source_send_own_memory(struct source *s)
+{
+    source_release_state(s);
+    if (s->sw.stopped_ns || s->phase != SOURCE_SWITCHING)
+        return;
+    s->sw.pacing = true;
+    statepipe_hold(s->pipe);
+    source_ask_clock(s, 1);
+}
+
+void source_state_arrived(struct source *s)
+{
+    if (s->phase != SOURCE_SWITCHING || !s->sw.pacing)
+        return;
+    s->sw.pacing = false;
+    statepipe_flow(s->pipe);
 }
 
 static void source_state_data(void *user, const uint8_t *data, size_t len)
@@ -275,10 +314,12 @@ static void source_state_data(void *user, const uint8_t *data, size_t len)
         return;
     if (len == 0)
         s->sw.state_over = true;
-    else if (s->sw.paused && !s->sw.memory_there)
-        buf_append(&s->sw.held, data, len);
-    else
+    else if (s->sw.memory_there)
         source_send_state(s, data, len);
+    else
+        buf_append(&s->sw.held, data, len);
+    if (!s->sw.memory_there && !s->sw.quiet && !s->sw.state_over && guest_heard(s->side.guest))
+        source_send_own_memory(s);
     if (s->sw.state_over && s->sw.memory_there) {
         source_release_state(s);
         source_try_commit(s);
@@ -302,7 +343,10 @@ static void source_hurry(struct source *s)
 void source_begin_switch(struct source *s)
 {
     struct err err;
-    struct statepipe_options options = {.on_data = source_state_data, .on_failed = source_state_failed, .user = s};
+    struct statepipe_options options = {.on_data = source_state_data,
+        .narrow_pid = (pid_t)s->side.options->qemu_pid,
+        .on_failed = source_state_failed,
+        .user = s};
     source_move(s, SOURCE_SWITCHING);
     source_hurry(s);
     loop_timer_start(s->deadline, SWITCH_MS, 0);
@@ -310,12 +354,15 @@ void source_begin_switch(struct source *s)
         source_fail(s, &err);
         return;
     }
-    guest_migrate(s->side.guest, s->pipe_path, source_switched, s);
-    source_ask_clock(s, CLOCK_QUESTIONS);
+    /* First the pass, which others are busy with: then QEMU is heard at once when it connects. */
     if (s->pusher)
         source_flow(s);
     else if (source_scan(s, &err) < 0)
         source_fail(s, &err);
     else
         source_send_pass(s);
+    if (s->phase != SOURCE_SWITCHING)
+        return;
+    guest_migrate(s->side.guest, s->pipe_path, s->mirror != NULL, source_switched, s);
+    source_ask_clock(s, CLOCK_QUESTIONS);
 }

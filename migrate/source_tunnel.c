@@ -77,7 +77,7 @@ void source_tunnel_prepared(struct source *s)
     s->tunnelled.round_ns = clock_now_ns();
     source_move(s, SOURCE_PRECOPY);
     loop_timer_stop(s->deadline);
-    guest_migrate(s->side.guest, s->pipe_path, tunnel_migrating, s);
+    guest_migrate(s->side.guest, s->pipe_path, true, tunnel_migrating, s);
 }
 
 /* QEMU's figures are for all of the migration; a round is what came since the last time. */

@@ -1,16 +1,23 @@
 #include "migrate/statepipe.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/cleanup.h"
 #include "base/ensure.h"
 #include "base/log.h"
+
+#define NARROW_BYTES (16 << 10) /* which Linux doubles: what it needs itself is in it */
 
 struct statepipe {
     uv_pipe_t listener, stream;
@@ -21,6 +28,7 @@ struct statepipe {
     size_t writing; /* writes under way */
     uv_poll_t taken;
     int taken_fd;                 /* the stream's, again: libuv has a file descriptor watched once; -1: not watched */
+    int writer_fd;                /* the other end, while it is narrow; else -1 */
     int buffer;                   /* that the socket had before */
     void (*on_taken)(void *user); /* NULL: nobody waits */
     uint8_t chunk[STATEPIPE_CHUNK];
@@ -67,6 +75,55 @@ static void statepipe_begin(struct statepipe *pipe)
         statepipe_fail(pipe, "read", rc);
 }
 
+/* Of the descriptors of a process, the one that is connected to us. -1: cannot be had. */
+static int statepipe_find_writer(const struct statepipe *pipe, pid_t pid)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    cleanup_fd int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    DIR *dir = opendir(path);
+    int found = -1;
+    for (struct dirent *entry; dir && found < 0 && (entry = readdir(dir));) {
+        char target[16] = "";
+        struct sockaddr_un peer = {0};
+        socklen_t len = sizeof peer - 1; /* ends with a zero */
+        int fd =
+            readlinkat(dirfd(dir), entry->d_name, target, sizeof target - 1) > 0 && strncmp(target, "socket:", 7) == 0
+                ? (int)syscall(SYS_pidfd_getfd, pidfd, atoi(entry->d_name), 0)
+                : -1;
+        if (fd >= 0 && getpeername(fd, (struct sockaddr *)&peer, &len) == 0 && peer.sun_family == AF_UNIX &&
+            strcmp(peer.sun_path, pipe->path) == 0)
+            found = fd;
+        else if (fd >= 0)
+            close(fd);
+    }
+    if (dir)
+        closedir(dir);
+    return found;
+}
+
+static void statepipe_narrow(struct statepipe *pipe)
+{
+    int bytes = NARROW_BYTES;
+    socklen_t len = sizeof pipe->buffer;
+    pipe->writer_fd = statepipe_find_writer(pipe, pipe->options.narrow_pid);
+    if (pipe->writer_fd < 0 || getsockopt(pipe->writer_fd, SOL_SOCKET, SO_SNDBUF, &pipe->buffer, &len) < 0 ||
+        setsockopt(pipe->writer_fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) < 0)
+        log_event(LOG_DEBUG, "statepipe.wide", "errno=%d", errno);
+}
+
+void statepipe_widen(struct statepipe *pipe)
+{
+    int bytes = pipe->buffer / 2; /* Linux tells twice what it is told */
+    pipe->options.narrow_pid = 0; /* it may have written, and be heard to have, before it is accepted */
+    if (pipe->writer_fd < 0)
+        return;
+    if (setsockopt(pipe->writer_fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) < 0)
+        log_event(LOG_DEBUG, "statepipe.narrow", "errno=%d", errno);
+    close(pipe->writer_fd); /* else the writer's end would not be the stream's */
+    pipe->writer_fd = -1;
+}
+
 static void statepipe_accept(uv_stream_t *listener, int status)
 {
     struct statepipe *pipe = listener->data;
@@ -74,6 +131,8 @@ static void statepipe_accept(uv_stream_t *listener, int status)
         return;
     int rc = status < 0 ? status : uv_accept(listener, (uv_stream_t *)&pipe->stream);
     pipe->connected = true;
+    if (rc == 0 && pipe->options.narrow_pid)
+        statepipe_narrow(pipe);
     if (rc != 0)
         statepipe_fail(pipe, "accept", rc);
     else if (pipe->flowing)
@@ -89,6 +148,12 @@ void statepipe_flow(struct statepipe *pipe)
         statepipe_begin(pipe);
 }
 
+void statepipe_hold(struct statepipe *pipe)
+{
+    pipe->flowing = false;
+    uv_read_stop((uv_stream_t *)&pipe->stream);
+}
+
 static struct statepipe *statepipe_new(uv_loop_t *loop, const char *path, const struct statepipe_options *options)
 {
     struct statepipe *pipe = mem_zalloc(sizeof *pipe);
@@ -97,7 +162,7 @@ static struct statepipe *statepipe_new(uv_loop_t *loop, const char *path, const 
     ENSURE(uv_pipe_init(loop, &pipe->listener, 0) == 0 && uv_pipe_init(loop, &pipe->stream, 0) == 0);
     pipe->listener.data = pipe->stream.data = pipe;
     pipe->open_handles = 2;
-    pipe->taken_fd = -1;
+    pipe->taken_fd = pipe->writer_fd = -1;
     return pipe;
 }
 
@@ -257,6 +322,7 @@ void statepipe_close(struct statepipe *pipe)
     if (pipe->path[0])
         unlink(pipe->path);
     statepipe_unwatch(pipe);
+    statepipe_widen(pipe);
     uv_close((uv_handle_t *)&pipe->listener, statepipe_closed);
     uv_close((uv_handle_t *)&pipe->stream, statepipe_closed);
 }

@@ -5,6 +5,7 @@
 #define MIGRATE_STATEPIPE_H
 
 #include <stdint.h>
+#include <sys/types.h>
 #include <uv.h>
 
 #include "base/err.h"
@@ -20,6 +21,9 @@ struct statepipe;
 struct statepipe_options {
     /* Source: a piece of the stream (lent); len 0: the end. */
     void (*on_data)(void *user, const uint8_t *data, size_t len);
+    /* Source: has the socket hold little of what this process writes, so that a writer who waits for us is nearly where
+     * we are. 0, or where its end of the socket cannot be had: as much as usual. */
+    pid_t narrow_pid;
     /* The stream broke; at most once. */
     void (*on_failed)(void *user, const struct err *err);
     void *user;
@@ -31,6 +35,10 @@ MUST_CHECK int statepipe_listen(uv_loop_t *loop, const char *path, const struct 
     struct err *err, struct statepipe **out);
 /* Source: from now on on_data is called. */
 void statepipe_flow(struct statepipe *pipe);
+/* Source: and from now on it is not, up to the next statepipe_flow(). Allowed in on_data. */
+void statepipe_hold(struct statepipe *pipe);
+/* Source: from now on the socket holds as much as usual (options, narrow_pid). */
+void statepipe_widen(struct statepipe *pipe);
 /* Connects to QEMU at `path`. Take: statepipe_close(). */
 MUST_CHECK int statepipe_connect(uv_loop_t *loop, const char *path, const struct statepipe_options *options,
     struct err *err, struct statepipe **out);

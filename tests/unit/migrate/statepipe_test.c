@@ -1,5 +1,5 @@
-/* The destination's end of QEMU's state: what is written arrives, and a QEMU that takes nothing costs bounded memory.
- */
+/* QEMU's device state. The destination's end: what is written arrives, and a QEMU that takes nothing costs bounded
+ * memory. The source's end: a writer in another process, held, let go on, and its end. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,11 +8,14 @@
 #include <cmocka.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/loop.h"
 #include "migrate/statepipe.h"
 
@@ -95,11 +98,142 @@ static void test_what_is_not_taken_is_bounded(void **state)
     assert_int_not_equal(f->failures, 0);
 }
 
+/* ---- the source's end ---- */
+
+#define STREAM_BYTES (300u << 10) /* more than a socket holds, narrow or wide */
+#define PATIENCE_MS  20000u
+
+struct reader {
+    uv_loop_t loop;
+    struct statepipe *pipe;
+    char directory[64], path[80];
+    pid_t writer;
+    size_t bytes, pieces;
+    bool holding; /* after each piece, once */
+    bool over, failed;
+};
+
+static void on_data(void *user, const uint8_t *data, size_t len)
+{
+    struct reader *r = user;
+    for (size_t i = 0; i < len; i++)
+        assert_int_equal(data[i], (uint8_t)((r->bytes + i) * 7));
+    r->bytes += len;
+    r->pieces += len > 0;
+    r->over = r->over || len == 0;
+    if (r->holding && len > 0)
+        statepipe_hold(r->pipe);
+}
+
+static void on_reader_failed(void *user, const struct err *err)
+{
+    struct reader *r = user;
+    (void)err;
+    r->failed = true;
+}
+
+/* In a process of its own: waits for a byte on `go`, connects, writes all of it, ends. */
+static void writer_run(const char *path, int go)
+{
+    uint8_t data[8192];
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    if (read(go, data, 1) != 1 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0)
+        _exit(1);
+    for (size_t at = 0; at < STREAM_BYTES;) {
+        for (size_t i = 0; i < sizeof data; i++)
+            data[i] = (uint8_t)((at + i) * 7);
+        size_t left = STREAM_BYTES - at;
+        ssize_t n = write(fd, data, left < sizeof data ? left : sizeof data);
+        if (n <= 0)
+            _exit(2);
+        at += (size_t)n;
+    }
+    _exit(0);
+}
+
+static void reader_open(struct reader *r)
+{
+    int go[2];
+    struct err err;
+    snprintf(r->directory, sizeof r->directory, "/tmp/statepipe-XXXXXX");
+    assert_non_null(mkdtemp(r->directory));
+    snprintf(r->path, sizeof r->path, "%s/state", r->directory);
+    assert_int_equal(pipe(go), 0);
+    r->writer = fork();
+    if (r->writer == 0)
+        writer_run(r->path, go[0]);
+    assert_true(r->writer > 0);
+    assert_int_equal(uv_loop_init(&r->loop), 0);
+    const struct statepipe_options options = {
+        .on_data = on_data, .narrow_pid = r->writer, .on_failed = on_reader_failed, .user = r};
+    assert_int_equal(statepipe_listen(&r->loop, r->path, &options, &err, &r->pipe), 0);
+    assert_int_equal(write(go[1], "g", 1), 1);
+    close(go[0]);
+    close(go[1]);
+}
+
+static void reader_close(struct reader *r)
+{
+    int status;
+    assert_int_equal(waitpid(r->writer, &status, 0), r->writer);
+    assert_int_equal(status, 0);
+    statepipe_close(r->pipe);
+    uv_run(&r->loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&r->loop), 0);
+    assert_int_equal(rmdir(r->directory), 0);
+}
+
+/* Until the stream is over, or another piece has come while it is held. */
+static void reader_run(struct reader *r)
+{
+    uint64_t by_ms = clock_now_ms() + PATIENCE_MS;
+    size_t pieces = r->pieces;
+    while (!r->over && !r->failed && !(r->holding && r->pieces > pieces) && clock_now_ms() < by_ms)
+        uv_run(&r->loop, UV_RUN_ONCE);
+    assert_false(r->failed);
+}
+
+static void test_held_piece_by_piece_all_of_it_comes(void **state)
+{
+    struct reader r = {.holding = true};
+    (void)state;
+    reader_open(&r);
+    statepipe_flow(r.pipe);
+    while (r.bytes < STREAM_BYTES / 2) {
+        reader_run(&r);
+        statepipe_flow(r.pipe);
+    }
+    r.holding = false;
+    statepipe_widen(r.pipe);
+    reader_run(&r);
+    assert_true(r.over);
+    assert_int_equal(r.bytes, STREAM_BYTES);
+    reader_close(&r);
+}
+
+/* As when the guest is heard to have stopped before its QEMU has been accepted. */
+static void test_widened_before_it_connects_the_stream_ends(void **state)
+{
+    struct reader r = {0};
+    (void)state;
+    reader_open(&r);
+    statepipe_widen(r.pipe);
+    statepipe_flow(r.pipe);
+    reader_run(&r);
+    assert_true(r.over);
+    assert_int_equal(r.bytes, STREAM_BYTES);
+    reader_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_what_is_written_arrives, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_is_not_taken_is_bounded, setup, teardown),
+        cmocka_unit_test(test_held_piece_by_piece_all_of_it_comes),
+        cmocka_unit_test(test_widened_before_it_connects_the_stream_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-"""Many moves under loads that take turns, each compared page by page. Goes on where an earlier run stopped (soak.py)."""
+"""Many moves under loads and trackers that take turns, each compared page by page. Goes on where an earlier run stopped (soak.py)."""
 import hashlib
 
 from harness import MIGRATION, case
@@ -16,6 +16,7 @@ LOADS = {
     "freed": "mem:100:90M",  # shrinks to the next one's set: pages are reported free while it moves
     "small": "cpu:30,mem:200:8M",
 }
+TRACKERS = ("wp-async", "wp-sync")  # each for a turn of the loads
 MEMORY_MIB = 256
 DIFFERS = "with memory that differs"
 
@@ -31,15 +32,18 @@ def soak_migrations(run):
     lab.vm_create("soaked", host="h1", memory=MEMORY_MIB << 20, disk="cache=none,aio=native", extra=["--balloon"])
     watched, image = Watched(lab, "soaked"), lab.disk("soaked")
     while tally["moves"] < run.soak:
-        load, spec = list(LOADS.items())[tally["moves"] % len(LOADS)]
+        turn, place = divmod(tally["moves"], len(LOADS))
+        load, spec = list(LOADS.items())[place]
+        tracker = TRACKERS[turn % len(TRACKERS)]
         watched.guest.load("idle")
         watched.guest.load(spec)
         before = checksum(image) if "disk:" not in spec else None
-        job = lab.migrate("soaked", other_host(lab, owner(lab, "soaked")), "--verify", "--max-downtime", 5000, check=False)
+        job = lab.migrate("soaked", other_host(lab, owner(lab, "soaked")), "--verify", "--max-downtime", 5000, "--tracker", tracker,
+                          check=False)
         assert job.status == 0 or "RAM differs" in job.stderr, job.stderr
         record = job.json["migration"] if job.status == 0 else {"blackout_us": 0}
         same = job.status == 0 and record["source_hash"] == record["destination_hash"]
-        tally.add("moves", f"under load {load}", "with memory that is equal" if same else DIFFERS)
+        tally.add("moves", f"by {tracker}", f"under load {load}", "with memory that is equal" if same else DIFFERS)
         tally.raise_to("ms of the longest blackout, hashing included", round(record["blackout_us"] / 1000))
         watched.check()
         watched.guest.verify("disk")

@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/ensure.h"
+#include "raft/logdir.h"
 
 /* Longer than any write may take, so that the backend's own retries never happen (see disk.h). */
 #define DISK_RETRY_MS 86400000u
@@ -17,6 +18,7 @@ struct disk_write {
     struct disk *disk;
     const char *what;
     uint64_t started_ms;
+    uint64_t shortenings; /* that were asked for before it */
     union {
         struct raft_io_append append;
         struct raft_io_snapshot_put put;
@@ -27,17 +29,28 @@ struct disk_write {
     };
 };
 
+/* The log loses its entries from `index` on; others take their place, but are not on the disk yet. */
+struct disk_shortening {
+    struct disk_shortening *next;
+    uint64_t number;
+    raft_index index;
+};
+
 struct disk {
     struct raft_io io;      /* first: libraft gives us back this pointer */
     struct raft_io backend; /* the backend's functions; its state hangs at `io` */
     struct raft_uv_transport no_transport;
     struct disk_network network;
     struct disk_write *writes, **last_write; /* oldest first */
-    raft_index read_index;                   /* of the snapshot read last */
+    struct disk_shortening *shortenings;     /* newest first */
+    uint64_t shortening_count;
+    raft_index next_index; /* of the entry that is appended next */
+    raft_index read_index; /* of the snapshot read last */
     raft_term read_term;
     raft_io_tick_cb tick;
     raft_io_close_cb closed;
     uv_loop_t *loop;
+    char *directory;
     uint64_t stall_ms;
     bool may_be_empty;
     raft_id self;
@@ -86,6 +99,7 @@ static struct disk_write *write_begin(struct disk *disk, const char *what)
     write->disk = disk;
     write->what = what;
     write->started_ms = uv_now(disk->loop);
+    write->shortenings = disk->shortening_count;
     return write;
 }
 
@@ -103,11 +117,49 @@ static void write_end(struct disk_write *write, int status)
     free(write);
 }
 
+/* The marker of the shortenings under way (see logdir.h) names the first entry that any of them takes away. */
+static void mark_shortenings(struct disk *disk)
+{
+    struct err err;
+    raft_index first = 0;
+    for (const struct disk_shortening *s = disk->shortenings; s; s = s->next)
+        first = first == 0 || s->index < first ? s->index : first;
+    if (first > 0 ? logdir_mark(disk->directory, first, &err) : logdir_unmark(disk->directory, &err))
+        disk_fail("mark where the log is shortened", RAFT_IOERR, err.message);
+}
+
+/* Of the shortenings, those from `at` on, down to the oldest, are over. */
+static void drop_shortenings(struct disk_shortening **at)
+{
+    for (struct disk_shortening *next, *s = *at; s; s = next) {
+        next = s->next;
+        free(s);
+    }
+    *at = NULL;
+}
+
+/* What was shortened before these entries were written is so for good. The marker must not outlive the moment in which
+ * somebody is told that they are safe: it would take them away. */
+static void end_shortenings(struct disk *disk, uint64_t number)
+{
+    struct disk_shortening **at = &disk->shortenings;
+    while (*at && (*at)->number > number)
+        at = &(*at)->next;
+    if (!*at)
+        return;
+    drop_shortenings(at);
+    mark_shortenings(disk);
+}
+
 static void append_done(struct raft_io_append *append, int status)
 {
     struct disk_write *write = append->data;
     struct raft_io_append *request = write->append_request;
+    struct disk *disk = write->disk;
+    uint64_t shortenings = write->shortenings;
     write_end(write, status);
+    if (status == 0)
+        end_shortenings(disk, shortenings);
     request->cb(request, status);
 }
 
@@ -119,6 +171,7 @@ static int disk_append(struct raft_io *io, struct raft_io_append *request, const
     write->append.data = write;
     write->append_request = request;
     request->cb = cb;
+    disk->next_index += n;
     int status = disk->backend.append(io, &write->append, entries, n, append_done);
     if (status != 0)
         disk_fail("append entries", status, io->errmsg);
@@ -141,6 +194,8 @@ static int disk_snapshot_put(struct raft_io *io, unsigned trailing, struct raft_
     write->put.data = write;
     write->put_request = request;
     request->cb = cb;
+    if (trailing == 0) /* another member's: it takes the place of the log */
+        disk->next_index = snapshot->index + 1;
     int status = disk->backend.snapshot_put(io, trailing, &write->put, snapshot, put_done);
     if (status != 0)
         disk_fail("write a snapshot", status, io->errmsg);
@@ -163,9 +218,23 @@ static int disk_set_vote(struct raft_io *io, raft_id id)
     return 0;
 }
 
+static void shortening_begin(struct disk *disk, raft_index index)
+{
+    struct disk_shortening *shortening = mem_alloc(sizeof *shortening);
+    *shortening =
+        (struct disk_shortening){.next = disk->shortenings, .number = ++disk->shortening_count, .index = index};
+    disk->shortenings = shortening;
+    disk->next_index = index;
+    mark_shortenings(disk);
+}
+
+/* libraft asks before every append; nearly always there is nothing to take away. */
 static int disk_truncate(struct raft_io *io, raft_index index)
 {
-    int status = ((struct disk *)io)->backend.truncate(io, index);
+    struct disk *disk = (struct disk *)io;
+    if (index < disk->next_index)
+        shortening_begin(disk, index);
+    int status = disk->backend.truncate(io, index);
     if (status != 0)
         disk_fail("truncate the log", status, io->errmsg);
     return 0;
@@ -249,9 +318,16 @@ static int disk_load(struct raft_io *io, raft_term *term, raft_id *voted_for, st
     raft_index *start_index, struct raft_entry **entries, size_t *n)
 {
     struct disk *disk = (struct disk *)io;
+    struct err err;
+    if (logdir_prepare(disk->directory, &err)) {
+        snprintf(io->errmsg, sizeof io->errmsg, "%.*s", (int)sizeof io->errmsg - 1, err.message);
+        return err.code == ERR_CORRUPT ? RAFT_CORRUPT : RAFT_IOERR;
+    }
     int status = disk->backend.load(io, term, voted_for, snapshot, start_index, entries, n);
     if (status == 0 && !disk->may_be_empty && !*snapshot && *n == 0)
         return RAFT_NOTFOUND;
+    if (status == 0)
+        disk->next_index = *start_index + *n;
     if (status == 0 && elects_itself(disk, *snapshot, *entries, *n)) {
         (void)disk_set_term(io, ++*term);
         *voted_for = 0;
@@ -319,6 +395,7 @@ int disk_new(uv_loop_t *loop, const char *directory, uint64_t stall_ms, bool may
         free(disk);
         return -1;
     }
+    disk->directory = mem_strdup(directory);
     raft_uv_set_disk_retry(&disk->io, DISK_RETRY_MS);
     raft_uv_set_auto_recovery(
         &disk->io, false);               /* it would put spoilt entries aside and vote as if they had never been */
@@ -354,5 +431,7 @@ void disk_free(struct disk *disk)
     if (!disk)
         return;
     raft_uv_close(&disk->io);
+    drop_shortenings(&disk->shortenings);
+    free(disk->directory);
     free(disk);
 }

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -11,6 +12,7 @@
 #include "base/clock.h"
 #include "base/ensure.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/loop.h"
 
 /* ---- state machine ---- */
@@ -129,6 +131,15 @@ void cluster_new(struct cluster *cluster, size_t count)
     assert_int_equal(key_generate(&err, &cluster->outsider), 0);
 }
 
+static struct replica_fsm node_fsm(struct node *node)
+{
+    return (struct replica_fsm){.user = node,
+        .apply = node_apply,
+        .snapshot = node_snapshot,
+        .restore = node_restore,
+        .on_leader = node_on_leader};
+}
+
 static void node_closed(void *user)
 {
     struct node *node = user;
@@ -147,11 +158,7 @@ void cluster_open(struct cluster *cluster, size_t i, size_t members)
         .heartbeat_ms = 20,
         .snapshot_threshold = cluster->snapshot_threshold,
         .disk_stall_ms = cluster->disk_stall_ms};
-    struct replica_fsm fsm = {.user = node,
-        .apply = node_apply,
-        .snapshot = node_snapshot,
-        .restore = node_restore,
-        .on_leader = node_on_leader};
+    struct replica_fsm fsm = node_fsm(node);
     struct err err = {0};
     for (size_t n = 0; n < members; n++)
         list[n] = cluster->nodes[n].member;
@@ -174,6 +181,48 @@ void cluster_close(struct cluster *cluster, size_t i)
     assert_false(node->leader);
     wire_free(node->wire);
     node->wire = NULL;
+}
+
+void cluster_open_fails(struct cluster *cluster, size_t i, size_t members, struct err *err)
+{
+    struct node *node = &cluster->nodes[i];
+    struct replica_options options = {
+        .name = node->member.name, .directory = node->directory, .listen = node->member.address};
+    struct replica_fsm fsm = node_fsm(node);
+    struct replica_member list[CLUSTER_MAX];
+    struct replica *replica;
+    struct wire *wire;
+    uv_loop_t loop; /* of its own: it runs until nothing is left of the attempt */
+    for (size_t n = 0; n < members; n++)
+        list[n] = cluster->nodes[n].member;
+    assert_int_equal(uv_loop_init(&loop), 0);
+    assert_int_equal(wire_new(&loop, &node->key, "test", NULL, NULL, err, &wire), 0);
+    assert_int_equal(replica_open(wire, &loop, &options, &fsm, list, members, false, err, &replica), -1);
+    wire_free(wire);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&loop), 0);
+}
+
+int cluster_in_child(struct cluster *cluster, size_t members, void (*run)(struct cluster *cluster))
+{
+    int status;
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        struct cluster own = *cluster;
+        log_setup("child", LOG_INFO);
+        setenv("CMOCKA_TEST_ABORT", "1", 1); /* else a failure would go on here with the next test */
+        if (uv_loop_init(&own.loop) != 0)
+            _exit(1);
+        for (size_t i = 0; i < own.count; i++)
+            own.nodes[i].cluster = &own;
+        for (size_t i = 0; i < members; i++)
+            cluster_open(&own, i, members);
+        run(&own);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return status;
 }
 
 void cluster_free(struct cluster *cluster)

@@ -49,6 +49,12 @@ void cluster_free(struct cluster *cluster);
 /* Opens node `i`, founded with the first `members` nodes as voters if it is new; 0: it joins. */
 void cluster_open(struct cluster *cluster, size_t i, size_t members);
 void cluster_close(struct cluster *cluster, size_t i);
+/* Fails the test if node `i` opens, with the first `members` nodes as its list; else fills `err`. */
+void cluster_open_fails(struct cluster *cluster, size_t i, size_t members, struct err *err);
+
+/* Forks, opens the first `members` nodes in the child, each founded with all of them, and runs `run`; the child then
+ * exits with 0. Returns the status that waitpid() tells. Before any node has been opened here. */
+int cluster_in_child(struct cluster *cluster, size_t members, void (*run)(struct cluster *cluster));
 
 /* Runs the loop until `done` says so; fails the test after `timeout_ms`. */
 #define cluster_until(cluster, timeout_ms, condition)                                                                  \

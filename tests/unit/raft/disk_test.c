@@ -11,11 +11,8 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#include "base/clock.h"
 #include "base/file.h"
-#include "base/log.h"
 #include "tests/unit/raft/cluster.h"
 
 static void break_disk(void)
@@ -47,24 +44,9 @@ static void expect_end(size_t members, void (*run)(struct cluster *cluster))
 {
     struct cluster cluster;
     struct err err;
-    int status;
     cluster_new(&cluster, members);
     cluster.disk_stall_ms = 2000;
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        struct cluster own = cluster;
-        log_setup("disk", LOG_INFO);
-        if (uv_loop_init(&own.loop) != 0)
-            _exit(1);
-        for (size_t i = 0; i < members; i++)
-            own.nodes[i].cluster = &own;
-        for (size_t i = 0; i < members; i++)
-            cluster_open(&own, i, members);
-        run(&own);
-        _exit(0);
-    }
-    assert_int_equal(waitpid(pid, &status, 0), pid);
+    int status = cluster_in_child(&cluster, members, run);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 70);
     cluster_free(&cluster);
@@ -107,10 +89,6 @@ static void test_a_directory_belongs_to_one(void **state)
 static void test_a_spoilt_log_is_not_opened(void **state)
 {
     struct cluster cluster;
-    struct replica_options options;
-    struct replica_fsm fsm = {0};
-    struct replica *replica;
-    struct wire *wire;
     struct err err = {0};
     char path[256];
     (void)state;
@@ -123,16 +101,10 @@ static void test_a_spoilt_log_is_not_opened(void **state)
     assert_non_null(file);
     assert_int_equal(fseek(file, 40, SEEK_SET), 0);
     assert_int_equal(fputs("spoilt", file) >= 0 && fclose(file) == 0, 1);
-    options = (struct replica_options){
-        .name = "c1", .directory = cluster.nodes[0].directory, .listen = cluster.nodes[0].member.address};
     for (int attempt = 0; attempt < 2; attempt++) {
-        assert_int_equal(wire_new(&cluster.loop, &cluster.nodes[0].key, "test", NULL, NULL, &err, &wire), 0);
-        assert_int_equal(
-            replica_open(wire, &cluster.loop, &options, &fsm, &cluster.nodes[0].member, 1, false, &err, &replica), -1);
+        cluster_open_fails(&cluster, 0, 1, &err);
         assert_int_equal(err.code, ERR_CORRUPT);
         assert_non_null(strstr(err.message, cluster.nodes[0].directory));
-        wire_free(wire);
-        cluster_run_for(&cluster, 50);
     }
     cluster_free(&cluster);
 }

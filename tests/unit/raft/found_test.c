@@ -14,23 +14,11 @@
 
 static void expect_no_log(struct cluster *cluster, size_t i, size_t members)
 {
-    struct node *node = &cluster->nodes[i];
-    struct replica_options options = {
-        .name = node->member.name, .directory = node->directory, .listen = node->member.address};
-    struct replica_fsm fsm = {0};
-    struct replica_member list[CLUSTER_MAX];
-    struct replica *replica;
-    struct wire *wire;
     struct err err = {0};
-    for (size_t n = 0; n < members; n++)
-        list[n] = cluster->nodes[n].member;
-    assert_int_equal(wire_new(&cluster->loop, &node->key, "test", NULL, NULL, &err, &wire), 0);
-    assert_int_equal(replica_open(wire, &cluster->loop, &options, &fsm, list, members, false, &err, &replica), -1);
+    cluster_open_fails(cluster, i, members, &err);
     assert_int_equal(err.code, ERR_NOT_FOUND);
-    assert_non_null(strstr(err.message, node->directory));
+    assert_non_null(strstr(err.message, cluster->nodes[i].directory));
     assert_non_null(strstr(err.message, "--found"));
-    wire_free(wire);
-    cluster_run_for(cluster, 50); /* what was opened of it closes */
 }
 
 /* n1 and n2 hold entries that n3 has not. n2 loses its directory and comes back with n3 alone: were it to vote, the two

@@ -3,10 +3,13 @@
 #define REFUSALS_MAX   5u
 #define RESUME_LATE_MS 4000u /* less than the first answer that does not come */
 
-enum engine_verdict decide_engine_death(bool incoming, enum record_phase phase)
+enum engine_verdict decide_engine_death(bool incoming, enum record_phase phase, bool other_boot)
 {
     switch (phase) {
     case RECORD_NONE:
+        if (!incoming && other_boot)
+            return VERDICT_DOUBT;
+        return incoming ? VERDICT_END : VERDICT_RUN;
     case RECORD_FAILED:
         return incoming ? VERDICT_END : VERDICT_RUN;
     case RECORD_HANDED_OVER:
@@ -33,7 +36,8 @@ bool decide_sends_on(bool incoming, enum record_phase phase)
 
 bool decide_never_ran(enum record_phase phase, bool other_boot)
 {
-    return phase == RECORD_FAILED || (phase != RECORD_UNREADABLE && !other_boot);
+    bool owned = phase == RECORD_OWNER || phase == RECORD_FETCHING;
+    return phase == RECORD_FAILED || (!owned && phase != RECORD_UNREADABLE && !other_boot);
 }
 
 bool decide_forsaken(enum record_phase phase)

@@ -16,15 +16,17 @@ enum engine_verdict {
     VERDICT_DOUBT, /* keep it stopped until the controllers say whose it is */
     VERDICT_END,   /* it is not, and never will be, this host's: end the partition */
 };
-/* `incoming`: this host is the destination. */
-enum engine_verdict decide_engine_death(bool incoming, enum record_phase phase);
+/* `incoming`: this host is the destination. `other_boot`: it has been reset since, and the record that was replaced
+ * last may be the one before again: then a source's that says nothing may have said that the guest was handed over. */
+enum engine_verdict decide_engine_death(bool incoming, enum record_phase phase, bool other_boot);
 
 /* The guest of a living engine has died: true where that engine goes on, because it sends what the guest needs at the
  * other host and asks nothing of the one that died here. */
 bool decide_sends_on(bool incoming, enum record_phase phase);
 
-/* An incoming partition that ends, by the record that is left: true if its guest certainly never ran here. A record
- * that was replaced last, by `owner`, may be the one before again once the host has been reset. */
+/* An incoming partition that ends, by the record that is left: true if its guest certainly never ran here, so that what
+ * was made for it is nobody's. A record that was replaced last, by `owner`, may be the one before again once the host
+ * has been reset. */
 bool decide_never_ran(enum record_phase phase, bool other_boot);
 
 /* A source whose destination is gone for good: true where its engine has to be killed, because it may have handed over

@@ -210,8 +210,9 @@ static void verdict_end(struct partition *p, enum record_phase phase, const char
         how = DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED;
     } else if (incoming) {
         how = DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT;
-        err_set(&failure, ERR_UNAVAILABLE, "the guest has ended, and whether it had run here nobody can tell: %s",
-            phase == RECORD_UNREADABLE ? "the engine's record cannot be read" : "the host was reset meanwhile");
+        err_set(&failure, ERR_UNAVAILABLE, "the guest has ended, and whether it had run here nobody can tell: %s%s",
+            phase == RECORD_UNREADABLE ? "the engine's record cannot be read" : "the host was reset meanwhile",
+            p->record.migration.disks ? "; its disks stay here, too" : "");
     }
     /* Whoever asked for the preparation hears of its failure from the answer. */
     if (keep_outcome(p, how, incoming ? &failure : NULL, p->starting != NULL, &err) < 0) {
@@ -248,9 +249,12 @@ static void verdict_lost(struct partition *p, const char *why)
         lost(p, why);
 }
 
-static void verdict_doubt(struct partition *p)
+static void verdict_doubt(struct partition *p, enum record_phase phase)
 {
-    static const char detail[] = "handed over, and the destination's answer is missing";
+    const char *detail = phase == RECORD_NONE
+                             ? "the host was reset, and whether the guest was handed over before only the "
+                               "destination can tell"
+                             : "handed over, and the destination's answer is missing";
     p->told = DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN;
     if (p->record.state != STATE_IN_DOUBT)
         partition_note(p, STATE_IN_DOUBT, detail);
@@ -263,7 +267,7 @@ static void verdict_doubt(struct partition *p)
 void migration_decide(struct partition *p, const char *why)
 {
     enum record_phase phase = engine_record(p->directory, p->record.migration.id);
-    switch (decide_engine_death(p->record.migration.incoming, phase)) {
+    switch (decide_engine_death(p->record.migration.incoming, phase, partition_of_other_boot(p))) {
     case VERDICT_RUN:
         verdict_run(p, why);
         return;
@@ -272,10 +276,10 @@ void migration_decide(struct partition *p, const char *why)
         return;
     case VERDICT_SEND:
         if (!sending_resume(p))
-            verdict_doubt(p);
+            verdict_doubt(p, phase);
         return;
     case VERDICT_DOUBT:
-        verdict_doubt(p);
+        verdict_doubt(p, phase);
         return;
     case VERDICT_END:
         verdict_end(p, phase, why);

@@ -152,9 +152,8 @@ void partition_release(struct partition *p)
     p->heard = NULL;
     storage_guest_dead(p);
     if (p->record.migration.incoming) {
-        /* Only what certainly never ran is nobody's. */
         enum record_phase phase = engine_record(p->directory, p->record.migration.id);
-        arrivals_settle(p, phase != RECORD_NONE && phase != RECORD_FAILED);
+        arrivals_settle(p, !decide_never_ran(phase, partition_of_other_boot(p)));
     }
     p->record.guest = (struct process_id){0};
     for (size_t i = 0; i < p->record.spec->n_nics; i++)

@@ -10,26 +10,41 @@
 static void a_dead_source_engine(void **unused)
 {
     (void)unused;
-    assert_int_equal(decide_engine_death(false, RECORD_NONE), VERDICT_RUN);
-    assert_int_equal(decide_engine_death(false, RECORD_FAILED), VERDICT_RUN);
-    assert_int_equal(decide_engine_death(false, RECORD_HANDED_OVER), VERDICT_DOUBT);
-    assert_int_equal(decide_engine_death(false, RECORD_SENDING), VERDICT_SEND);
-    assert_int_equal(decide_engine_death(false, RECORD_TAKEN), VERDICT_END);
+    assert_int_equal(decide_engine_death(false, RECORD_NONE, false), VERDICT_RUN);
+    assert_int_equal(decide_engine_death(false, RECORD_FAILED, false), VERDICT_RUN);
+    assert_int_equal(decide_engine_death(false, RECORD_HANDED_OVER, false), VERDICT_DOUBT);
+    assert_int_equal(decide_engine_death(false, RECORD_SENDING, false), VERDICT_SEND);
+    assert_int_equal(decide_engine_death(false, RECORD_TAKEN, false), VERDICT_END);
     /* What no source writes is no leave to run. */
-    assert_int_equal(decide_engine_death(false, RECORD_OWNER), VERDICT_DOUBT);
-    assert_int_equal(decide_engine_death(false, RECORD_FETCHING), VERDICT_DOUBT);
-    assert_int_equal(decide_engine_death(false, RECORD_UNREADABLE), VERDICT_DOUBT);
+    assert_int_equal(decide_engine_death(false, RECORD_OWNER, false), VERDICT_DOUBT);
+    assert_int_equal(decide_engine_death(false, RECORD_FETCHING, false), VERDICT_DOUBT);
+    assert_int_equal(decide_engine_death(false, RECORD_UNREADABLE, false), VERDICT_DOUBT);
+}
+
+/* Its record of the hand-over may be lost, and with it the guest's only other owner's claim. */
+static void a_source_that_was_reset_trusts_no_silence(void **unused)
+{
+    (void)unused;
+    assert_int_equal(decide_engine_death(false, RECORD_NONE, true), VERDICT_DOUBT);
+    assert_int_equal(decide_engine_death(false, RECORD_FAILED, true), VERDICT_RUN); /* the last that its engine wrote */
+    static const enum record_phase others[] = {
+        RECORD_HANDED_OVER, RECORD_SENDING, RECORD_TAKEN, RECORD_OWNER, RECORD_FETCHING, RECORD_UNREADABLE};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        assert_int_equal(decide_engine_death(false, others[i], true), decide_engine_death(false, others[i], false));
+    for (int phase = RECORD_NONE; phase <= RECORD_UNREADABLE; phase++)
+        assert_int_equal(decide_engine_death(true, (enum record_phase)phase, true),
+            decide_engine_death(true, (enum record_phase)phase, false));
 }
 
 static void a_dead_destination_engine(void **unused)
 {
     (void)unused;
-    assert_int_equal(decide_engine_death(true, RECORD_OWNER), VERDICT_RUN);
-    assert_int_equal(decide_engine_death(true, RECORD_FETCHING), VERDICT_LOST);
+    assert_int_equal(decide_engine_death(true, RECORD_OWNER, false), VERDICT_RUN);
+    assert_int_equal(decide_engine_death(true, RECORD_FETCHING, false), VERDICT_LOST);
     static const enum record_phase others[] = {
         RECORD_NONE, RECORD_FAILED, RECORD_HANDED_OVER, RECORD_SENDING, RECORD_TAKEN, RECORD_UNREADABLE};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        assert_int_equal(decide_engine_death(true, others[i]), VERDICT_END);
+        assert_int_equal(decide_engine_death(true, others[i], false), VERDICT_END);
 }
 
 /* Of every pair of records the two engines of one migration can leave, at most one host runs the guest by itself. */
@@ -54,9 +69,9 @@ static void never_two_owners(void **unused)
         {RECORD_TAKEN, RECORD_FETCHING},
     };
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
-        int owners = (decide_engine_death(false, pairs[i].source) == VERDICT_RUN) +
-                     (decide_engine_death(true, pairs[i].destination) == VERDICT_RUN) +
-                     (decide_engine_death(true, pairs[i].destination) == VERDICT_LOST);
+        int owners = (decide_engine_death(false, pairs[i].source, false) == VERDICT_RUN) +
+                     (decide_engine_death(true, pairs[i].destination, false) == VERDICT_RUN) +
+                     (decide_engine_death(true, pairs[i].destination, false) == VERDICT_LOST);
         assert_true(owners <= 1);
     }
 }
@@ -67,7 +82,7 @@ static void what_never_ran(void **unused)
     (void)unused;
     static const enum record_phase ended[] = {RECORD_NONE, RECORD_FAILED, RECORD_HANDED_OVER, RECORD_TAKEN};
     for (size_t i = 0; i < sizeof ended / sizeof *ended; i++) {
-        assert_int_equal(decide_engine_death(true, ended[i]), VERDICT_END);
+        assert_int_equal(decide_engine_death(true, ended[i], false), VERDICT_END);
         assert_true(decide_never_ran(ended[i], false));
     }
     assert_false(decide_never_ran(RECORD_NONE, true));
@@ -76,6 +91,10 @@ static void what_never_ran(void **unused)
     assert_true(decide_never_ran(RECORD_FAILED, true)); /* the last that its engine wrote */
     assert_false(decide_never_ran(RECORD_UNREADABLE, false));
     assert_false(decide_never_ran(RECORD_UNREADABLE, true));
+    for (int reset = 0; reset < 2; reset++) {
+        assert_false(decide_never_ran(RECORD_OWNER, reset));
+        assert_false(decide_never_ran(RECORD_FETCHING, reset));
+    }
 }
 
 /* Killed, it may leave a doubt; told to stop, it resumes the guest: only where nothing can have been handed over. */
@@ -186,6 +205,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_dead_source_engine),
+        cmocka_unit_test(a_source_that_was_reset_trusts_no_silence),
         cmocka_unit_test(a_dead_destination_engine),
         cmocka_unit_test(never_two_owners),
         cmocka_unit_test(what_never_ran),

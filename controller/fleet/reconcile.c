@@ -40,14 +40,30 @@ static struct reconcile_decision stranger_reports(const struct fleet_partition *
     return decide(RECONCILE_WARN, "a host that does not own it runs the present generation");
 }
 
+static bool may_run(Drover__PartitionState state)
+{
+    return state == DROVER__PARTITION_STATE__PARTITION_STARTING ||
+           state == DROVER__PARTITION_STATE__PARTITION_RUNNING || state == DROVER__PARTITION_STATE__PARTITION_OUTGOING;
+}
+
+/* No VM is forgotten while its host may run it, so this is a log that never knew it: of a cluster founded anew, or of
+ * another one. */
+static struct reconcile_decision unknown_reports(const struct fleet_partition *p, uint64_t now_ms)
+{
+    if (now_ms - p->first_ms < RECONCILE_UNKNOWN_MS && !has_ended(p->state))
+        return decide(RECONCILE_NOTHING, "unknown, but maybe not for long");
+    if (p->state == DROVER__PARTITION_STATE__PARTITION_STOPPING)
+        return decide(RECONCILE_NOTHING, "about to end");
+    if (may_run(p->state))
+        return decide(RECONCILE_WARN, "a guest of a VM that this cluster does not know; shut it down from inside");
+    return decide(RECONCILE_END, "no such VM");
+}
+
 struct reconcile_decision reconcile_partition(
     const char *host, const struct fleet_partition *p, const struct state_vm *vm, uint64_t now_ms)
 {
-    if (!vm) {
-        if (now_ms - p->first_ms < RECONCILE_UNKNOWN_MS && !has_ended(p->state))
-            return decide(RECONCILE_NOTHING, "unknown, but maybe not for long");
-        return decide(RECONCILE_END, "no such VM");
-    }
+    if (!vm)
+        return unknown_reports(p, now_ms);
     if (vm->job_id)
         return decide(RECONCILE_NOTHING, "a job has it");
     if (vm->hand_over_id[0])

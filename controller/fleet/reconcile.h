@@ -1,7 +1,8 @@
 /* What to do about a difference between the log and what a host reports. Pure: one partition, one VM, one decision.
  *
  * The rule above all: a partition that could be the only instance of its VM is never ended here. Ended is only what the
- * log says nobody may run: the generation is older than the VM's and the host does not own it; or it has never run.
+ * log says nobody may run: the generation is older than the VM's and the host does not own it; or it has never run. Of
+ * a VM that the log does not know only what does not run is ended: a log that has lost it says nothing about its guest.
  * While a job holds the VM, or a hand-over is under way, everything is the job's. */
 #ifndef CONTROLLER_FLEET_RECONCILE_H
 #define CONTROLLER_FLEET_RECONCILE_H

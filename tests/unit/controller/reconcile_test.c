@@ -106,9 +106,24 @@ static void unknown_vm_gets_some_time(void **unused)
     (void)unused;
     struct fleet_partition p = {.generation = 1, .state = RUNNING, .first_ms = 5000};
     assert_int_equal(reconcile_partition("h1", &p, NULL, 5000).act, RECONCILE_NOTHING);
-    assert_int_equal(reconcile_partition("h1", &p, NULL, 5000 + RECONCILE_UNKNOWN_MS).act, RECONCILE_END);
     p.state = STOPPED;
     assert_int_equal(reconcile_partition("h1", &p, NULL, 5000).act, RECONCILE_END);
+}
+
+/* A cluster that was founded anew meets the guests of the old one. */
+static void a_guest_of_an_unknown_vm_is_left_alone(void **unused)
+{
+    (void)unused;
+    static const struct {
+        Drover__PartitionState state;
+        enum reconcile_act act;
+    } rows[] = {{STARTING, RECONCILE_WARN}, {RUNNING, RECONCILE_WARN}, {OUTGOING, RECONCILE_WARN},
+        {STOPPING, RECONCILE_NOTHING}, {INCOMING, RECONCILE_END}, {IN_DOUBT, RECONCILE_END}, {STOPPED, RECONCILE_END},
+        {FAILED, RECONCILE_END}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct fleet_partition p = {.generation = 1, .state = rows[i].state, .first_ms = 5000};
+        assert_int_equal(reconcile_partition("h1", &p, NULL, 5000 + RECONCILE_UNKNOWN_MS).act, rows[i].act);
+    }
 }
 
 static void missing_partition_is_gone_after_some_reports(void **unused)
@@ -130,6 +145,7 @@ int main(void)
         cmocka_unit_test(decisions),
         cmocka_unit_test(the_only_instance_is_never_ended),
         cmocka_unit_test(unknown_vm_gets_some_time),
+        cmocka_unit_test(a_guest_of_an_unknown_vm_is_left_alone),
         cmocka_unit_test(missing_partition_is_gone_after_some_reports),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

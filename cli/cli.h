@@ -18,9 +18,10 @@ struct cli {
 MUST_CHECK int cli_call(struct cli *cli, uint32_t method, const ProtobufCMessage *request,
     const ProtobufCMessageDescriptor *type, struct err *err, void *out);
 /* Asks for a change and, unless --async, waits for its job and shows it: the whole of a command that makes a job. Fails
- * when the job failed. `finished` (may be NULL) prints more about a job that succeeded, for people. */
+ * when the job failed. Errors name `target` (may be NULL); `finished` (likewise) prints more about a job that
+ * succeeded, for people. */
 MUST_CHECK int cli_submit(struct cli *cli, const struct args *args, uint32_t method, const ProtobufCMessage *request,
-    Drover__JobKind kind, const char *target, void (*finished)(const Drover__Job *job), struct err *err);
+    const char *target, void (*finished)(const Drover__Job *job), struct err *err);
 /* The same for a job that is there already. */
 MUST_CHECK int cli_follow(struct cli *cli, const struct args *args, const Drover__Job *job,
     void (*finished)(const Drover__Job *job), struct err *err);

@@ -104,16 +104,14 @@ static int member_add_run(struct cli *cli, const struct args *args, struct err *
     request.public_key = key;
     request.raft_address = (char *)args_text(args, "raft-address");
     request.api_address = (char *)args_text(args, "api-address");
-    return cli_submit(cli, args, DROVER__METHOD__MEMBER_ADD, &request.base, DROVER__JOB_KIND__JOB_MEMBER_ADD,
-        request.name, NULL, err);
+    return cli_submit(cli, args, DROVER__METHOD__MEMBER_ADD, &request.base, request.name, NULL, err);
 }
 
 static int member_remove_run(struct cli *cli, const struct args *args, struct err *err)
 {
     Drover__MemberRemoveRequest request = DROVER__MEMBER_REMOVE_REQUEST__INIT;
     request.name = (char *)args->words[0];
-    return cli_submit(cli, args, DROVER__METHOD__MEMBER_REMOVE, &request.base, DROVER__JOB_KIND__JOB_MEMBER_REMOVE,
-        request.name, NULL, err);
+    return cli_submit(cli, args, DROVER__METHOD__MEMBER_REMOVE, &request.base, request.name, NULL, err);
 }
 
 static int set_run(struct cli *cli, const struct args *args, struct err *err)
@@ -124,8 +122,7 @@ static int set_run(struct cli *cli, const struct args *args, struct err *err)
     limits.incoming = (uint32_t)args_number(args, "incoming", 0);
     limits.link = (uint32_t)args_number(args, "per-link", 0);
     request.limits = &limits;
-    return cli_submit(
-        cli, args, DROVER__METHOD__CLUSTER_SET, &request.base, DROVER__JOB_KIND__JOB_CLUSTER_SET, "cluster", NULL, err);
+    return cli_submit(cli, args, DROVER__METHOD__CLUSTER_SET, &request.base, NULL, NULL, err);
 }
 
 static const struct flag set_flags[] = {

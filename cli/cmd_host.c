@@ -139,16 +139,14 @@ static int add_run(struct cli *cli, const struct args *args, struct err *err)
         return err_wrap(err, "host add %s", args->words[0]);
     request.name = (char *)args->words[0];
     request.public_key = key;
-    return cli_submit(
-        cli, args, DROVER__METHOD__HOST_ADD, &request.base, DROVER__JOB_KIND__JOB_HOST_ADD, request.name, NULL, err);
+    return cli_submit(cli, args, DROVER__METHOD__HOST_ADD, &request.base, request.name, NULL, err);
 }
 
 static int remove_run(struct cli *cli, const struct args *args, struct err *err)
 {
     Drover__HostRemoveRequest request = DROVER__HOST_REMOVE_REQUEST__INIT;
     request.name = (char *)args->words[0];
-    return cli_submit(cli, args, DROVER__METHOD__HOST_REMOVE, &request.base, DROVER__JOB_KIND__JOB_HOST_REMOVE,
-        request.name, NULL, err);
+    return cli_submit(cli, args, DROVER__METHOD__HOST_REMOVE, &request.base, request.name, NULL, err);
 }
 
 static int set_run(struct cli *cli, const struct args *args, struct err *err)
@@ -156,8 +154,7 @@ static int set_run(struct cli *cli, const struct args *args, struct err *err)
     Drover__HostSetRequest request = DROVER__HOST_SET_REQUEST__INIT;
     request.name = (char *)args->words[0];
     request.maintenance = strcmp(args_text(args, "maintenance"), "on") == 0;
-    return cli_submit(
-        cli, args, DROVER__METHOD__HOST_SET, &request.base, DROVER__JOB_KIND__JOB_HOST_SET, request.name, NULL, err);
+    return cli_submit(cli, args, DROVER__METHOD__HOST_SET, &request.base, request.name, NULL, err);
 }
 
 static int evacuate_run(struct cli *cli, const struct args *args, struct err *err)
@@ -166,8 +163,7 @@ static int evacuate_run(struct cli *cli, const struct args *args, struct err *er
     request.name = (char *)args->words[0];
     if (args_on(args, "reason"))
         request.reason = (char *)args_text(args, "reason");
-    return cli_submit(cli, args, DROVER__METHOD__HOST_EVACUATE, &request.base, DROVER__JOB_KIND__JOB_HOST_EVACUATE,
-        request.name, NULL, err);
+    return cli_submit(cli, args, DROVER__METHOD__HOST_EVACUATE, &request.base, request.name, NULL, err);
 }
 
 static const struct command host_list = {

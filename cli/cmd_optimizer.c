@@ -79,16 +79,14 @@ static int plan_run(struct cli *cli, const struct args *args, struct err *err)
 static int apply_run(struct cli *cli, const struct args *args, struct err *err)
 {
     Drover__OptimizerApplyRequest request = DROVER__OPTIMIZER_APPLY_REQUEST__INIT;
-    return cli_submit(cli, args, DROVER__METHOD__OPTIMIZER_APPLY, &request.base, DROVER__JOB_KIND__JOB_OPTIMIZER_APPLY,
-        NULL, NULL, err);
+    return cli_submit(cli, args, DROVER__METHOD__OPTIMIZER_APPLY, &request.base, NULL, NULL, err);
 }
 
 static int set_run(struct cli *cli, const struct args *args, struct err *err)
 {
     Drover__OptimizerSetRequest request = DROVER__OPTIMIZER_SET_REQUEST__INIT;
     request.automatic = strcmp(args_text(args, "automatic"), "on") == 0;
-    return cli_submit(
-        cli, args, DROVER__METHOD__OPTIMIZER_SET, &request.base, DROVER__JOB_KIND__JOB_OPTIMIZER_SET, NULL, NULL, err);
+    return cli_submit(cli, args, DROVER__METHOD__OPTIMIZER_SET, &request.base, NULL, NULL, err);
 }
 
 static const struct command optimizer_status = {

@@ -145,8 +145,7 @@ static int start_run(struct cli *cli, const struct args *args, struct err *err)
     request.name = (char *)args->words[0];
     if (args_on(args, "host"))
         request.host = (char *)args_text(args, "host");
-    return cli_submit(
-        cli, args, DROVER__METHOD__VM_START, &request.base, DROVER__JOB_KIND__JOB_VM_START, request.name, NULL, err);
+    return cli_submit(cli, args, DROVER__METHOD__VM_START, &request.base, request.name, NULL, err);
 }
 
 static int stop_run(struct cli *cli, const struct args *args, struct err *err)
@@ -155,16 +154,14 @@ static int stop_run(struct cli *cli, const struct args *args, struct err *err)
     request.name = (char *)args->words[0];
     request.force = args_on(args, "force");
     request.grace_ms = (uint32_t)args_number(args, "grace", 0) * 1000;
-    return cli_submit(
-        cli, args, DROVER__METHOD__VM_STOP, &request.base, DROVER__JOB_KIND__JOB_VM_STOP, request.name, NULL, err);
+    return cli_submit(cli, args, DROVER__METHOD__VM_STOP, &request.base, request.name, NULL, err);
 }
 
 static int delete_run(struct cli *cli, const struct args *args, struct err *err)
 {
     Drover__VmDeleteRequest request = DROVER__VM_DELETE_REQUEST__INIT;
     request.name = (char *)args->words[0];
-    return cli_submit(
-        cli, args, DROVER__METHOD__VM_DELETE, &request.base, DROVER__JOB_KIND__JOB_VM_DELETE, request.name, NULL, err);
+    return cli_submit(cli, args, DROVER__METHOD__VM_DELETE, &request.base, request.name, NULL, err);
 }
 
 static const struct flag list_flags[] = {

@@ -167,8 +167,7 @@ static int create_run(struct cli *cli, const struct args *args, struct err *err)
         request.spec = &draft.spec;
         request.start = args_on(args, "start");
         set_text(args, "host", &request.host);
-        status = cli_submit(cli, args, DROVER__METHOD__VM_CREATE, &request.base, DROVER__JOB_KIND__JOB_VM_CREATE,
-            draft.spec.name, NULL, err);
+        status = cli_submit(cli, args, DROVER__METHOD__VM_CREATE, &request.base, draft.spec.name, NULL, err);
     }
     draft_free(&draft);
     return status;

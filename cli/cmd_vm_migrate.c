@@ -68,9 +68,7 @@ static int migrate_run(struct cli *cli, const struct args *args, struct err *err
     request.dry_run = args_on(args, "dry-run");
     if (!request.dry_run && warn_of_postcopy(cli, args, &options, err) < 0)
         return -1;
-    return cli_submit(cli, args, DROVER__METHOD__VM_MIGRATE, &request.base,
-        request.dry_run ? DROVER__JOB_KIND__JOB_VM_FORECAST : DROVER__JOB_KIND__JOB_VM_MIGRATE, request.name,
-        summary_print, err);
+    return cli_submit(cli, args, DROVER__METHOD__VM_MIGRATE, &request.base, request.name, summary_print, err);
 }
 
 static const struct flag migrate_flags[] = {

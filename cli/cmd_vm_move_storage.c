@@ -17,8 +17,7 @@ static int move_storage_run(struct cli *cli, const struct args *args, struct err
     move.shallow = args_on(args, "shallow");
     move.keep = args_on(args, "keep");
     move.bandwidth_bytes_per_s = args_number(args, "bandwidth", 0);
-    return cli_submit(cli, args, DROVER__METHOD__VM_MOVE_STORAGE, &request.base, DROVER__JOB_KIND__JOB_VM_MOVE_STORAGE,
-        request.name, NULL, err);
+    return cli_submit(cli, args, DROVER__METHOD__VM_MOVE_STORAGE, &request.base, request.name, NULL, err);
 }
 
 static const struct flag move_storage_flags[] = {

@@ -48,8 +48,7 @@ static int set_run(struct cli *cli, const struct args *args, struct err *err)
     request.max_downtime_ms = policy.max_downtime_ms;
     request.migration_mode = policy.migration_mode;
     request.on_no_convergence = policy.on_no_convergence;
-    return cli_submit(
-        cli, args, DROVER__METHOD__VM_SET, &request.base, DROVER__JOB_KIND__JOB_VM_SET, request.name, NULL, err);
+    return cli_submit(cli, args, DROVER__METHOD__VM_SET, &request.base, request.name, NULL, err);
 }
 
 static const struct flag set_flags[] = {

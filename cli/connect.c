@@ -237,14 +237,21 @@ static int give_up(const struct connection *c, struct err *err)
     return -1;
 }
 
-/* The outcome of asking until somebody answers for good. */
+/* The outcome of asking until somebody answers for good. UNKNOWN: the time is over, and what was sent in it may or may
+ * not have been heard. */
 enum outcome { ANSWERED, REFUSED, UNKNOWN };
 
-/* UNKNOWN: it was sent, and the answer is missing; only with `once`, else it is sent again. */
+/* A controller that is closing says "cancelled", and what it was asked may be in the log all the same. */
+static bool another_may_answer(enum err_code code)
+{
+    return code == ERR_UNAVAILABLE || code == ERR_TIMEOUT || code == ERR_CANCELLED;
+}
+
 static enum outcome ask(struct connection *c, uint32_t method, const ProtobufCMessage *request,
-    const ProtobufCMessageDescriptor *type, bool once, struct err *err, ProtobufCMessage **out)
+    const ProtobufCMessageDescriptor *type, uint32_t attempt_ms, struct err *err, ProtobufCMessage **out)
 {
     uint64_t remote_until_ms = 0;
+    bool lost = false;
     while (!c->interrupted && time_left_ms(c) > 0) {
         size_t to = endpoint_choose(c);
         if (to == NOBODY) {
@@ -252,25 +259,24 @@ static enum outcome ask(struct connection *c, uint32_t method, const ProtobufCMe
             continue;
         }
         struct attempt a = {.type = type};
-        attempt_run(c, to, method, request, once ? CHANGE_ATTEMPT_MS : READ_ATTEMPT_MS, &a);
+        attempt_run(c, to, method, request, attempt_ms, &a);
         if (a.reply) {
             c->leader = to;
             *out = a.reply;
             return ANSWERED;
         }
-        *err = a.err;
         if (a.err.code == ERR_NOT_LEADER) {
             redirect(c, to, a.err.message);
             continue;
         }
-        if (a.err.code != ERR_UNAVAILABLE && a.err.code != ERR_TIMEOUT)
+        *err = a.err;
+        if (!another_may_answer(a.err.code))
             return REFUSED;
         snprintf(c->endpoints[to].last, sizeof c->endpoints[to].last, "%.150s", a.err.message);
         c->leader = NOBODY;
         c->next = to + 1;
-        if (once)
-            return UNKNOWN;
-        if (a.err.code == ERR_UNAVAILABLE && endpoint_up(c, to)) {
+        lost = true;
+        if (a.err.code != ERR_TIMEOUT && endpoint_up(c, to)) { /* the controller says so itself */
             uint64_t now_ms = clock_now_ms();
             if (remote_until_ms == 0)
                 remote_until_ms = now_ms + REMOTE_RETRY_MS;
@@ -280,86 +286,36 @@ static enum outcome ask(struct connection *c, uint32_t method, const ProtobufCMe
         }
     }
     give_up(c, err);
-    return REFUSED;
+    return lost ? UNKNOWN : REFUSED;
 }
 
 int connect_call(struct connection *c, uint32_t method, const ProtobufCMessage *request,
     const ProtobufCMessageDescriptor *type, struct err *err, void *out)
 {
     c->deadline_ms = clock_now_ms() + c->timeout_ms;
-    return ask(c, method, request, type, false, err, out) == ANSWERED ? 0 : -1;
+    return ask(c, method, request, type, READ_ATTEMPT_MS, err, out) == ANSWERED ? 0 : -1;
 }
 
-static int list_jobs(struct connection *c, uint32_t limit, struct err *err, Drover__JobListReply **out)
+static int submit(
+    struct connection *c, uint32_t method, const ProtobufCMessage *request, struct err *err, Drover__JobReply **out)
 {
-    Drover__JobListRequest request = DROVER__JOB_LIST_REQUEST__INIT;
     ProtobufCMessage *reply;
-    request.limit = limit;
-    if (ask(c, DROVER__METHOD__JOB_LIST, &request.base, &drover__job_list_reply__descriptor, false, err, &reply) !=
-        ANSWERED)
-        return -1;
-    *out = (Drover__JobListReply *)reply;
-    return 0;
-}
-
-/* The job that a request made whose answer was lost: newer than what was there before, of that kind, on that target. */
-static int job_recover(struct connection *c, uint64_t newest, Drover__JobKind kind, const char *target, struct err *err,
-    Drover__JobReply **out)
-{
-    Drover__JobListReply *list;
-    if (list_jobs(c, 50, err, &list) < 0)
-        return -1;
-    for (size_t i = 0; i < list->n_jobs; i++) {
-        Drover__Job *job = list->jobs[i];
-        if (job->id <= newest || job->kind != kind || strcmp(job->target, target) != 0)
-            continue;
-        Drover__JobReply *reply = mem_alloc(sizeof *reply);
-        drover__job_reply__init(reply);
-        reply->job = job;
-        list->jobs[i] = list->jobs[--list->n_jobs];
-        *out = reply;
-        break;
-    }
-    drover__job_list_reply__free_unpacked(list, NULL);
-    return 0;
-}
-
-static int submit(struct connection *c, uint32_t method, const ProtobufCMessage *request, Drover__JobKind kind,
-    const char *target, struct err *err, Drover__JobReply **out)
-{
-    Drover__JobListReply *before;
     c->deadline_ms = clock_now_ms() + c->timeout_ms;
-    if (list_jobs(c, 1, err, &before) < 0)
+    switch (ask(c, method, request, &drover__job_reply__descriptor, CHANGE_ATTEMPT_MS, err, &reply)) {
+    case ANSWERED:
+        break;
+    case REFUSED:
         return -1;
-    uint64_t newest = before->n_jobs ? before->jobs[0]->id : 0;
-    drover__job_list_reply__free_unpacked(before, NULL);
-
-    for (uint64_t until_ms = clock_now_ms() + REMOTE_RETRY_MS;;) {
-        ProtobufCMessage *reply = NULL;
-        Drover__JobReply *made = NULL;
-        switch (ask(c, method, request, &drover__job_reply__descriptor, true, err, &reply)) {
-        case ANSWERED:
-            made = (Drover__JobReply *)reply;
-            break;
-        case REFUSED:
-            return -1;
-        case UNKNOWN:
-            if (err->code == ERR_UNAVAILABLE && connect_peer(c) && clock_now_ms() > until_ms)
-                return -1; /* the controller says so itself, and goes on saying it */
-            if (job_recover(c, newest, kind, target, err, &made) < 0)
-                return err_wrap(err, "it is not known whether the request was taken ('drover job list' tells)");
-            break;
-        }
-        if (made && !made->job) {
-            drover__job_reply__free_unpacked(made, NULL);
-            return err_set(err, ERR_PROTOCOL, "the controller answered without a job");
-        }
-        if (made) {
-            *out = made;
-            return 0;
-        }
-        connect_pause(c, RETRY_PAUSE_MS);
+    case UNKNOWN:
+        return err_wrap(err, "it is not known whether the request was taken ('drover job list' tells)");
     }
+    Drover__JobReply *made = (Drover__JobReply *)reply;
+    if (!made->job) {
+        drover__job_reply__free_unpacked(made, NULL);
+        return err_set(err, ERR_PROTOCOL, "the controller answered without a job");
+    }
+    *out = made;
+    return 0;
 }
 
 /* Where a changing request keeps its `request_id`. */
@@ -371,10 +327,9 @@ static char **request_id_field(const ProtobufCMessage *request)
     return (char **)(void *)((uintptr_t)request + field->offset);
 }
 
-int connect_submit(struct connection *c, uint32_t method, const ProtobufCMessage *request, Drover__JobKind kind,
-    const char *target, struct err *err, Drover__JobReply **out)
+int connect_submit(
+    struct connection *c, uint32_t method, const ProtobufCMessage *request, struct err *err, Drover__JobReply **out)
 {
-    /* Should a request that seemed lost arrive after all, the controllers know it by this. */
     uint64_t random[2];
     char id[33];
     if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
@@ -382,7 +337,7 @@ int connect_submit(struct connection *c, uint32_t method, const ProtobufCMessage
     snprintf(id, sizeof id, "%016" PRIx64 "%016" PRIx64, random[0], random[1]);
     char **field = request_id_field(request), *was = *field;
     *field = id;
-    int rc = submit(c, method, request, kind, target, err, out);
+    int rc = submit(c, method, request, err, out);
     *field = was;
     return rc;
 }

@@ -4,8 +4,8 @@
  * no leader, or the connection to it is lost, it asks on until the time-out. So a command outlives the leader's death.
  *
  * A request that changes something must not happen twice, and after a lost connection nobody knows whether it has
- * happened once. connect_submit() therefore notes the newest job first, and looks for the job it made before it asks
- * again; and each request carries a random id by which the controllers know it, should it arrive late and twice. */
+ * happened once. So each carries a random id, the same one however often it is sent: the controllers answer a request
+ * that they have taken with the job it made. */
 #ifndef CLI_CONNECT_H
 #define CLI_CONNECT_H
 
@@ -27,9 +27,10 @@ void connect_close(struct connection *connection);
  * the second time. */
 MUST_CHECK int connect_call(struct connection *connection, uint32_t method, const ProtobufCMessage *request,
     const ProtobufCMessageDescriptor *type, struct err *err, void *out);
-/* Asks for a change that makes a job of this kind on this target. Take: drover__job_reply__free_unpacked(). */
+/* Asks for a change that makes a job; `request` has a field `request_id`. Take: drover__job_reply__free_unpacked(). An
+ * error says so where it is not known whether the change was taken. */
 MUST_CHECK int connect_submit(struct connection *connection, uint32_t method, const ProtobufCMessage *request,
-    Drover__JobKind kind, const char *target, struct err *err, Drover__JobReply **out);
+    struct err *err, Drover__JobReply **out);
 
 /* Waits, with the connections alive. */
 void connect_pause(struct connection *connection, uint32_t ms);

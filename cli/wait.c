@@ -140,12 +140,12 @@ int wait_verdict(const Drover__Job *job, struct err *err)
 }
 
 int cli_submit(struct cli *cli, const struct args *args, uint32_t method, const ProtobufCMessage *request,
-    Drover__JobKind kind, const char *target, void (*finished)(const Drover__Job *job), struct err *err)
+    const char *target, void (*finished)(const Drover__Job *job), struct err *err)
 {
     Drover__JobReply *reply;
     if (cli_connect(cli, err) < 0)
         return -1;
-    if (connect_submit(cli->connection, method, request, kind, target, err, &reply) < 0)
+    if (connect_submit(cli->connection, method, request, err, &reply) < 0)
         return err_wrap(err, "%s%s%.64s", args->command->path, target ? " " : "", target ? target : "");
     int status = cli_follow(cli, args, reply->job, finished, err);
     drover__job_reply__free_unpacked(reply, NULL);

@@ -28,7 +28,7 @@ static int set_up(void **state)
 {
     (void)state;
     memset(&context, 0, sizeof context);
-    jobs.jobs = 5;
+    jobs = (struct fake_log){.jobs = 5};
     if (key_generate(&err, &context.key) < 0)
         return -1;
     for (size_t i = 0; i < FAKES; i++) {
@@ -73,8 +73,7 @@ static int start_vm(uint64_t *job)
     Drover__VmStartRequest request = DROVER__VM_START_REQUEST__INIT;
     Drover__JobReply *reply;
     request.name = (char *)"web-1";
-    if (connect_submit(connection, DROVER__METHOD__VM_START, &request.base, DROVER__JOB_KIND__JOB_VM_START, "web-1",
-            &err, &reply) < 0)
+    if (connect_submit(connection, DROVER__METHOD__VM_START, &request.base, &err, &reply) < 0)
         return -1;
     *job = reply->job->id;
     drover__job_reply__free_unpacked(reply, NULL);
@@ -133,19 +132,61 @@ static void a_silent_leader_does_not_hold_it_up(void **state)
     assert_true(clock_now_ms() - begun_ms < 3000);
 }
 
+/* The first one leads, and the change is its last; then the second one leads. */
+static void a_change_meets(enum fake_mode end)
+{
+    uint64_t job = 0;
+    roles(end, FAKE_FOLLOWS, FAKE_FOLLOWS, 0);
+    client_open(10000);
+    assert_int_equal(list(&job), 0); /* so that it asks this one first */
+    roles(end, FAKE_LEADS, FAKE_FOLLOWS, 1);
+}
+
 static void a_change_whose_answer_was_lost_happens_once(void **state)
 {
     (void)state;
     uint64_t job = 0;
-    roles(FAKE_TAKES_AND_DIES, FAKE_FOLLOWS, FAKE_FOLLOWS, 0);
-    client_open(10000);
-    assert_int_equal(list(&job), 0); /* so that it asks this one first */
-    fake_set(fakes[1], FAKE_LEADS, NULL);
-    fake_set(fakes[2], FAKE_FOLLOWS, fakes[1]);
-    fake_set(fakes[0], FAKE_TAKES_AND_DIES, fakes[1]);
+    a_change_meets(FAKE_TAKES_AND_DIES);
     assert_int_equal(start_vm(&job), 0);
     assert_int_equal(job, 6);
     assert_int_equal(jobs.jobs, 6); /* not 7 */
+    assert_int_equal(start_vm(&job), 0);
+    assert_int_equal(job, 7); /* the next change is another one */
+}
+
+static void somebody_elses_change_is_not_taken_for_its_own(void **state)
+{
+    (void)state;
+    uint64_t job = 0;
+    a_change_meets(FAKE_LOSES_AND_DIES);
+    assert_int_equal(start_vm(&job), 0);
+    assert_int_equal(job, 7);
+    assert_int_equal(jobs.jobs, 7);
+}
+
+static void a_controller_that_closes_is_outlived(void **state)
+{
+    (void)state;
+    uint64_t job = 0;
+    a_change_meets(FAKE_CLOSES);
+    assert_int_equal(start_vm(&job), 0);
+    assert_int_equal(job, 6);
+    assert_int_equal(jobs.jobs, 6);
+}
+
+static void what_may_have_been_taken_is_said(void **state)
+{
+    (void)state;
+    uint64_t job = 0;
+    roles(FAKE_TAKES_AND_DIES, FAKE_FOLLOWS, FAKE_FOLLOWS, 0);
+    client_open(1000);
+    assert_int_equal(list(&job), 0);
+    roles(FAKE_TAKES_AND_DIES, FAKE_FOLLOWS, FAKE_FOLLOWS, FAKES);
+    assert_int_equal(start_vm(&job), -1);
+    assert_int_equal(err.code, ERR_UNAVAILABLE);
+    assert_non_null(strstr(err.message, "it is not known whether the request was taken"));
+    assert_int_equal(start_vm(&job), -1); /* nobody leads, so nobody took this one */
+    assert_null(strstr(err.message, "it is not known"));
 }
 
 static void refusals_are_final(void **state)
@@ -208,6 +249,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(outlives_the_leader, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_silent_leader_does_not_hold_it_up, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_change_whose_answer_was_lost_happens_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(somebody_elses_change_is_not_taken_for_its_own, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_controller_that_closes_is_outlived, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_may_have_been_taken_is_said, set_up, tear_down),
         cmocka_unit_test_setup_teardown(refusals_are_final, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_stays_unavailable_is_said, set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_a_leader_it_ends_in_time, set_up, tear_down),

@@ -57,27 +57,52 @@ static void answer_list(struct fake *f, struct wire_request *request, const uint
     drover__job_list_request__free_unpacked(asked, NULL);
 }
 
+/* The job of a change: the one it has made already, or a new one. */
+static uint64_t job_of(struct fake_log *log, const uint8_t *body, size_t len)
+{
+    Drover__VmStartRequest *asked = drover__vm_start_request__unpack(NULL, len, body);
+    size_t i = 0;
+    ENSURE(asked && asked->request_id[0]);
+    while (i < log->request_count && strcmp(log->requests[i].id, asked->request_id) != 0)
+        i++;
+    ENSURE(i < FAKE_REQUESTS_MAX);
+    if (i == log->request_count) {
+        snprintf(log->requests[i].id, sizeof log->requests[i].id, "%s", asked->request_id);
+        log->requests[i].job = ++log->jobs;
+        log->request_count++;
+    }
+    drover__vm_start_request__free_unpacked(asked, NULL);
+    return log->requests[i].job;
+}
+
 static void leave_unanswered(struct fake *f, struct wire_request *request)
 {
     ENSURE(f->unanswered_count < sizeof f->unanswered / sizeof *f->unanswered);
     f->unanswered[f->unanswered_count++] = request;
 }
 
-static void answer(
-    struct fake *f, struct wire_request *request, uint32_t method, const uint8_t *body, size_t len, bool reply_to)
+/* What it was asked is done; the answer is another matter. */
+static void take(struct fake *f, struct wire_request *request, const uint8_t *body, size_t len, enum fake_mode mode)
 {
     Drover__JobReply reply = DROVER__JOB_REPLY__INIT;
     Drover__Job job;
-    if (method == DROVER__METHOD__JOB_LIST) {
-        answer_list(f, request, body, len);
+    struct err err;
+    if (mode == FAKE_LOSES_AND_DIES)
+        job_fill(&job, ++f->log->jobs);
+    else
+        job_fill(&job, job_of(f->log, body, len));
+    reply.job = &job;
+    if (mode == FAKE_LEADS) {
+        wire_reply(request, &reply.base);
         return;
     }
-    job_fill(&job, ++f->log->jobs);
-    reply.job = &job;
-    if (reply_to)
-        wire_reply(request, &reply.base);
-    else
+    f->mode = FAKE_FOLLOWS;
+    if (mode == FAKE_CLOSES) {
+        err_set(&err, ERR_CANCELLED, "this member is closing");
+        wire_reply_error(request, &err);
+    } else {
         leave_unanswered(f, request);
+    }
 }
 
 static void handle(
@@ -88,9 +113,16 @@ static void handle(
     struct err err;
     Drover__ErrorInfo garbled = DROVER__ERROR_INFO__INIT;
     f->requests++;
-    switch ((enum fake_mode)f->mode) {
+    const enum fake_mode mode = (enum fake_mode)f->mode;
+    switch (mode) {
     case FAKE_LEADS:
-        answer(f, request, method, body, len, true);
+    case FAKE_TAKES_AND_DIES:
+    case FAKE_LOSES_AND_DIES:
+    case FAKE_CLOSES:
+        if (method == DROVER__METHOD__JOB_LIST)
+            answer_list(f, request, body, len);
+        else
+            take(f, request, body, len, mode);
         break;
     case FAKE_FOLLOWS:
         err_set(&err, ERR_NOT_LEADER, "%s", leader ? wire_server_address(leader->server) : "");
@@ -98,11 +130,6 @@ static void handle(
         break;
     case FAKE_SILENT:
         leave_unanswered(f, request);
-        break;
-    case FAKE_TAKES_AND_DIES:
-        answer(f, request, method, body, len, method == DROVER__METHOD__JOB_LIST);
-        if (method != DROVER__METHOD__JOB_LIST)
-            f->mode = FAKE_FOLLOWS;
         break;
     case FAKE_UNAVAILABLE:
         err_set(&err, ERR_UNAVAILABLE, "host h2 is down");

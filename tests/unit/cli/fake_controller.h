@@ -10,13 +10,23 @@ enum fake_mode {
     FAKE_FOLLOWS,        /* not-leader, naming `leader` (NULL: nobody) */
     FAKE_SILENT,         /* takes requests and never answers */
     FAKE_TAKES_AND_DIES, /* does what it is asked once, then behaves as FAKE_FOLLOWS without having answered */
+    FAKE_LOSES_AND_DIES, /* likewise, but it is another client's request for the same that it has done */
+    FAKE_CLOSES,         /* does what it is asked once, answers "cancelled", then behaves as FAKE_FOLLOWS */
     FAKE_UNAVAILABLE,    /* answers "unavailable" */
     FAKE_REFUSES,        /* answers "busy" */
     FAKE_GARBLED,        /* answers what cannot be read */
 };
 
+#define FAKE_REQUESTS_MAX 8
+
+/* A request that names an id makes one job, however often it is asked. */
 struct fake_log {
     uint64_t jobs; /* made so far; their ids are 1 to jobs */
+    struct {
+        char id[64];
+        uint64_t job;
+    } requests[FAKE_REQUESTS_MAX];
+    size_t request_count;
 };
 
 struct fake;

@@ -84,7 +84,12 @@ static void action_join(struct action *action, struct wire_request *request)
 struct action *action_begin(
     struct actions *actions, uint32_t method, const Drover__ActionKey *key, struct wire_request *request)
 {
-    struct ledger_key name = {key ? key->job_id : 0, key ? key->step : 0, method};
+    struct ledger_key name = {.method = method};
+    if (key) {
+        name.job_id = key->job_id;
+        name.step = key->step;
+        name.created_ms = key->created_ms > 0 ? key->created_ms : 0;
+    }
     const struct ledger_result *known = ledger_find(actions->ledger, name);
     if (known) {
         answer(request, method, known->code, known->text);
@@ -93,8 +98,7 @@ struct action *action_begin(
     struct action *action;
     DL_FOREACH(actions->list, action)
     {
-        if (name.job_id != 0 && action->key.job_id == name.job_id && action->key.step == name.step &&
-            action->key.method == method) {
+        if (ledger_key_same(&action->key, &name)) {
             action_join(action, request);
             return NULL;
         }

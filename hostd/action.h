@@ -1,4 +1,4 @@
-/* Requests that act, each named by its key (job, step, method): asked for again while it is under way, the second asker
+/* Requests that act, each named by its key (ledger.h): asked for again while it is under way, the second asker
  * waits with the first; asked for again when it is over, it is answered from the ledger. An action ends exactly once,
  * by action_done() or action_fail(), and is freed by that. Single-threaded. */
 #ifndef HOSTD_ACTION_H

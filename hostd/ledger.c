@@ -79,13 +79,13 @@ static void put_generation(struct ledger *l, const char *vm_id, uint64_t generat
 
 static int parse_action(json_t *item, struct ledger *l, struct err *err)
 {
-    json_int_t job_id, step, method;
+    json_int_t job_id, step, method, created_ms = 0;
     const char *code, *text;
-    if (json_unpack(item, "{s:I, s:I, s:I, s:s, s:s}", "job", &job_id, "step", &step, "method", &method, "code", &code,
-            "text", &text) < 0 ||
-        job_id < 0 || step < 0 || step > UINT32_MAX || method < 0 || method > UINT32_MAX)
-        return err_set(err, ERR_INVALID, "an action is not {job, step, method, code, text}");
-    struct ledger_key key = {(uint64_t)job_id, (uint32_t)step, (uint32_t)method};
+    if (json_unpack(item, "{s:I, s:I, s:I, s?I, s:s, s:s}", "job", &job_id, "step", &step, "method", &method,
+            "created_ms", &created_ms, "code", &code, "text", &text) < 0 ||
+        job_id < 0 || step < 0 || step > UINT32_MAX || method < 0 || method > UINT32_MAX || created_ms < 0)
+        return err_set(err, ERR_INVALID, "an action is not {job, step, method, created_ms, code, text}");
+    struct ledger_key key = {(uint64_t)job_id, (uint32_t)step, (uint32_t)method, created_ms};
     put_action(l, key, err_from_name(code), text);
     return 0;
 }
@@ -129,9 +129,10 @@ char *ledger_format(const struct ledger *l)
     json_t *actions = json_array(), *ended = json_array();
     for (size_t i = 0; i < l->action_count; i++) {
         const struct ledger_action *a = &l->actions[i];
-        json_array_append_new(actions,
-            json_pack("{s:I, s:I, s:I, s:s, s:s}", "job", (json_int_t)a->key.job_id, "step", (json_int_t)a->key.step,
-                "method", (json_int_t)a->key.method, "code", err_name(a->result.code), "text", a->result.text));
+        json_array_append_new(
+            actions, json_pack("{s:I, s:I, s:I, s:I, s:s, s:s}", "job", (json_int_t)a->key.job_id, "step",
+                         (json_int_t)a->key.step, "method", (json_int_t)a->key.method, "created_ms",
+                         (json_int_t)a->key.created_ms, "code", err_name(a->result.code), "text", a->result.text));
     }
     for (size_t i = 0; i < l->generation_count; i++)
         json_array_append_new(ended, json_pack("{s:s, s:I}", "vm_id", l->generations[i].vm_id, "generation",
@@ -171,13 +172,18 @@ static void ledger_save(const struct ledger *ledger)
         log_event(LOG_ERROR, "ledger.unsaved", "reason=%s", LOG_QUOTE(err.message));
 }
 
+bool ledger_key_same(const struct ledger_key *a, const struct ledger_key *b)
+{
+    bool told = a->created_ms != 0 && b->created_ms != 0;
+    return a->job_id != 0 && a->job_id == b->job_id && a->step == b->step && a->method == b->method &&
+           (!told || a->created_ms == b->created_ms);
+}
+
 const struct ledger_result *ledger_find(const struct ledger *l, struct ledger_key key)
 {
-    for (size_t i = l->action_count; key.job_id != 0 && i-- > 0;) {
-        const struct ledger_key *known = &l->actions[i].key;
-        if (known->job_id == key.job_id && known->step == key.step && known->method == key.method)
+    for (size_t i = l->action_count; i-- > 0;)
+        if (ledger_key_same(&l->actions[i].key, &key))
             return &l->actions[i].result;
-    }
     return NULL;
 }
 

@@ -1,7 +1,7 @@
 /* What this host remembers of things that are over, so that a message that comes late or twice changes nothing:
  *
  * - the result of every action by its key (job, step, method; a step and its undoing share the first two): asked again,
- * it is answered again, not done again;
+ *   it is answered again, not done again;
  * - per VM, the highest generation that ended here: a start or a migration under that generation or an older one is
  *   refused, whoever asks and however late.
  *
@@ -10,6 +10,7 @@
 #ifndef HOSTD_LEDGER_H
 #define HOSTD_LEDGER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -33,9 +34,12 @@ struct ledger_result {
 struct ledger_key {
     uint64_t job_id;
     uint32_t step, method;
+    int64_t created_ms; /* the job was: a cluster founded anew uses its numbers again; 0: not told, so any */
 };
 
-/* Lent until the next change; NULL: that action is not known. A key with job 0 never is. */
+/* False for job 0, which is no job. */
+bool ledger_key_same(const struct ledger_key *a, const struct ledger_key *b);
+/* Lent until the next change; NULL: that action is not known. */
 const struct ledger_result *ledger_find(const struct ledger *ledger, struct ledger_key key);
 void ledger_remember(struct ledger *ledger, struct ledger_key key, enum err_code code, const char *text);
 

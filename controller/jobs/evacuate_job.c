@@ -69,13 +69,16 @@ static void run_maintenance(struct job_ctx *ctx)
 
 /* --- moves --- */
 
-/* Neither ids of jobs nor revisions of one are ever used twice, so neither is this, whatever has been forgotten of the
- * moves made before. */
+/* Neither ids of jobs nor revisions of one are ever used twice within a cluster, so neither is this, whatever has been
+ * forgotten of the moves made before; nor by another cluster, of which hosts may remember moves: the job's time is in
+ * it.
+ */
 static Drover__JobCreate *move_create(const struct job_ctx *ctx, const struct job_move *move, size_t number)
 {
     char id[STATE_ID_MAX];
     const Drover__Job *job = ctx->job->log.job;
-    snprintf(id, sizeof id, "evacuate-%" PRIu64 "-%" PRIu64 "-%zu", job->id, ctx->job->log.revision, number);
+    snprintf(id, sizeof id, "evacuate-%" PRIu64 "-%" PRId64 "-%" PRIu64 "-%zu", job->id, job->created_ms,
+        ctx->job->log.revision, number);
     return job_migration_new(
         &(struct job_migration){move->vm_id, move->vm, job->target, move->to_host, id, job->actor, move->reason});
 }

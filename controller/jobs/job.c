@@ -343,6 +343,7 @@ Drover__ActionKey *job_key(const struct job_ctx *ctx)
     Drover__ActionKey *key = pb_new(&drover__action_key__descriptor);
     key->job_id = ctx->job->log.job->id;
     key->step = ctx->job->log.step;
+    key->created_ms = ctx->job->log.job->created_ms;
     return key;
 }
 

@@ -18,9 +18,8 @@
 
 static const char *const ids[VMS] = {"vm-1", "vm-2", "vm-3", "vm-4"};
 
-static uint64_t begin(struct sim *sim)
+static uint64_t begin_in(struct sim *sim)
 {
-    sim_open(sim);
     for (size_t i = 0; i < VMS; i++)
         sim_running_vm(sim, ids[i], ids[i]);
     Drover__JobCreate *create = pb_new(&drover__job_create__descriptor);
@@ -30,6 +29,12 @@ static uint64_t begin(struct sim *sim)
     pb_string(&create->actor, "anna");
     job_add_steps(create, false);
     return sim_job(sim, create);
+}
+
+static uint64_t begin(struct sim *sim)
+{
+    sim_open(sim);
+    return begin_in(sim);
 }
 
 static void cancel(struct sim *sim, uint64_t id)
@@ -160,6 +165,36 @@ static void what_cannot_be_moved_is_tried_twice(void **unused)
     sim_close(&sim);
 }
 
+static void first_move(struct sim *sim, uint64_t id, char out[static STATE_ID_MAX])
+{
+    struct state_child *children;
+    struct state_job log;
+    while (parent_step(sim, id))
+        ;
+    assert_true(state_jobs_children(sim->state, id, &children) > 0);
+    job_state(sim, children[0].id, &log);
+    snprintf(out, STATE_ID_MAX, "%s", log.data->migration_id);
+    state_job_clear(&log);
+    free(children);
+}
+
+/* Its hosts may remember the moves of a cluster that was lost, whose jobs had the same numbers. */
+static void a_cluster_founded_anew_makes_other_ids(void **unused)
+{
+    (void)unused;
+    struct sim lost, anew;
+    char first[STATE_ID_MAX], second[STATE_ID_MAX];
+    uint64_t id = begin(&lost);
+    first_move(&lost, id, first);
+    sim_open(&anew);
+    anew.now_ms += 86400000;
+    assert_int_equal(begin_in(&anew), id);
+    first_move(&anew, id, second);
+    assert_string_not_equal(first, second);
+    sim_close(&anew);
+    sim_close(&lost);
+}
+
 /* Hosts know a migration by its id, long after the log has forgotten it: no id comes back. */
 static void ids_of_moves_are_never_used_twice(void **unused)
 {
@@ -280,6 +315,7 @@ int main(void)
         cmocka_unit_test(all_are_moved),
         cmocka_unit_test(what_cannot_be_moved_is_tried_twice),
         cmocka_unit_test(ids_of_moves_are_never_used_twice),
+        cmocka_unit_test(a_cluster_founded_anew_makes_other_ids),
         cmocka_unit_test(cancelled_at_every_step),
         cmocka_unit_test(a_cancelled_one_leaves_maintenance_as_it_was),
         cmocka_unit_test(maintenance_refuses_vms),

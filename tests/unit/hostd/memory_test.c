@@ -37,6 +37,32 @@ static int teardown(void **unused)
 #define METHOD         120
 #define KEY(job, step) ((struct ledger_key){(job), (step), METHOD})
 
+/* A cluster that is founded anew numbers its jobs from 1 again. */
+static void a_number_used_again_is_another_job(void **unused)
+{
+    (void)unused;
+    struct err err;
+    struct ledger *l;
+    cleanup_free char *path = mem_printf("%s/anew.json", directory);
+    static const char older[] = "{\"actions\":[{\"job\":9,\"step\":0,\"method\":120,\"code\":\"none\",\"text\":\"\"}],"
+                                "\"ended\":[]}";
+    struct ledger_key old = {1, 2, METHOD, 1700000000000}, new = {1, 2, METHOD, 1800000000000};
+    assert_int_equal(ledger_open(path, &err, &l), 0);
+    ledger_remember(l, old, ERR_NONE, "done");
+    ledger_close(l);
+    assert_int_equal(ledger_open(path, &err, &l), 0);
+    assert_non_null(ledger_find(l, old));
+    assert_null(ledger_find(l, new));
+    assert_non_null(ledger_find(l, KEY(1, 2))); /* a controller that does not tell it */
+    ledger_remember(l, new, ERR_INVALID, "");
+    assert_int_equal(ledger_find(l, new)->code, ERR_INVALID);
+    assert_int_equal(ledger_find(l, old)->code, ERR_NONE);
+    ledger_close(l);
+    assert_int_equal(ledger_parse(older, sizeof older - 1, &err, &l), 0);
+    assert_non_null(ledger_find(l, (struct ledger_key){9, 0, METHOD, 1700000000000}));
+    ledger_close(l);
+}
+
 static void results_survive_a_restart(void **unused)
 {
     (void)unused;
@@ -169,6 +195,7 @@ static void what_was_told_gives_way_first(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_number_used_again_is_another_job),
         cmocka_unit_test(results_survive_a_restart),
         cmocka_unit_test(the_oldest_gives_way),
         cmocka_unit_test(a_damaged_ledger_is_refused),

@@ -174,23 +174,6 @@ static void host_remove(struct api_call *call)
         record_job(call, DROVER__JOB_KIND__JOB_HOST_REMOVE, request->name, effect_host_delete(request->name));
 }
 
-/* The evacuation of the host that has not ended; 0: none. */
-static uint64_t evacuation_of(struct state *state, const char *host)
-{
-    struct state_job_ref *jobs;
-    size_t count = state_jobs_active(state, &jobs);
-    uint64_t id = 0;
-    for (size_t i = 0; i < count && !id; i++) {
-        struct state_job job;
-        if (jobs[i].kind != DROVER__JOB_KIND__JOB_HOST_EVACUATE || !state_job(state, jobs[i].id, &job))
-            continue;
-        id = strcmp(job.job->target, host) == 0 ? jobs[i].id : 0;
-        state_job_clear(&job);
-    }
-    free(jobs);
-    return id;
-}
-
 static int host_free(const struct api_call *call, const char *name, struct err *err)
 {
     struct state_host host;
@@ -198,7 +181,7 @@ static int host_free(const struct api_call *call, const char *name, struct err *
         return -1;
     if (!state_host(call->c->state, name, &host))
         return err_set(err, ERR_NOT_FOUND, "host %s does not exist; `drover host list` shows all", name);
-    uint64_t job = evacuation_of(call->c->state, name);
+    uint64_t job = job_evacuation(call->c->state, name);
     if (job)
         return err_set(err, ERR_BUSY,
             "host %s is being emptied by job %" PRIu64 "; `drover job cancel %" PRIu64 "` ends that", name, job, job);

@@ -21,6 +21,8 @@ struct progress {
     size_t count, active, moved;
     struct state_vm *left; /* owned: VMs the host still has */
     size_t left_count;
+    struct state_vm *arriving; /* owned: VMs that it may be handed, because that was allowed before its maintenance */
+    size_t arriving_count;
 };
 
 static struct progress progress_read(const struct job_ctx *ctx)
@@ -33,6 +35,7 @@ static struct progress progress_read(const struct job_ctx *ctx)
         p.active += state == DROVER__JOB_STATE__JOB_RUNNING || state == DROVER__JOB_STATE__JOB_CANCELLING;
     }
     p.left_count = state_vms_owned(ctx->env->state, ctx->job->log.job->target, &p.left);
+    p.arriving_count = state_vms_arriving(ctx->env->state, ctx->job->log.job->target, &p.arriving);
     return p;
 }
 
@@ -40,6 +43,7 @@ static void progress_free(struct progress *p)
 {
     free(p->children);
     free(p->left);
+    free(p->arriving);
 }
 
 static unsigned tries_of(const struct progress *p, const char *vm)
@@ -50,6 +54,22 @@ static unsigned tries_of(const struct progress *p, const char *vm)
     return tries;
 }
 
+uint64_t job_evacuation(struct state *state, const char *host)
+{
+    struct state_job_ref *jobs;
+    size_t count = state_jobs_active(state, &jobs);
+    uint64_t id = 0;
+    for (size_t i = 0; i < count && !id; i++) {
+        struct state_job job;
+        if (jobs[i].kind != DROVER__JOB_KIND__JOB_HOST_EVACUATE || !state_job(state, jobs[i].id, &job))
+            continue;
+        id = strcmp(job.job->target, host) == 0 ? jobs[i].id : 0;
+        state_job_clear(&job);
+    }
+    free(jobs);
+    return id;
+}
+
 /* --- maintenance --- */
 
 static void run_maintenance(struct job_ctx *ctx)
@@ -57,6 +77,12 @@ static void run_maintenance(struct job_ctx *ctx)
     struct err err;
     struct state_host host;
     const char *name = ctx->job->log.job->target;
+    uint64_t first = job_evacuation(ctx->env->state, name);
+    if (first != ctx->job->log.job->id) { /* two were asked for in the same moment */
+        err_set(&err, ERR_BUSY, "host %s is being emptied by job %" PRIu64 " already", name, first);
+        job_fail(ctx, &err);
+        return;
+    }
     if (!state_host(ctx->env->state, name, &host)) {
         err_set(&err, ERR_NOT_FOUND, "host %s does not exist any more", name);
         job_fail(ctx, &err);
@@ -105,6 +131,8 @@ static void tell(struct job_ctx *ctx, const struct progress *p, const struct job
     for (size_t i = 0; i < p->left_count && !busy[0]; i++)
         if (p->left[i].job_id && p->active == 0)
             snprintf(busy, sizeof busy, "; waiting for job %" PRIu64, p->left[i].job_id);
+    if (p->arriving_count && !busy[0])
+        snprintf(busy, sizeof busy, "; waiting for job %" PRIu64 ", which moves a VM here", p->arriving[0].job_id);
     ctx->job->queued = true;
     job_wait(ctx, LOOK_MS, "%zu of %zu VMs moved, %zu on their way, about %s more%s", p->moved,
         p->moved + p->left_count, p->active, format_duration_ms((uint64_t)(plan->takes_s * 1000), left), busy);
@@ -118,7 +146,11 @@ static void fail_left(struct job_ctx *ctx, const struct progress *p, const struc
     for (size_t i = 0; i < p->count; i++)
         if (p->children[i].state != DROVER__JOB_STATE__JOB_SUCCEEDED)
             last = &p->children[i];
-    if (plan->stuck[0])
+    if (p->left_count == 0)
+        err_set(&err, ERR_WRONG_STATE,
+            "host %s is not empty yet and stays in maintenance: VM %s may still be handed over to it", host,
+            p->arriving[0].name);
+    else if (plan->stuck[0])
         err_set(&err, ERR_CAPACITY, "host %s still has %zu VMs and stays in maintenance: %s", host, p->left_count,
             plan->stuck);
     else if (last)
@@ -140,7 +172,33 @@ static bool others_work(const struct progress *p)
     for (size_t i = 0; i < p->left_count; i++)
         if (p->left[i].job_id)
             return true;
+    for (size_t i = 0; i < p->arriving_count; i++)
+        if (p->arriving[i].job_id)
+            return true;
     return false;
+}
+
+/* Hosts may have been heard of one after the other since this leader began, and those that are missing have the room.
+ */
+static bool hosts_missing(const struct job_ctx *ctx)
+{
+    struct state_host *hosts;
+    struct job_host known;
+    bool missing = false;
+    size_t count = state_hosts(ctx->env->state, "", SIZE_MAX >> 1, &hosts);
+    for (size_t i = 0; i < count && !missing; i++)
+        missing = strcmp(hosts[i].name, ctx->job->log.job->target) != 0 && !hosts[i].maintenance &&
+                  (!ctx->env->host(ctx->env->user, hosts[i].name, &known) || !known.up);
+    free(hosts);
+    return missing;
+}
+
+/* What the plan lacks may yet be heard of. */
+static bool too_early(const struct job_ctx *ctx, const struct job_plan *plan)
+{
+    if (plan->stuck[0])
+        return job_within(ctx, JOB_SETTLE_MS) && hosts_missing(ctx);
+    return plan->count == 0 && job_within(ctx, JOB_UNREACHABLE_MS);
 }
 
 static void run_moves(struct job_ctx *ctx)
@@ -156,11 +214,11 @@ static void run_moves(struct job_ctx *ctx)
         ctx->env->evacuate(ctx->env->user, ctx->job->log.job->target, MOVES_ASKED, &plan);
     if (ctx->event->type == JOB_REFUSED) /* a VM was taken by another job at that moment: look again */
         tell(ctx, &p, &plan);
-    else if (p.left_count == 0 && p.active == 0)
+    else if (p.left_count == 0 && p.arriving_count == 0 && p.active == 0)
         job_done(ctx, "%zu VM%s moved; host %s is empty", p.moved, p.moved == 1 ? "" : "s", ctx->job->log.job->target);
     else if (moves_make(ctx, &p, &plan))
         ;
-    else if (p.active || others_work(&p) || (!plan.stuck[0] && plan.count == 0 && job_within(ctx, JOB_UNREACHABLE_MS)))
+    else if (p.active || others_work(&p) || too_early(ctx, &plan))
         tell(ctx, &p, &plan);
     else
         fail_left(ctx, &p, &plan);

@@ -60,6 +60,9 @@ struct job_env {
     void (*evacuate)(void *user, const char *host, size_t max, struct job_plan *out);
 };
 
+/* The evacuation of the host that has not ended, the oldest; 0: none. */
+uint64_t job_evacuation(struct state *state, const char *host);
+
 /* What one side of a migration has said of it. */
 struct job_side {
     bool heard;

@@ -116,7 +116,8 @@ static void move_fail(struct job_ctx *ctx, const char *what)
 {
     struct job *job = ctx->job;
     struct err err;
-    if (job->phase == MOVE_TELL && job->destination.error.code != ERR_NONE) { /* the source ended because of that */
+    bool hangs = job->source.error.code == ERR_TIMEOUT; /* its QEMU, which the user has to see to */
+    if (job->phase == MOVE_TELL && job->destination.error.code != ERR_NONE && !hangs) { /* the source ended of that */
         err = job->destination.error;
         err_wrap(&err, "host %s", job_data(ctx)->host);
         if (job->unanswered)

@@ -180,9 +180,16 @@ static void undo_renew(struct job_ctx *ctx)
 static void undo_stop(struct job_ctx *ctx)
 {
     const Drover__JobData *data = job_data(ctx);
-    Drover__JobUpdate *update =
-        job_undone(ctx, "host %s had taken nothing it still knows of: VM %s is stopped; start it again", data->host,
-            ctx->job->log.job->target);
+    const Drover__Job *job = ctx->job->log.job;
+    Drover__JobUpdate *update = job_undone(
+        ctx, "host %s had taken nothing it still knows of: VM %s is stopped; start it again", data->host, job->target);
+    if (!job_cancelled(job) && job->error) {
+        struct err err;
+        pb_error_get(job->error, &err);
+        err_wrap(&err, "VM %s is stopped, because host %s may have run it and knows nothing of it; start it again",
+            job->target, data->host);
+        update->error = pb_error(&err);
+    }
     PB_ADD(update, effects, effect_vm_release(data->vm_id, data->from_host, data->generation, data->migration_id));
     migrate_update_record(ctx, update);
 }

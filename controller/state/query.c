@@ -77,6 +77,12 @@ size_t state_vms_owned(struct state *state, const char *host, struct state_vm **
     return vm_list(sql_query(state, "SELECT " VM_COLUMNS " FROM vms WHERE owner = ? ORDER BY name", "t", host), out);
 }
 
+size_t state_vms_arriving(struct state *state, const char *host, struct state_vm **out)
+{
+    return vm_list(
+        sql_query(state, "SELECT " VM_COLUMNS " FROM vms WHERE hand_over_to = ? ORDER BY name", "t", host), out);
+}
+
 Drover__VmSpec *state_vm_spec(struct state *state, const char *id)
 {
     Drover__VmSpec *spec = NULL;

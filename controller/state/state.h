@@ -59,6 +59,8 @@ bool state_vm_named(struct state *state, const char *name, struct state_vm *out)
 /* Up to `limit` VMs with names after `after`, by name. Take: free(). */
 size_t state_vms(struct state *state, const char *after, size_t limit, struct state_vm **out);
 size_t state_vms_owned(struct state *state, const char *host, struct state_vm **out);
+/* Those that may be handed over to the host just now. */
+size_t state_vms_arriving(struct state *state, const char *host, struct state_vm **out);
 /* Take: pb_free(). NULL when there is no such VM. */
 Drover__VmSpec *state_vm_spec(struct state *state, const char *id);
 /* A NIC of some VM has this MAC address. */

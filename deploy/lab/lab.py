@@ -13,6 +13,7 @@ The command line and the probers run in the fabric. All names carry the lab's id
 import json
 import os
 import secrets
+import shutil
 import subprocess
 
 from lab import netns, program, reaper
@@ -345,6 +346,19 @@ class Lab:
             if pids:
                 found[host] = pids
         return found
+
+    def cut_power(self, host):
+        """A host as a power cut leaves it: no process, no interface, nothing on its tmpfs; its daemon is to be started again."""
+        node = self.hosts[host]
+        left = netns.kill_all([node.namespace])
+        assert not left, f"{host}: {left} do not end"
+        node.daemon.wait(10)
+        for link in netns.links(node.namespace):
+            if link not in ("lo", "mgmt", "uplink"):
+                netns.ip_in(node.namespace, [f"link del {link}"])
+        for directory in (node.directory, node.memory_directory):
+            shutil.rmtree(directory)
+            os.makedirs(directory, mode=0o700)
 
     def residue(self, host):
         """What partitions and migrations left on a host where no VM runs: [] when it is clean."""

@@ -108,7 +108,7 @@ static void late(struct partition *p, const struct err *err)
 {
     struct err failure, unsaved;
     bool incoming = p->record.migration.incoming;
-    err_set(&failure, err->code,
+    err_set(&failure, ERR_TIMEOUT,
         "the guest is on host %s, but QEMU has not been seen to run it: %s; it is asked on; if it stands still, "
         "`drover vm "
         "stop --force %s` ends it",

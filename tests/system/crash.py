@@ -1,11 +1,12 @@
 """Programs that die at named points (base/crashpoint.h), links that are cut while they stand at one, and a supervisor that starts daemons again, as systemd would."""
+import ctypes
 import os
 import signal
 import subprocess
 import threading
 import time
 
-from lab import netns
+from lab import netns, program
 from lab.program import until
 
 RESTART_S = 0.3
@@ -59,6 +60,33 @@ def disarm(node):
     for path in (node.crash_file, f"{node.crash_file}.hit"):
         if os.path.exists(path):
             os.unlink(path)
+
+
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 17, 0x4206, 0x4207, 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def ptrace(request, tid):
+    if _libc.ptrace(request, tid, None, None) < 0:
+        raise OSError(ctypes.get_errno(), f"ptrace {request:#x} of {tid}")
+
+
+class HeldThread:
+    """One thread of a process, found by its name, does not run, while the others do."""
+
+    def __init__(self, pid, *names):
+        names_now = {tid: program.name(tid) for tid in map(int, os.listdir(f"/proc/{pid}/task"))}
+        self.tid = next((tid for tid, name in names_now.items() if name in names), None)
+        assert self.tid, f"no thread of {pid} is called {names}: {names_now}"
+
+    def __enter__(self):
+        ptrace(PTRACE_SEIZE, self.tid)
+        ptrace(PTRACE_INTERRUPT, self.tid)
+        os.waitpid(self.tid, WALL)
+        return self
+
+    def __exit__(self, *_):
+        ptrace(PTRACE_DETACH, self.tid)
 
 
 class Severed:

@@ -408,7 +408,9 @@ static void guest_settle_look(void *user)
 static void guest_migration_cut(void *user, const struct err *err, json_t *result)
 {
     (void)result;
-    if (!err || err->code != ERR_CANCELLED)
+    if (err && err->code == ERR_TIMEOUT)
+        guest_resumed(user, err);
+    else if (!err || err->code != ERR_CANCELLED) /* it refuses where there is none */
         guest_settle_look(user);
 }
 

@@ -18,17 +18,22 @@
 
 static const char *const ids[VMS] = {"vm-1", "vm-2", "vm-3", "vm-4"};
 
+static uint64_t empty(struct sim *sim, const char *host)
+{
+    Drover__JobCreate *create = pb_new(&drover__job_create__descriptor);
+    create->kind = DROVER__JOB_KIND__JOB_HOST_EVACUATE;
+    create->data = pb_new(&drover__job_data__descriptor);
+    pb_string(&create->target, host);
+    pb_string(&create->actor, "anna");
+    job_add_steps(create, false);
+    return sim_job(sim, create);
+}
+
 static uint64_t begin_in(struct sim *sim)
 {
     for (size_t i = 0; i < VMS; i++)
         sim_running_vm(sim, ids[i], ids[i]);
-    Drover__JobCreate *create = pb_new(&drover__job_create__descriptor);
-    create->kind = DROVER__JOB_KIND__JOB_HOST_EVACUATE;
-    create->data = pb_new(&drover__job_data__descriptor);
-    pb_string(&create->target, "h1");
-    pb_string(&create->actor, "anna");
-    job_add_steps(create, false);
-    return sim_job(sim, create);
+    return empty(sim, "h1");
 }
 
 static uint64_t begin(struct sim *sim)
@@ -270,6 +275,66 @@ static void a_cancelled_one_leaves_maintenance_as_it_was(void **unused)
     sim_close(&sim);
 }
 
+/* A hand-over to the host that was allowed before it was to be emptied ends as it ends, and the guest has to go again:
+ * a host that may yet get one is not empty. */
+static void what_arrives_is_waited_for(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    uint64_t oldest;
+    sim_open(&sim);
+    sim_running_vm(&sim, "vm-1", "vm-1");
+    sim_change(&sim, effect_hand_over_allow("vm-1", "h1", 1, "before", "h2"));
+    uint64_t id = empty(&sim, "h2");
+    assert_true(parent_step(&sim, id)); /* maintenance */
+    assert_false(parent_step(&sim, id));
+    sim_change(&sim, effect_hand_over_taken("vm-1", "before"));
+    assert_true(parent_step(&sim, id));
+    assert_int_equal(active_children(&sim, id, &oldest), 1);
+    sim_close(&sim);
+}
+
+/* A new leader hears the hosts one after the other. */
+static void room_that_was_not_heard_of_yet_is_waited_for(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    struct state_job log;
+    uint64_t id = begin(&sim);
+    assert_true(parent_step(&sim, id));
+    sim.stuck = "no host has room";
+    sim.hosts[1].up = false;
+    assert_false(parent_step(&sim, id));
+    sim.hosts[1].up = true;
+    assert_true(parent_step(&sim, id)); /* all have been heard: it is so */
+    while (job_state(&sim, id, &log) == DROVER__JOB_STATE__JOB_CANCELLING) {
+        state_job_clear(&log);
+        parent_step(&sim, id);
+    }
+    assert_int_equal(log.job->state, FAILED);
+    assert_non_null(strstr(log.job->error->message, "no host has room"));
+    state_job_clear(&log);
+    sim_close(&sim);
+}
+
+/* Both were asked for before either was in the log: one has the host, and the end of the other takes nothing back. */
+static void one_evacuation_at_a_time(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    struct state_job log;
+    size_t most;
+    uint64_t id = begin(&sim), second = empty(&sim, "h1");
+    assert_true(parent_step(&sim, id));
+    assert_true(parent_step(&sim, second));
+    assert_int_equal(job_state(&sim, second, &log), FAILED);
+    assert_non_null(strstr(log.job->error->message, "is being emptied"));
+    state_job_clear(&log);
+    assert_true(in_maintenance(&sim));
+    assert_int_equal(run(&sim, id, &most), OK);
+    sim_close(&sim);
+}
+
 /* The log itself keeps VMs off a host in maintenance, whoever asks. */
 static void maintenance_refuses_vms(void **unused)
 {
@@ -318,6 +383,9 @@ int main(void)
         cmocka_unit_test(a_cluster_founded_anew_makes_other_ids),
         cmocka_unit_test(cancelled_at_every_step),
         cmocka_unit_test(a_cancelled_one_leaves_maintenance_as_it_was),
+        cmocka_unit_test(what_arrives_is_waited_for),
+        cmocka_unit_test(room_that_was_not_heard_of_yet_is_waited_for),
+        cmocka_unit_test(one_evacuation_at_a_time),
         cmocka_unit_test(maintenance_refuses_vms),
         cmocka_unit_test(too_many_wait),
     };

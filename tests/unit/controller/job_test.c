@@ -118,6 +118,8 @@ static void undisturbed(void **unused)
         if (end != s->end)
             fail_msg("%s ended %d: %s", s->name, (int)end,
                 sim.job.log.job->error ? sim.job.log.job->error->message : "no error");
+        if (s->kind == MIGRATE && s->before == RUNNING && end == FAILED && !s->owner[0]) /* its user has to see to it */
+            assert_non_null(strstr(sim.job.log.job->error->message, "start it again"));
         check_end(&sim, s->name);
         struct state_vm vm;
         bool exists = state_vm(sim.state, VM, &vm);

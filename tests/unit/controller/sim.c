@@ -75,7 +75,8 @@ static void env_evacuate(void *user, const char *host, size_t max, struct job_pl
     struct state_vm *vms;
     size_t count = state_vms_owned(sim->state, host, &vms);
     out->at_once = 2;
-    for (size_t i = 0; i < count; i++) {
+    snprintf(out->stuck, sizeof out->stuck, "%s", sim->stuck ? sim->stuck : "");
+    for (size_t i = 0; i < count && !sim->stuck; i++) {
         if (vms[i].job_id || out->count == max)
             continue;
         struct job_move *move = &out->moves[out->count];

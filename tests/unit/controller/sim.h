@@ -91,6 +91,7 @@ struct sim {
     bool loaded;
     uint64_t now_ms, away_ms, away_until_ms, admit_from_ms;
     unsigned actions, members;
+    const char *stuck;        /* why a host cannot be emptied; NULL: it can */
     bool placed_with_storage; /* what was told last when a place was asked for */
     enum sim_blow blow;
     unsigned blow_at;

@@ -1,0 +1,74 @@
+"""A QEMU that is silent, hangs or dies just when its host is to have its guest go on: a guest is not ended for being unwilling to say
+that it runs."""
+import os
+import signal
+
+from crash import HeldThread, arm, disarm, wait_reached
+from harness import MIGRATION, case
+from lab.program import until
+from watched import Watched, begin_slow_move, settled
+
+MIGRATION_THREADS = ("mig/src/main", "live_migration")  # of QEMU 10 and of older ones
+
+
+def kill_engine(lab, host):
+    engine, = lab.programs(host, "drover-migrate")
+    os.kill(engine, signal.SIGKILL)
+    return engine
+
+
+def told(lab, job_id, *words):
+    """The move has ended, and the user has been told what is known and what can be done."""
+    job = lab.job_wait(job_id, 30)
+    assert job["state"] == "failed", job
+    for word in ("has not been seen to run it", "vm stop --force", *words):
+        assert word in job["error"]["message"], job["error"]
+
+
+@case(deadline=90, needs=MIGRATION)
+def silent_qemu_is_asked_on_until_it_dies(run):
+    lab = run.lab
+    lab.vm_create("mute", run="mem:500:16M", host="h1")
+    watched = Watched(lab, "mute")
+    vm_id = lab.vm("mute")["id"]
+    qemu, = lab.programs("h1", "qemu-system-x86_64")
+
+    job_id = begin_slow_move(lab, "mute", "h2")
+    os.kill(qemu, signal.SIGSTOP)
+    kill_engine(lab, "h1")
+    told(lab, job_id)
+    assert lab.qemus(vm_id) == {"h1": [qemu]}
+    os.kill(qemu, signal.SIGCONT)
+    assert settled(lab, "mute") == "h1"
+    watched.check()
+
+    job_id = begin_slow_move(lab, "mute", "h2")
+    os.kill(qemu, signal.SIGSTOP)
+    engine = kill_engine(lab, "h1")
+    until(lambda: engine not in lab.programs("h1", "drover-migrate") and not lab.programs("h1", "drover-migrate"), 10, "it to be asked")
+    os.kill(qemu, signal.SIGKILL)
+    job = lab.job_wait(job_id, 30)
+    assert job["state"] == "failed" and job["error"]["message"], job
+    until(lambda: not lab.qemus(vm_id) and not lab.vm("mute")["owner"], 15, "the end of the VM")
+    lab.forget_connections()
+    lab.cli("vm", "start", "mute", "--host", "h1")
+
+
+@case(deadline=90, needs=MIGRATION)
+def hanging_migration_is_told_and_ends(run):
+    """QEMU answers, but does not come out of the migration that is called off, with the guest standing still."""
+    lab = run.lab
+    lab.vm_create("hung", run="mem:500:16M", host="h1")
+    watched = Watched(lab, "hung")
+    qemu, = lab.programs("h1", "qemu-system-x86_64")
+    arm(lab.hosts["h1"], "source.stopped", "pause")
+    job_id = lab.cli("vm", "migrate", "hung", "--to", "h2", "--async").json["id"]
+    wait_reached(lab.hosts["h1"], "the guest to be stopped")
+    disarm(lab.hosts["h1"])
+    with HeldThread(qemu, *MIGRATION_THREADS):
+        kill_engine(lab, "h1")
+        told(lab, job_id, "cancelling")
+    assert settled(lab, "hung") == "h1"
+    watched.check()
+    lab.migrate("hung", "h2")
+    watched.check()

@@ -1,0 +1,84 @@
+"""A host loses its power in the middle of a move, and comes back knowing nothing; or only the destination's engine is lost."""
+from crash import arm, disarm, wait_reached
+from harness import MIGRATION, case
+from lab.program import until
+from walk import POSTCOPY
+from watched import Watched, begin_slow_move, settled
+
+
+def cut(lab, host):
+    lab.cut_power(host)
+    lab.hosts[host].daemon.start()
+
+
+def move_to_point(lab, there, host, point, *flags, victim="pause"):
+    """A move during which a host's program comes to that point, and stops there or dies; the job's id."""
+    node = lab.hosts[host]
+    arm(node, point, victim)
+    job_id = lab.cli("vm", "migrate", "cut", "--to", there, *flags, "--async").json["id"]
+    wait_reached(node, point)
+    disarm(node)
+    return job_id
+
+
+def nobodys(lab):
+    """Nobody runs it, everybody knows, and nothing is left of it."""
+    vm_id = lab.vm("cut")["id"]
+    lab.forget_connections()
+    seen = {}
+
+    def over():
+        info = lab.vm("cut")
+        seen.update(owner=info["owner"], hand_over=info["hand_over"], qemus=lab.qemus(vm_id),
+                    residue=lab.residue("h1") + lab.residue("h2"))
+        return not any(seen.values())
+    try:
+        until(over, 20, "the end of the VM")
+    except TimeoutError:
+        raise AssertionError(f"not over: {seen}") from None
+
+
+@case(deadline=90, needs=MIGRATION)
+def power_cut_before_the_hand_over(run):
+    lab = run.lab
+    lab.vm_create("cut", run="mem:500:16M", host="h1")
+    watched = Watched(lab, "cut")
+    job_id = begin_slow_move(lab, "cut", "h2")
+    cut(lab, "h2")
+    assert lab.job_wait(job_id, 30)["state"] == "failed"
+    assert settled(lab, "cut") == "h1"
+    watched.check()
+
+    lab.wait_hosts()
+    job_id = begin_slow_move(lab, "cut", "h2")
+    cut(lab, "h1")  # and the guest with it
+    assert lab.job_wait(job_id, 30)["state"] == "failed"
+    nobodys(lab)
+
+
+@case(deadline=90, needs=MIGRATION)
+def power_cut_after_the_hand_over(run):
+    lab = run.lab
+    lab.vm_create("cut", run="mem:500:16M", host="h1")
+    watched = Watched(lab, "cut")
+
+    # The destination's engine dies before it has taken the guest: the source, which would ask on for good, is told.
+    job_id = move_to_point(lab, "h2", "h2", "destination.hand-over-received", *POSTCOPY, victim="")
+    assert lab.job_wait(job_id, 30)["state"] == "failed"
+    assert settled(lab, "cut") == "h1"
+    watched.check()
+
+    # The source's host, once the guest runs elsewhere.
+    job_id = move_to_point(lab, "h2", "h1", "source.hand-over-answered")
+    cut(lab, "h1")
+    assert lab.job_wait(job_id, 30)["state"] == "succeeded"
+    assert settled(lab, "cut") == "h2"
+    watched.check()
+
+    # The destination's, which may have run it: the source's older memory on a disk that has moved on would harm it.
+    lab.wait_hosts()
+    job_id = move_to_point(lab, "h1", "h1", "destination.hand-over-received")
+    cut(lab, "h1")
+    job = lab.job_wait(job_id, 30)
+    assert job["state"] == "failed" and "start it again" in job["error"]["message"], job
+    nobodys(lab)

@@ -1,5 +1,6 @@
 /* drover vm move-storage */
 #include "cli/cmd_vm.h"
+#include "proto/limits.h"
 
 static int move_storage_run(struct cli *cli, const struct args *args, struct err *err)
 {
@@ -26,7 +27,7 @@ static const struct flag move_storage_flags[] = {
     {"format", 0, FLAG_CHOICE, .value = "raw|qcow2", .help = "of the new file; else as it is"},
     {"shallow", 0, FLAG_SWITCH, .help = "qcow2: copy only what is above the backing file, and go on reading from that"},
     {"keep", 0, FLAG_SWITCH, .help = "keep the old file; it is as the guest left it at the change-over"},
-    {"bandwidth", 0, FLAG_SIZE, .value = "BYTES/S", .min = 1 << 20, .max = 1ull << 40,
+    {"bandwidth", 0, FLAG_SIZE, .value = "BYTES/S", .min = LIMITS_BANDWIDTH_MIN, .max = LIMITS_BYTES_PER_S,
         .help = "copy no faster, e.g. 50M"},
     {"reason", 0, FLAG_TEXT, .value = "TEXT", .help = "why, for the record of the job"},
     {NULL},

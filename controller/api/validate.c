@@ -255,7 +255,7 @@ int validate_storage_move(const Drover__StorageMove *move, struct err *err)
         return -1;
     if (move->format[0] && strcmp(move->format, "raw") != 0 && strcmp(move->format, "qcow2") != 0)
         return err_set(err, ERR_INVALID, "move-storage: format '%.32s' is neither raw nor qcow2", move->format);
-    if (move->bandwidth_bytes_per_s && move->bandwidth_bytes_per_s < MIB)
+    if (move->bandwidth_bytes_per_s && move->bandwidth_bytes_per_s < LIMITS_BANDWIDTH_MIN)
         return err_set(err, ERR_INVALID,
             "move-storage: a bandwidth of %" PRIu64 " bytes/s; at least 1 MiB/s, or 0 for no limit",
             move->bandwidth_bytes_per_s);
@@ -289,7 +289,7 @@ int validate_migration_options(const Drover__MigrationOptions *o, struct err *er
         return -1;
     if (validate_downtime(o->max_downtime_ms, err) < 0)
         return -1;
-    if (o->bandwidth_bytes_per_s && o->bandwidth_bytes_per_s < MIB)
+    if (o->bandwidth_bytes_per_s && o->bandwidth_bytes_per_s < LIMITS_BANDWIDTH_MIN)
         return err_set(err, ERR_INVALID,
             "migration: a bandwidth of %" PRIu64 " bytes/s; at least 1 MiB/s, or 0 for no limit",
             o->bandwidth_bytes_per_s);

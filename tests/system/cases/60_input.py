@@ -146,6 +146,7 @@ WRONG_CALLS = [  # arguments, exit status, a word of the message
     (["vm", "migrate", "ghost", "--to", "h1"], NOT_FOUND, "ghost"),
     (["vm", "migrate", "taken", "--to", "h1"], STATE, "taken"),
     (["vm", "migrate", "taken", "--to", "h1", "--max-downtime", "never"], USAGE, "never"),
+    (["vm", "migrate", "taken", "--to", "h1", "--bandwidth", "64K"], USAGE, "--bandwidth"),
     (["host", "show", "ghost"], NOT_FOUND, "ghost"),
     (["host", "remove", "ghost"], NOT_FOUND, "ghost"),
     (["host", "add", "h9", "--key", "short"], USAGE, "short"),

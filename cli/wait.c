@@ -123,19 +123,23 @@ int wait_verdict(const Drover__Job *job, struct err *err)
     char text[64], hint[64];
     const char *kind = pbjson_enum(&drover__job_kind__descriptor, (int)job->kind, text);
     const char *cause = job->error && job->error->message[0] ? job->error->message : "no cause was recorded";
-    const char *step = "", *next;
+    const char *step = "", *undone = "", *next;
+    const char *name = job->target[0] ? job->target : "-";
     if (job->state == DROVER__JOB_STATE__JOB_SUCCEEDED)
         return 0;
-    if (job->state == DROVER__JOB_STATE__JOB_CANCELLED)
-        return err_set(err, ERR_CANCELLED, "%s %s: job %" PRIu64 " was cancelled; what it had done is undone", kind,
-            job->target, job->id);
-    for (size_t i = 0; i < job->n_steps; i++)
+    for (size_t i = 0; i < job->n_steps; i++) {
         if (job->steps[i]->state == DROVER__STEP_STATE__STEP_FAILED)
             step = job->steps[i]->name;
+        if (job->steps[i]->state == DROVER__STEP_STATE__STEP_UNDONE)
+            undone = job->steps[i]->detail;
+    }
+    if (job->state == DROVER__JOB_STATE__JOB_CANCELLED)
+        return err_set(err, ERR_CANCELLED, "%s %s: job %" PRIu64 " was cancelled%s%s", kind, name, job->id,
+            undone[0] ? "; " : "", undone);
     enum err_code code = job->error ? err_from_name(job->error->code) : ERR_INTERNAL;
     snprintf(hint, sizeof hint, "'drover job show %" PRIu64 "' has the steps", job->id);
     next = strstr(cause, "drover ") ? "" : next_step(code) ? next_step(code) : hint; /* the cause may say it itself */
-    return err_set(err, ERR_JOB_FAILED, "%s %s: job %" PRIu64 " failed%s%s (%s): %s%s%s", kind, job->target, job->id,
+    return err_set(err, ERR_JOB_FAILED, "%s %s: job %" PRIu64 " failed%s%s (%s): %s%s%s", kind, name, job->id,
         step[0] ? " in step " : "", step, err_name(code), cause, next[0] ? "; " : "", next);
 }
 

@@ -239,8 +239,9 @@ static void undone(struct job_ctx *ctx, const struct progress *p)
     struct state_host host;
     bool back =
         job_cancelled(job) && !job_data(ctx)->maintenance_before && state_host(ctx->env->state, job->target, &host);
-    Drover__JobUpdate *update = job_undone(ctx, "no more moves; %zu VM%s moved before %s", p->moved,
-        p->moved == 1 ? " was" : "s were", back ? "stay where they are, and the host takes VMs again" : "it ended");
+    Drover__JobUpdate *update = job_undone(ctx, "no more moves; %zu VM%s moved before, and stay%s where %s%s", p->moved,
+        p->moved == 1 ? " was" : "s were", p->moved == 1 ? "s" : "", p->moved == 1 ? "it is" : "they are",
+        back ? "; the host takes VMs again" : "");
     if (back)
         PB_ADD(update, effects, effect_host_maintenance(job->target, false));
 }

@@ -166,6 +166,22 @@ static void a_failed_job_names_cause_and_next_step(void **state)
     job.state = DROVER__JOB_STATE__JOB_CANCELLED;
     assert_int_equal(wait_verdict(&job, &err), -1);
     assert_int_equal(err.code, ERR_CANCELLED);
+    assert_string_equal(err.message, "vm-migrate web-1: job 12 was cancelled");
+}
+
+/* Moves that a plan has made stay made: only the job can tell what was undone. */
+static void a_cancelled_job_says_what_became_of_it(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    job.state = DROVER__JOB_STATE__JOB_CANCELLED;
+    job.kind = DROVER__JOB_KIND__JOB_OPTIMIZER_APPLY;
+    job.target = (char *)"";
+    move.state = DROVER__STEP_STATE__STEP_UNDONE;
+    move.detail = (char *)"no more moves; those done stay";
+    assert_int_equal(wait_verdict(&job, &err), -1);
+    assert_int_equal(err.code, ERR_CANCELLED);
+    assert_string_equal(err.message, "optimizer-apply -: job 12 was cancelled; no more moves; those done stay");
 }
 
 int main(void)
@@ -175,6 +191,7 @@ int main(void)
         cmocka_unit_test_setup(on_a_terminal_the_running_step_is_the_last_line, make),
         cmocka_unit_test_setup(absurd_figures_do_no_harm, make),
         cmocka_unit_test_setup(a_failed_job_names_cause_and_next_step, make),
+        cmocka_unit_test_setup(a_cancelled_job_says_what_became_of_it, make),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -157,6 +157,23 @@ static void host_add(struct api_call *call)
         record_job(call, DROVER__JOB_KIND__JOB_HOST_ADD, request->name, effect_host_insert(request->name, key));
 }
 
+/* What is silent may run its VMs all the same, and nobody but itself can say that it does not. */
+static int host_keeps_vms(const struct controller *c, const struct state_host *host, struct err *err)
+{
+    const struct fleet_host *session = fleet_find(c->fleet, host->name);
+    const char *them = host->vms == 1 ? "it" : "them";
+    err_set(err, ERR_WRONG_STATE, "host %s has %u VM%s", host->name, host->vms, host->vms == 1 ? "" : "s");
+    size_t used = strlen(err->message);
+    if (session && fleet_up(c->fleet, session, clock_now_ms()))
+        snprintf(err->message + used, sizeof err->message - used, "; migrate or stop %s first", them);
+    else
+        snprintf(err->message + used, sizeof err->message - used,
+            " and is not heard; it may still run %s, so nobody else does. If the machine is gone for good, start a "
+            "drover-hostd with its key and an empty host.directory elsewhere: that says that it runs nothing",
+            them);
+    return -1;
+}
+
 static void host_remove(struct api_call *call)
 {
     const Drover__HostRemoveRequest *request = (const void *)call->message;
@@ -166,8 +183,7 @@ static void host_remove(struct api_call *call)
     if (rc == 0 && !state_host(call->c->state, request->name, &host))
         rc = err_set(&err, ERR_NOT_FOUND, "host %s does not exist; `drover host list` shows all", request->name);
     if (rc == 0 && host.vms)
-        rc = err_set(&err, ERR_WRONG_STATE, "host %s has %u VM%s; migrate or stop %s first", host.name, host.vms,
-            host.vms == 1 ? "" : "s", host.vms == 1 ? "it" : "them");
+        rc = host_keeps_vms(call->c, &host, &err);
     if (rc < 0)
         api_fail(call, &err);
     else

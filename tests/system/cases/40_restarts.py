@@ -1,7 +1,11 @@
 """Daemons die and come back; guests and jobs do not notice."""
+import os
+import shutil
+import signal
 import time
 
 from harness import MIGRATION, case
+from lab import netns
 from lab.program import until
 from watched import Watched, begin_slow_move, owner, settled
 
@@ -23,6 +27,34 @@ def hostd_restart_adopts_partitions(run):
     # Adopted means: can be acted on.
     lab.cli("vm", "stop", "adopted")
     assert lab.residue("h1") == [], lab.residue("h1")
+
+
+@case(deadline=120)
+def a_host_gone_for_good_is_replaced(run):
+    """Its VMs stay its own until a daemon with its key says that it runs nothing."""
+    lab = run.lab
+    lab.vm_create("orphan", host="h1")
+    node = lab.hosts["h1"]
+    node.daemon.kill()
+    for pid in lab.qemus(lab.vm("orphan")["id"])["h1"]:
+        os.kill(pid, signal.SIGKILL)
+    fabric = ("lo", "mgmt", "uplink", "drover0")
+    netns.ip_in(node.namespace, [f"link del {link}" for link in netns.links(node.namespace) if link not in fabric])
+    for directory in (node.directory, node.memory_directory):
+        shutil.rmtree(directory)
+        os.makedirs(directory, mode=0o700)
+    until(lambda: lab.cli("host", "show", "h1").json["state"] == "unreachable", 20, "the host to be missed")
+    refused = lab.cli("host", "remove", "h1", check=False, form=None)
+    assert refused.status == 6 and "empty host.directory" in refused.stderr, refused.stderr
+    assert owner(lab, "orphan") == "h1"
+    node.daemon.start()
+    until(lambda: not owner(lab, "orphan"), 20, "the VM to be free")
+    lab.cli("vm", "start", "orphan", "--host", "h2")
+    lab.guest_wait("orphan").close()
+    lab.vm_delete("orphan")
+    lab.cli("host", "remove", "h1")
+    lab.cli("host", "add", "h1", "--key", node.public_key())
+    lab.wait_hosts()
 
 
 @case(deadline=240)

@@ -27,12 +27,17 @@ static void members_print(const Drover__ClusterStatusReply *reply)
     for (size_t i = 0; i < reply->n_members; i++) {
         const Drover__Member *m = reply->members[i];
         table_add(table, "%s", m->name);
-        table_add(table, "%s", m->role);
+        table_add(table, "%s%s", m->role, m->lost_its_log ? ", lost its log" : "");
         table_add(table, "%s", m->leader ? "yes" : "");
         table_add(table, "%s", m->api_address);
         table_add(table, "%s", m->raft_address);
     }
     table_print(table, "no members");
+    for (size_t i = 0; i < reply->n_members; i++)
+        if (reply->members[i]->lost_its_log)
+            printf("%s has lost its log and gets nothing: stop it, remove it (drover cluster member remove %s), empty "
+                   "its directory, and add it again\n",
+                reply->members[i]->name, reply->members[i]->name);
 }
 
 static void status_print(const Drover__ClusterStatusReply *r)

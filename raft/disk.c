@@ -321,7 +321,7 @@ static int disk_load(struct raft_io *io, raft_term *term, raft_id *voted_for, st
     struct err err;
     if (logdir_prepare(disk->directory, &err)) {
         snprintf(io->errmsg, sizeof io->errmsg, "%.*s", (int)sizeof io->errmsg - 1, err.message);
-        return err.code == ERR_CORRUPT ? RAFT_CORRUPT : RAFT_IOERR;
+        return err.code == ERR_NOT_FOUND ? RAFT_NOTFOUND : err.code == ERR_CORRUPT ? RAFT_CORRUPT : RAFT_IOERR;
     }
     int status = disk->backend.load(io, term, voted_for, snapshot, start_index, entries, n);
     if (status == 0 && !disk->may_be_empty && !*snapshot && *n == 0)

@@ -10,6 +10,7 @@
 #include "base/ensure.h"
 #include "base/file.h"
 #include "raft/internal.h"
+#include "raft/logdir.h"
 
 int replica_check(const struct replica_options *options, const struct replica_member *members, size_t count, bool join,
     struct err *err)
@@ -78,8 +79,6 @@ static int bootstrap(struct raft *raft, const struct replica_member *members, si
     int rc = configure(members, count, &configuration, err);
     int status = rc == 0 ? raft_bootstrap(raft, &configuration) : 0;
     raft_configuration_close(&configuration);
-    if (status == RAFT_CANTBOOTSTRAP)
-        return err_set(err, ERR_EXISTS, "it has data already: a log is founded once, in an empty directory");
     if (status != 0)
         return err_set(err, ERR_INTERNAL, "the first entry of the log: %s", raft_strerror(status));
     return rc;
@@ -126,7 +125,9 @@ int replica_found(
     cleanup_fd int lock = -1;
     if (replica_check(options, members, count, false, err) || replica_lock(options->directory, true, err, &lock))
         return -1;
-    if (write_first(options->directory, options->name, members, count, err))
+    if (logdir_found_begin(options->directory, err) ||
+        write_first(options->directory, options->name, members, count, err) ||
+        logdir_found_end(options->directory, err))
         return err_wrap(err, "the raft directory %s", options->directory);
     return 0;
 }

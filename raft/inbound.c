@@ -1,5 +1,7 @@
 /* What comes in from other members, on its way to libraft or past it: the last checks, and the questions of the read
  * index. */
+#include <unistd.h>
+
 #include "base/log.h"
 #include "proto/raft.pb-c.h"
 #include "raft/internal.h"
@@ -30,22 +32,123 @@ static void keep_commit_index(const struct replica *replica, struct raft_message
         args->leader_commit = commit;
 }
 
-/* A refusal of what the member has acknowledged in this very term is an old one that was overtaken. libraft 0.22.1
- * would set the member's next index below what it is known to have (progressMaybeDecrement()), take the difference for
- * entries under way, negative and therefore more than any limit, and never send it an entry again. */
-static void drop_old_refusal(const struct replica *replica, struct raft_message *message)
+/* ---- a member that has lost its log ---- */
+
+/* As long as a member must refuse what it has acknowledged for it to have lost its log: a message that was overtaken is
+ * followed by better ones. */
+#define FORGETFUL_ELECTIONS 10u
+
+static struct forgetful *find_forgetful(const struct replica *replica, raft_id id)
+{
+    for (size_t i = 0; i < replica->forgetful_count; i++)
+        if (replica->forgetful[i].id == id)
+            return (struct forgetful *)&replica->forgetful[i];
+    return NULL;
+}
+
+static void remembers(struct replica *replica, raft_id id)
+{
+    struct forgetful *member = find_forgetful(replica, id);
+    if (member)
+        *member = replica->forgetful[--replica->forgetful_count];
+}
+
+static bool has_forgotten(const struct replica *replica, const struct forgetful *member)
+{
+    return uv_now(replica->loop) - member->since_ms > FORGETFUL_ELECTIONS * replica->election_ms;
+}
+
+static void forgets(struct replica *replica, raft_id id, const char *name)
+{
+    struct forgetful *member = find_forgetful(replica, id);
+    if (!member && replica->forgetful_count < MEMBERS_MAX) {
+        member = &replica->forgetful[replica->forgetful_count++];
+        *member = (struct forgetful){.id = id, .since_ms = uv_now(replica->loop)};
+    }
+    if (!member || member->told || !has_forgotten(replica, member))
+        return;
+    member->told = true;
+    log_event(LOG_ERROR, "raft.member_lost_its_log",
+        "member=%s: it gets no entries; remove it, empty its directory, and add it again", name);
+}
+
+bool replica_lost_its_log(const struct replica *replica, const char *name)
+{
+    const struct forgetful *member = find_forgetful(replica, member_id(name));
+    return member && replica_leads(replica) && has_forgotten(replica, member);
+}
+
+/* A refusal of what the member has acknowledged in this very term is an old one that was overtaken, or comes of a log
+ * that was lost. libraft 0.22.1 would set the member's next index below what it is known to have
+ * (progressMaybeDecrement()), take the difference for entries under way, negative and therefore more than any limit,
+ * and never send it an entry again. */
+static void drop_old_refusal(struct replica *replica, const char *from, struct raft_message *message)
 {
     struct raft_append_entries_result *result = &message->append_entries_result;
     raft_index match;
-    if (message->type != RAFT_APPEND_ENTRIES_RESULT || result->rejected == 0 || !replica_leads(replica) ||
+    if (message->type != RAFT_APPEND_ENTRIES_RESULT || !replica_leads(replica) ||
         result->term != raft_current_term(&replica->raft) ||
         raft_match_index(&replica->raft, message->server_id, &match) != 0)
         return;
-    if (result->rejected <= match)
+    if (result->rejected == 0) {
+        remembers(replica, message->server_id);
+    } else if (result->rejected <= match) {
+        forgets(replica, message->server_id, from);
         result->rejected = result->last_log_index = 0; /* says no more than "alive" */
-    else if (result->last_log_index < match)
+    } else if (result->last_log_index < match) {
         result->last_log_index = match;
+    }
 }
+
+/* ---- a leader that has another history ---- */
+
+/* The term of an entry of this member's log, 0 if that is not known any more, or not yet. */
+static raft_term term_of(const struct raft_trail *trail, raft_index index)
+{
+    raft_term term = 0;
+    /* Each record is of one term, and has the last index of that. The newest first. */
+    for (unsigned at = trail->back; at != trail->front && index > trail->offset;) {
+        at = (at + trail->size - 1) % trail->size;
+        if (trail->records[at].index < index)
+            break;
+        term = trail->records[at].term;
+    }
+    return term == 0 && index == trail->snapshot.index ? trail->snapshot.term : term;
+}
+
+/* The leader has, or sends, another entry where one is committed here; `out` is its index. */
+static bool contradicts(const struct replica *replica, const struct raft_append_entries *args, raft_index *out)
+{
+    const struct raft_trail *trail = &replica->raft.trail;
+    raft_index commit = raft_commit_index(&replica->raft), index = args->prev_log_index;
+    raft_term own = index > 0 && index <= commit ? term_of(trail, index) : 0, theirs = args->prev_log_term;
+    for (unsigned i = 0; own == 0 || own == theirs; i++) {
+        index = args->prev_log_index + 1 + i;
+        if (i == args->n_entries || index > commit)
+            return false;
+        own = term_of(trail, index);
+        theirs = args->entries[i].term;
+    }
+    *out = index;
+    return true;
+}
+
+/* libraft 0.22.1 leaves such a message without an answer (replicationAppend()), whereupon the leader asks again, for
+ * ever; and it frees the entries in it twice (recvAppendEntries(), recvCb()). */
+static void check_history(const struct replica *replica, const char *from, const struct raft_message *message)
+{
+    raft_index index;
+    if (message->type != RAFT_APPEND_ENTRIES || message->append_entries.term < raft_current_term(&replica->raft) ||
+        !contradicts(replica, &message->append_entries, &index))
+        return;
+    log_event(LOG_ERROR, "raft.history_differs",
+        "member=%s leader=%s index=%llu: the leader has another entry where one is committed here; find out which of "
+        "them was founded anew or restored from a copy, remove that one, empty its directory, and add it again",
+        replica->name, from, index);
+    _exit(err_exit_status(ERR_CORRUPT));
+}
+
+/* ---- all messages ---- */
 
 /* libraft takes for granted that one term has one leader. If another member claims the term this one leads, a key or a
  * data directory has been copied; libraft would write over its own memory. */
@@ -54,13 +157,15 @@ bool replica_admit(void *user, const char *from, struct raft_message *message)
     struct replica *replica = user;
     raft_term term = 0;
     keep_commit_index(replica, message);
-    drop_old_refusal(replica, message);
+    drop_old_refusal(replica, from, message);
     if (message->type == RAFT_APPEND_ENTRIES)
         term = message->append_entries.term;
     else if (message->type == RAFT_INSTALL_SNAPSHOT)
         term = message->install_snapshot.term;
-    if (term == 0 || term != replica_leading(replica))
+    if (term == 0 || term != replica_leading(replica)) {
+        check_history(replica, from, message);
         return true;
+    }
     log_event(LOG_ERROR, "raft.second_leader", "term=%llu claimed_by=%s: is a key or a data directory in use twice?",
         term, from);
     return false;

@@ -69,6 +69,13 @@ struct change {
     uint64_t seen_ms;
 };
 
+/* A member that refuses, again and again, what it has acknowledged to this leader. */
+struct forgetful {
+    raft_id id;
+    uint64_t since_ms;
+    bool told;
+};
+
 struct replica {
     struct raft raft;
     struct raft_fsm raft_fsm;
@@ -84,6 +91,8 @@ struct replica {
 
     struct request_list waiting, in_raft, done;
     struct change change;
+    struct forgetful forgetful[MEMBERS_MAX];
+    size_t forgetful_count;
 
     /* Leadership as this module knows it: the term won, whether its barrier is applied, and what the user was told. */
     raft_term leading_term;

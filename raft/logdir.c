@@ -14,7 +14,8 @@
 #include "base/log.h"
 #include "raft/segment.h"
 
-#define MARKER "shortening"
+#define MARKER   "shortening"
+#define FOUNDING "founding"
 /* Segments are 8 MiB long; a write that has no room in one goes into a longer one of its own. */
 #define SEGMENT_BYTES_MAX (256u << 20)
 
@@ -203,7 +204,65 @@ static int check_open(const char *directory, struct err *err)
     return 0;
 }
 
+/* ---- founding ---- */
+
+static bool is_log_file(const char *name)
+{
+    struct segment_name segment;
+    return segment_parse_name(name, &segment) || strncmp(name, "metadata", 8) == 0 ||
+           strncmp(name, "snapshot-", 9) == 0 || strcmp(name, MARKER) == 0;
+}
+
+/* Removes every file of a log; with `only_look` it is ERR_EXISTS that there is one. */
+static int clear_log(const char *directory, bool only_look, struct err *err)
+{
+    DIR *dir = opendir(directory);
+    int rc = 0;
+    if (!dir)
+        return err_errno(err, ERR_INTERNAL, errno, "cannot open %s", directory);
+    for (struct dirent *entry; rc == 0 && (entry = readdir(dir)) != NULL;) {
+        if (!is_log_file(entry->d_name))
+            continue;
+        rc = only_look ? err_set(err, ERR_EXISTS, "it has data already: a log is founded once, in an empty directory")
+                       : remove_file(directory, entry->d_name, err);
+    }
+    closedir(dir);
+    return rc;
+}
+
+static int founding_begun(const char *directory, struct err *err, bool *out)
+{
+    char path[PATH_MAX];
+    if (path_of(directory, FOUNDING, err, path))
+        return -1;
+    if (access(path, F_OK) != 0 && errno != ENOENT)
+        return err_errno(err, ERR_INTERNAL, errno, "cannot look for %s", path);
+    *out = access(path, F_OK) == 0;
+    return 0;
+}
+
+int logdir_found_begin(const char *directory, struct err *err)
+{
+    char path[PATH_MAX];
+    bool begun = false;
+    if (founding_begun(directory, err, &begun) || clear_log(directory, !begun, err))
+        return -1;
+    if (begun)
+        return sync_directory(directory, err);
+    return path_of(directory, FOUNDING, err, path) ? -1 : file_write(path, "", 0, 0600, err);
+}
+
+int logdir_found_end(const char *directory, struct err *err)
+{
+    return remove_file(directory, FOUNDING, err) ? -1 : sync_directory(directory, err);
+}
+
 int logdir_prepare(const char *directory, struct err *err)
 {
+    bool founding = false;
+    if (founding_begun(directory, err, &founding))
+        return -1;
+    if (founding)
+        return err_set(err, ERR_NOT_FOUND, "founding the log was cut off");
     return finish_shortening(directory, err) ? -1 : check_open(directory, err);
 }

@@ -11,8 +11,14 @@
 
 #include "base/err.h"
 
+/* Around the writing of a log's first entry, which takes several steps: what a founding that was cut off has left is
+ * removed by the next one. ERR_EXISTS: the directory has a log, or a part of one that is not of a founding. */
+MUST_CHECK int logdir_found_begin(const char *directory, struct err *err);
+MUST_CHECK int logdir_found_end(const char *directory, struct err *err);
+
 /* Before libraft loads: finishes or undoes a shortening that did not end, and checks the open segments. ERR_CORRUPT:
- * what may have been acknowledged does not check; nothing has been changed. A write that was cut off is logged. */
+ * what may have been acknowledged does not check; nothing has been changed. ERR_NOT_FOUND: there is the beginning of a
+ * founding. A write that was cut off is logged. */
 MUST_CHECK int logdir_prepare(const char *directory, struct err *err);
 
 /* The log is about to lose its entries from `index` (at least 1) on. */

@@ -59,8 +59,9 @@ struct replica_options {
 };
 
 /* Founds a cluster, once, on each of its first members, before they are opened: makes the directory (mode 0700) and
- * writes the first entry with `members`; all must be given the same list. ERR_EXISTS: the directory has data. Never for
- * a member that has lost its log: it would vote without what it had acknowledged. Blocks on the disk. */
+ * writes the first entry with `members`; all must be given the same list. ERR_EXISTS: the directory has data. If it was
+ * cut off, even by a loss of power, it is done again from the beginning. Never for a member that has lost its log: it
+ * would vote without what it had acknowledged. Blocks on the disk. */
 MUST_CHECK int replica_found(
     const struct replica_options *options, const struct replica_member *members, size_t count, struct err *err);
 /* Opens the replica: loads snapshot and log, connects to the members of its configuration. A directory without a log is
@@ -84,6 +85,10 @@ void replica_read(struct replica *replica, replica_done_fn fn, void *user);
 /* Membership: one change at a time, only on the leader. Adding makes a standby, lets it catch up, then a voter. */
 void replica_add(struct replica *replica, const struct replica_member *member, replica_done_fn fn, void *user);
 void replica_remove(struct replica *replica, const char *name, replica_done_fn fn, void *user);
+
+/* This member leads and has found that the member `name` no longer has what it has acknowledged: its log was lost. It
+ * gets no entries from this leader; it has to be removed, emptied and added again. */
+bool replica_lost_its_log(const struct replica *replica, const char *name);
 
 struct replica_status {
     bool leader;                          /* and ready for reads */

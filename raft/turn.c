@@ -58,6 +58,7 @@ static void follow_leadership(struct replica *replica)
     if (term != replica->leading_term) {
         replica->leading_term = term;
         replica->ready = replica->barrier_asked = false;
+        replica->forgetful_count = 0;
         if (term != 0) {
             replica->elections++;
             log_event(LOG_INFO, "raft.leader_elected", "member=%s term=%llu", replica->name, term);

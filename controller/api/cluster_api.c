@@ -24,6 +24,7 @@ static void member_message(const struct controller *c, const struct replica_memb
         pb_string(&m->api_address, known.api_address);
     pb_string(&m->role, roles[member->role]);
     m->leader = strcmp(member->name, leader) == 0;
+    m->lost_its_log = replica_lost_its_log(c->replica, member->name);
     PB_ADD(reply, members, m);
 }
 

@@ -2,8 +2,11 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -203,24 +206,27 @@ void cluster_open_fails(struct cluster *cluster, size_t i, size_t members, struc
     assert_int_equal(uv_loop_close(&loop), 0);
 }
 
-int cluster_in_child(struct cluster *cluster, size_t members, void (*run)(struct cluster *cluster))
+pid_t cluster_fork(const struct cluster *cluster, void (*run)(struct cluster *cluster))
 {
-    int status;
     pid_t pid = fork();
     assert_true(pid >= 0);
-    if (pid == 0) {
-        struct cluster own = *cluster;
-        log_setup("child", LOG_INFO);
-        setenv("CMOCKA_TEST_ABORT", "1", 1); /* else a failure would go on here with the next test */
-        if (uv_loop_init(&own.loop) != 0)
-            _exit(1);
-        for (size_t i = 0; i < own.count; i++)
-            own.nodes[i].cluster = &own;
-        for (size_t i = 0; i < members; i++)
-            cluster_open(&own, i, members);
-        run(&own);
-        _exit(0);
-    }
+    if (pid != 0)
+        return pid;
+    struct cluster own = *cluster;
+    log_setup("child", LOG_INFO);
+    setenv("CMOCKA_TEST_ABORT", "1", 1); /* else a failure would go on here with the next test */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || uv_loop_init(&own.loop) != 0)
+        _exit(1);
+    for (size_t i = 0; i < own.count; i++)
+        own.nodes[i].cluster = &own;
+    run(&own);
+    _exit(0);
+}
+
+int cluster_in_child(const struct cluster *cluster, void (*run)(struct cluster *cluster))
+{
+    int status;
+    pid_t pid = cluster_fork(cluster, run);
     assert_int_equal(waitpid(pid, &status, 0), pid);
     return status;
 }

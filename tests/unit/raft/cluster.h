@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <uv.h>
 
 #include "raft/replica.h"
@@ -52,9 +53,11 @@ void cluster_close(struct cluster *cluster, size_t i);
 /* Fails the test if node `i` opens, with the first `members` nodes as its list; else fills `err`. */
 void cluster_open_fails(struct cluster *cluster, size_t i, size_t members, struct err *err);
 
-/* Forks, opens the first `members` nodes in the child, each founded with all of them, and runs `run`; the child then
- * exits with 0. Returns the status that waitpid() tells. Before any node has been opened here. */
-int cluster_in_child(struct cluster *cluster, size_t members, void (*run)(struct cluster *cluster));
+/* Forks; the child has a loop of its own in its copy of the cluster, runs `run` and exits with 0. It ends with the
+ * parent, and by a signal if a check fails. Before any node has been opened here. */
+pid_t cluster_fork(const struct cluster *cluster, void (*run)(struct cluster *cluster));
+/* The status that waitpid() tells, once it has ended. */
+int cluster_in_child(const struct cluster *cluster, void (*run)(struct cluster *cluster));
 
 /* Runs the loop until `done` says so; fails the test after `timeout_ms`. */
 #define cluster_until(cluster, timeout_ms, condition)                                                                  \

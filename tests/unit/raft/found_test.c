@@ -5,8 +5,12 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <signal.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -104,6 +108,84 @@ static void test_an_only_voter_starts_in_a_new_term(void **state)
     cluster_free(&cluster);
 }
 
+/* ---- founding that was cut off ---- */
+
+/* The first file that libraft writes is there, the last one is not. */
+static void test_a_founding_that_was_cut_off_is_done_again(void **state)
+{
+    struct cluster cluster;
+    char path[256];
+    struct err err = {0};
+    (void)state;
+    cluster_new(&cluster, 1);
+    struct node *node = &cluster.nodes[0];
+    struct replica_options options = {.name = node->member.name, .directory = node->directory};
+    assert_int_equal(replica_found(&options, &node->member, 1, &err), 0);
+    snprintf(path, sizeof path, "%s/0000000000000001-0000000000000001", node->directory);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(replica_found(&options, &node->member, 1, &err), -1); /* not one that is over */
+    assert_int_equal(err.code, ERR_EXISTS);
+    snprintf(path, sizeof path, "%s/founding", node->directory);
+    assert_int_equal(file_write(path, "", 0, 0600, &err), 0);
+    expect_no_log(&cluster, 0, 1);
+    assert_int_equal(replica_found(&options, &node->member, 1, &err), 0);
+    assert_int_equal(access(path, F_OK), -1);
+    cluster_open(&cluster, 0, 1);
+    node_put(cluster_wait_leader(&cluster), 1, 8);
+    cluster_free(&cluster);
+}
+
+static void found_traced(struct cluster *cluster)
+{
+    struct node *node = &cluster->nodes[0];
+    struct replica_options options = {.name = node->member.name, .directory = node->directory};
+    struct err err;
+    if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0 || raise(SIGSTOP) != 0 ||
+        replica_found(&options, &node->member, 1, &err))
+        _exit(1);
+}
+
+/* Killed after so many system calls; false: it had ended before. */
+static bool found_killed(struct cluster *cluster, unsigned calls)
+{
+    pid_t child = cluster_fork(cluster, found_traced);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    for (unsigned stops = 0; stops < 2 * calls && WIFSTOPPED(status); stops++) { /* before and behind each */
+        assert_int_equal(ptrace(PTRACE_SYSCALL, child, NULL, NULL), 0);
+        assert_int_equal(waitpid(child, &status, 0), child);
+    }
+    if (!WIFSTOPPED(status)) {
+        assert_int_equal(status, 0);
+        return false;
+    }
+    kill(child, SIGKILL);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return true;
+}
+
+/* Wherever it is killed, the cluster is founded, or will be when it is asked for again. */
+static void test_a_founding_is_killed_anywhere(void **state)
+{
+    struct cluster cluster;
+    struct err err = {0};
+    bool killed = true;
+    (void)state;
+    cluster_new(&cluster, 1);
+    struct node *node = &cluster.nodes[0];
+    struct replica_options options = {.name = node->member.name, .directory = node->directory};
+    for (unsigned calls = 0; killed; calls++) {
+        killed = found_killed(&cluster, calls);
+        if (replica_found(&options, &node->member, 1, &err) != 0) {
+            assert_int_equal(err.code, ERR_EXISTS);
+            cluster_open(&cluster, 0, 1);
+            cluster_close(&cluster, 0);
+        }
+        assert_int_equal(file_remove_tree(node->directory, &err), 0);
+    }
+    cluster_free(&cluster);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -111,6 +193,8 @@ int main(void)
         cmocka_unit_test(test_a_log_is_founded_once),
         cmocka_unit_test(test_only_a_member_founds),
         cmocka_unit_test(test_an_only_voter_starts_in_a_new_term),
+        cmocka_unit_test(test_a_founding_that_was_cut_off_is_done_again),
+        cmocka_unit_test(test_a_founding_is_killed_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

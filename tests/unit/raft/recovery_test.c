@@ -27,6 +27,7 @@ static uint64_t number_of(size_t i)
 
 static void put_and_die(struct cluster *cluster)
 {
+    cluster_open(cluster, 0, 1);
     struct node *node = cluster_wait_leader(cluster);
     for (size_t i = 0; i < ENTRIES; i++)
         node_put(node, number_of(i), ENTRY_BYTES);
@@ -37,7 +38,7 @@ static void put_and_die(struct cluster *cluster)
 static void killed_new(struct cluster *cluster)
 {
     cluster_new(cluster, 1);
-    int status = cluster_in_child(cluster, 1, put_and_die);
+    int status = cluster_in_child(cluster, put_and_die);
     assert_true(WIFSIGNALED(status));
     assert_int_equal(WTERMSIG(status), SIGKILL);
 }
@@ -275,6 +276,57 @@ static void test_the_marker_stands_while_the_log_is_shortened(void **state)
     cluster_free(&cluster);
 }
 
+/* ---- another history ---- */
+
+static void be_third(struct cluster *cluster)
+{
+    cluster->election_ms = 100000; /* it leads never */
+    cluster_open(cluster, 2, 3);
+    cluster_run_for(cluster, 120000);
+}
+
+static void restart_both(struct cluster *cluster)
+{
+    for (size_t i = 0; i < 2; i++)
+        cluster_close(cluster, i);
+    for (size_t i = 0; i < 2; i++)
+        cluster_open(cluster, i, 3);
+    cluster_wait_leader(cluster);
+}
+
+/* While the third sleeps, the other two are founded anew and write other entries. It ends with an error. */
+static void test_a_member_of_another_history_ends(void **state)
+{
+    struct cluster cluster;
+    struct err err;
+    int status;
+    (void)state;
+    cluster_new(&cluster, 3);
+    pid_t third = cluster_fork(&cluster, be_third);
+    cluster_open(&cluster, 0, 3);
+    struct node *leader = cluster_wait_leader(&cluster);
+    for (size_t i = 0; i < ENTRIES;
+         i++) /* acknowledged by the third, and but for the last it knows they are committed */
+        node_put(leader, number_of(i), ENTRY_BYTES);
+    uint64_t term = node_status(leader).term;
+    assert_int_equal(kill(third, SIGSTOP), 0);
+    assert_int_equal(waitpid(third, &status, WUNTRACED), third);
+    cluster_close(&cluster, 0);
+    assert_int_equal(file_remove_tree(cluster.nodes[0].directory, &err), 0);
+    for (size_t i = 0; i < 2; i++)
+        cluster_open(&cluster, i, 3);
+    do
+        restart_both(&cluster);
+    while (node_status(cluster_leader(&cluster)).term <= term);
+    for (size_t i = 0; i < 2 * ENTRIES; i++)
+        node_put(cluster_wait_leader(&cluster), 100 + i, 8);
+    assert_int_equal(kill(third, SIGCONT), 0);
+    cluster_until(&cluster, 60000, waitpid(third, &status, WNOHANG) == third);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), err_exit_status(ERR_CORRUPT));
+    cluster_free(&cluster);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -285,6 +337,7 @@ int main(void)
         cmocka_unit_test(test_a_gap_is_closed_where_the_log_was_shortened),
         cmocka_unit_test(test_a_marker_that_says_nothing_is_an_error),
         cmocka_unit_test(test_the_marker_stands_while_the_log_is_shortened),
+        cmocka_unit_test(test_a_member_of_another_history_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -38,7 +38,7 @@ class Drover(Direct):
         try:
             receiver = self._engine(arena, "destination", destination, max_downtime_ms,
                                     {"channel": [f"listen = tcp://{ADDRESSES['b']}:0"],
-                                     "announce": ["interface = drover0", f"mac = {GUEST_MAC}"]})
+                                     "announce": ["interface = drover0", f"mac = {GUEST_MAC}", "port = tap0"]})
             engines.append(receiver)
             footprint.add(receiver.process.pid, from_zero=True)
             address = receiver.wait("listening", 10)["address"]
@@ -52,10 +52,12 @@ class Drover(Direct):
                 engine_cpu_s = sum(cpu_of_ended(engine.process, 10) for engine in engines)
             except TimeoutError as error:
                 raise Failure(str(error)) from None
+            heard = receiver.told("heard")
         finally:
             for engine in engines:
                 engine.close()
         return {"moved_at": moved_at, "reported_ms": record["blackout_us"] / 1000,
+                "network_ms": (record["blackout_us"] + heard["after_us"]) / 1000 if heard else None,
                 "reported_total_s": record["total_us"] / 1e6, "rounds": len(record["rounds"]),
                 "engine_cpu_s": engine_cpu_s, "classes": wire_classes(record), "said": record}
 
@@ -137,6 +139,12 @@ class Side:
                 raise Failure(f"{self.role} engine: {message['message']}")
             if message["event"] == event:
                 return message
+
+    def told(self, event):
+        """What an engine that has ended told of it; None: nothing."""
+        self.socket.settimeout(10)
+        messages = [json.loads(line) for line in self.reader]
+        return next((message for message in messages if message["event"] == event), None)
 
     def close(self):
         self.socket.close()

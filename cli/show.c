@@ -126,6 +126,9 @@ void show_migration(const Drover__MigrationRecord *r)
     output_field("Mode", "%s%s%s", r->mode, r->tracker[0] ? ", tracked by " : "", r->tracker);
     output_field("Total", "%s", milliseconds(r->total_us, text));
     output_field("Blackout", "%s", milliseconds(r->blackout_us, text));
+    if (r->network_blackout_us)
+        output_field(
+            "Network blackout", "%s, until the network heard it again", milliseconds(r->network_blackout_us, text));
     if (r->clock_forward_us)
         output_field("Guest's clock", "set forward by %s", milliseconds(r->clock_forward_us, text));
     else if (r->clock_left[0])

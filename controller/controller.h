@@ -15,7 +15,7 @@
 struct controller_counters {
     uint64_t migrations[3]; /* succeeded, failed, cancelled */
     uint64_t migration_wire_bytes;
-    struct metrics_histogram duration_s, blackout_s;
+    struct metrics_histogram duration_s, blackout_s, network_blackout_s;
     struct metrics_histogram foretold_duration, foretold_blackout, foretold_bytes; /* outcome by forecast */
 };
 

@@ -17,7 +17,7 @@ void metrics_setup(struct controller *c)
 {
     c->counters.duration_s =
         (struct metrics_histogram){.bounds = duration_bounds, .bound_count = COUNT(duration_bounds)};
-    c->counters.blackout_s =
+    c->counters.blackout_s = c->counters.network_blackout_s =
         (struct metrics_histogram){.bounds = blackout_bounds, .bound_count = COUNT(blackout_bounds)};
     c->counters.foretold_duration = c->counters.foretold_blackout = c->counters.foretold_bytes =
         (struct metrics_histogram){.bounds = ratio_bounds, .bound_count = COUNT(ratio_bounds)};
@@ -36,6 +36,8 @@ void metrics_job_finished(struct controller *c, const struct state_job *job)
         return;
     metrics_observe(&c->counters.duration_s, (double)j->migration->total_us / 1e6);
     metrics_observe(&c->counters.blackout_s, (double)j->migration->blackout_us / 1e6);
+    if (j->migration->network_blackout_us)
+        metrics_observe(&c->counters.network_blackout_s, (double)j->migration->network_blackout_us / 1e6);
     struct foretold_ratios ratios;
     if (!foretold_compare(j->migration, &ratios))
         return;
@@ -195,6 +197,9 @@ static void collect_migrations(const struct controller *c, struct metrics *m)
         m, "drover_migration_duration_seconds", "Duration of successful migrations.", &c->counters.duration_s);
     metrics_histogram(m, "drover_migration_blackout_seconds", "How long guests stood still in successful migrations.",
         &c->counters.blackout_s);
+    metrics_histogram(m, "drover_migration_network_blackout_seconds",
+        "From the stop of guests until the network heard them again, where it did soon.",
+        &c->counters.network_blackout_s);
     metrics_histogram(m, "drover_migration_forecast_duration_ratio",
         "Duration of migrations, divided by what was forecast: 1 is right, 2 took twice as long.",
         &c->counters.foretold_duration);

@@ -42,6 +42,7 @@ struct agent {
     uint32_t heartbeat_ms;
     bool heartbeat_under_way, poked;
     bool outcome_under_way;
+    bool outcome_poked; /* meanwhile there was something new to tell */
     char outcome_id[PATHS_ID_MAX]; /* of the one under way */
     char untold_id[PATHS_ID_MAX];  /* of the last one that was refused, and why: said once */
     enum err_code untold_why;
@@ -270,6 +271,7 @@ void agent_poke(struct agent *agent)
     agent->poked = true;
     if (!agent->heartbeat_under_way)
         loop_timer_start(agent->heartbeat, POKE_DELAY_MS, agent->heartbeat_ms);
+    agent->outcome_poked = agent->outcome_under_way;
     if (!agent->outcome_under_way)
         loop_timer_start(agent->outcome, POKE_DELAY_MS, 0);
 }
@@ -299,7 +301,7 @@ static void outcome_answered(void *user, const struct err *err, const uint8_t *b
         outcomes_set_told(agent->options.outcomes, agent->outcome_id);
     }
     if (agent->state == AGENT_UP)
-        loop_timer_start(agent->outcome, err ? OUTCOME_RETRY_MS : 0, 0);
+        loop_timer_start(agent->outcome, err && !agent->outcome_poked ? OUTCOME_RETRY_MS : 0, 0);
     free(call);
 }
 
@@ -325,6 +327,7 @@ static void send_outcome(void *user)
     struct call *call = call_make(agent->leader);
     call->doubt = doubt.outcome;
     agent->outcome_under_way = true;
+    agent->outcome_poked = false;
     wire_call(wire_client_peer(agent->leader->client), DROVER__METHOD__MIGRATE_OUTCOME, &outcome->base,
         OUTCOME_DEADLINE_MS, outcome_answered, call);
 }

@@ -112,7 +112,7 @@ char *engine_config_format(const struct engine_config *c)
     if (c->role == ENGINE_DESTINATION && c->spec->n_nics > 0) {
         buf_printf(&text, "interface = %s\n", c->announce_interface);
         for (size_t i = 0; i < c->spec->n_nics; i++)
-            buf_printf(&text, "mac = %s\n", c->spec->nics[i]->mac);
+            buf_printf(&text, "mac = %s\nport = %s\n", c->spec->nics[i]->mac, c->taps[i]);
     }
     buf_append(&text, "", 1);
     return (char *)text.data;

@@ -8,6 +8,7 @@
 #ifndef HOSTD_ENGINE_H
 #define HOSTD_ENGINE_H
 
+#include <net/if.h>
 #include <uv.h>
 
 #include "base/process.h"
@@ -44,6 +45,7 @@ struct engine_config {
     const Drover__MigrationOptions *options;
     const Drover__LinkHistory *way; /* NULL: not known */
     const char *announce_interface;
+    const char (*taps)[IF_NAMESIZE]; /* destination: of the guest, one a card */
     struct engine_quota quota;
     const char *cores;             /* "0,2-3": where it may run; NULL: anywhere */
     const char *image, *image_key; /* destination: of the guest's last visit; NULL: there is none */

@@ -1,10 +1,7 @@
 #include "hostd/heard.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <linux/filter.h>
 #include <net/ethernet.h>
-#include <net/if.h>
+#include <netinet/in.h>
 #include <netpacket/packet.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +12,7 @@
 #include "base/ensure.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/packet.h"
 
 #define FILE_BYTES_MAX (NEIGHBOURS_MAX * NEIGHBOUR_TEXT_MAX)
 #define FRAMES_AT_ONCE 16
@@ -122,18 +120,13 @@ static void ear_ready(uv_poll_t *poll, int status, int events)
 
 void heard_listen(struct heard *heard, const char *tap, const char *mac)
 {
-    struct sockaddr_ll at = {
-        .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = (int)if_nametoindex(tap)};
     const struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
     struct ear *ear = mem_zalloc(sizeof *ear);
-    /* Of protocol 0 it hears nothing until it is bound, so nothing that the filter would drop. */
-    ear->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (!neighbour_parse_mac(mac, ear->mac) || at.sll_ifindex == 0 || ear->fd < 0 ||
-        setsockopt(ear->fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0 ||
-        bind(ear->fd, (struct sockaddr *)&at, sizeof at) < 0) {
-        log_event(LOG_WARN, "tap.not_heard", "tap=%s reason=%s", tap, LOG_QUOTE(strerror(errno)));
-        if (ear->fd >= 0)
-            close(ear->fd);
+    struct err err;
+    int rc = neighbour_parse_mac(mac, ear->mac) ? packet_listen(tap, &program, &err, &ear->fd)
+                                                : err_set(&err, ERR_INVALID, "'%.32s' is not a MAC address", mac);
+    if (rc < 0) {
+        log_event(LOG_WARN, "tap.not_heard", "tap=%s reason=%s", tap, LOG_QUOTE(err.message));
         free(ear);
         return;
     }

@@ -164,6 +164,15 @@ const Drover__MigrateOutcomeRequest *outcomes_untold(const struct outcomes *o, c
     return NULL;
 }
 
+void outcomes_set_heard(struct outcomes *o, const char *migration_id, uint64_t heard_us)
+{
+    struct kept *kept = kept_find(o, migration_id);
+    if (!kept)
+        return;
+    kept->outcome->heard_us = heard_us;
+    kept->outcome->listens = false;
+}
+
 void outcomes_set_told(struct outcomes *o, const char *migration_id)
 {
     struct kept *kept = kept_find(o, migration_id);

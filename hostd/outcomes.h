@@ -19,6 +19,9 @@ void outcomes_close(struct outcomes *outcomes);
  * An outcome decides who runs a guest: when it cannot be written, the caller must not act on it. */
 MUST_CHECK int outcomes_add(
     struct outcomes *outcomes, const Drover__MigrateOutcomeRequest *outcome, bool told, struct err *err);
+/* The guest of that migration was heard `heard_us` after its start here. It goes with the outcome from now on; who has
+ * been told already is not told again, and a hostd that starts again does not know it. */
+void outcomes_set_heard(struct outcomes *outcomes, const char *migration_id, uint64_t heard_us);
 /* Lent until outcomes_close() or until it had to give way; NULL: not known. */
 const Drover__MigrateOutcomeRequest *outcomes_find(const struct outcomes *outcomes, const char *migration_id);
 /* The oldest one that nobody has taken note of after `after` (NULL: of all); NULL: none. Lent likewise. */

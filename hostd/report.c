@@ -201,6 +201,10 @@ enum report_change report_apply(struct report *r, const json_t *event)
     }
     if (strcmp(name, "done") == 0)
         return apply_done(r, event);
+    if (strcmp(name, "heard") == 0) {
+        r->heard_us = number_of(event, "after_us");
+        return REPORT_HEARD;
+    }
     if (strcmp(name, "failed") == 0) {
         char message[ERR_MESSAGE_MAX];
         err_set(&r->failure, err_from_name(text_of(event, "code")), "%s",

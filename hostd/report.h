@@ -19,6 +19,7 @@ struct report {
     uint32_t throttle_percent; /* 0 and 100: not slowed down */
     uint64_t remaining_bytes, raw_bytes, wire_bytes, bandwidth_bytes_per_s, dirty_pages_per_s;
     Drover__MigrationRecord *record; /* owned; rounds as they come, all of it once it is done */
+    uint64_t heard_us;               /* destination: from the guest's start until it was heard; 0: it was not */
     bool unanswered;                 /* handed over, and it asks on for an answer */
     bool done;
     bool failed;
@@ -33,6 +34,7 @@ enum report_change {
     REPORT_FORECAST,
     REPORT_PROGRESS,
     REPORT_DONE,
+    REPORT_HEARD,
     REPORT_FAILED
 };
 

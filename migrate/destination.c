@@ -237,6 +237,7 @@ static int destination_open(struct destination *d, const struct options *options
         return -1;
     d->whole = policy.tracker == TRACKER_QEMU;
     d->ticks = hostticks_now();
+    d->ear = ear_open(&d->side.loop, options->announce_ports, destination_on_heard, d);
     d->deadline = loop_timer_new(&d->side.loop, destination_late, d);
     d->announcer = loop_timer_new(&d->side.loop, destination_announce, d);
     if (snprintf(d->pipe_path, sizeof d->pipe_path, "%s.state", options->control_socket) >= (int)sizeof d->pipe_path)
@@ -258,6 +259,7 @@ static void destination_close(struct destination *d)
     digests_free(&d->digests);
     image_close(d->image);
     relay_close(d->relay);
+    ear_close(d->ear);
     side_close(&d->side);
     mirror_free(d->disks);
     if (d->announce_socket >= 0)

@@ -10,8 +10,9 @@
 #include "migrate/destination_private.h"
 #include "migrate/record.h"
 
-#define LINGER_MS 5000u   /* after the start: the source may ask again if our answer was lost */
-#define TOLD_MS   600000u /* after post-copy the source must learn that it may go */
+#define LINGER_MS    5000u      /* after the start: the source may ask again if our answer was lost */
+#define TOLD_MS      600000u    /* after post-copy the source must learn that it may go */
+#define HEARD_MAX_NS 250000000u /* a guest that is asked anything answers sooner, emulated or not */
 /* Switches learn from one frame; the others are for a lost one. */
 static const uint32_t announce_at_ms[] = {0, 50, 200};
 #define ANNOUNCEMENTS (sizeof announce_at_ms / sizeof *announce_at_ms)
@@ -76,6 +77,30 @@ void destination_done(struct destination *d)
     destination_try_finish(d);
 }
 
+/* Nobody has waited for it: who wants to know is told as soon as both are known. One that was silent for so long had
+ * nothing to say. */
+static void destination_tell_heard(struct destination *d)
+{
+    if (!d->resumed_ns || !d->heard_ns)
+        return;
+    uint64_t after_ns = d->heard_ns > d->resumed_ns ? d->heard_ns - d->resumed_ns : 0;
+    if (after_ns <= HEARD_MAX_NS)
+        control_event(
+            d->side.control, "heard", json_pack("{s:I}", "after_us", (json_int_t)(after_ns / 1000 + 1)), true);
+}
+
+/* What came in before QEMU was told to run the guest is not the guest's. */
+bool destination_on_heard(void *user, uint64_t at_ns)
+{
+    struct destination *d = user;
+    if (!d->taken_ns || at_ns < d->taken_ns)
+        return false;
+    d->heard_ns = at_ns;
+    destination_trace(d, "heard");
+    destination_tell_heard(d);
+    return true;
+}
+
 void destination_on_resumed(void *user, uint64_t at_ns)
 {
     struct destination *d = user;
@@ -83,6 +108,7 @@ void destination_on_resumed(void *user, uint64_t at_ns)
         return;
     d->resumed_ns = at_ns > d->hand_over_ns ? at_ns : d->hand_over_ns;
     destination_trace(d, "resumed");
+    destination_tell_heard(d);
 }
 
 static void destination_started(void *user, const struct err *err)
@@ -130,6 +156,7 @@ void destination_take(struct destination *d)
         return;
     }
     destination_move(d, DESTINATION_OWNER);
+    d->taken_ns = clock_now_ns();
     guest_start(d->side.guest, destination_started, d);
     /* It is ours, and runs nowhere else: what is sent to it from now on waits in its network card, and QEMU's word that
      * it runs may come late where its CPU keeps the machine busy. */

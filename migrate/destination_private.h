@@ -13,6 +13,7 @@
 #include "migrate/addresses.h"
 #include "migrate/destination.h"
 #include "migrate/digest.h"
+#include "migrate/ear.h"
 #include "migrate/guestclock.h"
 #include "migrate/hostticks.h"
 #include "migrate/image.h"
@@ -52,7 +53,10 @@ struct destination {
     struct tunnel *tunnel; /* NULL: memory and devices come by themselves */
     struct mirror *disks;  /* that come, too; NULL: none do */
     struct relay *relay;
+    struct ear *ear; /* at the guest's ports */
     uint64_t state_bytes, hand_over_ns, resumed_ns;
+    uint64_t taken_ns; /* when QEMU was told to run the guest; 0: it has not been */
+    uint64_t heard_ns; /* when the guest was first heard; 0: not yet */
     struct guestclock clock;
     struct hostticks ticks;    /* as they were when we began */
     uint64_t stopped_ns;       /* when the guest stopped, by our clock; 0: not known */
@@ -108,6 +112,7 @@ void destination_try_finish(struct destination *d);
 void destination_announce(void *user);
 void destination_done(struct destination *d);
 void destination_on_resumed(void *user, uint64_t at_ns);
+bool destination_on_heard(void *user, uint64_t at_ns);
 void destination_adopt(struct destination *d, struct wire_peer *peer);
 void destination_take(struct destination *d);
 void destination_on_hand_over(

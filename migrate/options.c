@@ -73,6 +73,9 @@ const struct config_key options_keys[] = {
         "destination "
         "announces and writes them; need not exist"),
     KEY("announce.mac", CONFIG_LIST, announce_macs, "", 0, 0, "MAC address to announce; may be given again"),
+    KEY("announce.port", CONFIG_LIST, announce_ports, "", 0, 0,
+        "destination: port (tap) of the guest's on this host, where its first frame is listened for; may be given "
+        "again"),
     KEY("log.level", CONFIG_STRING, log_level, "info", 0, 0, "error, warn, info or debug"),
     {0},
 };

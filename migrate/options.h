@@ -29,7 +29,7 @@ struct options {
     bool correct_clock;
     char *tracker;
     char *disks;
-    char *announce_interface, *announce_macs, *announce_addresses;
+    char *announce_interface, *announce_macs, *announce_addresses, *announce_ports;
     char *log_level;
 };
 

@@ -82,6 +82,8 @@ static const struct job_step_kind *step_kind(const struct job *job)
     return NULL;
 }
 
+#define HEARD_MAX_US 1000000u /* hosts wait for less */
+
 static void note_outcome(struct job *job, const struct job_event *event)
 {
     bool source = strcmp(event->host, job->log.data->from_host) == 0;
@@ -92,6 +94,10 @@ static void note_outcome(struct job *job, const struct job_event *event)
     side->outcome = event->outcome->outcome;
     if (event->outcome->error)
         pb_error_get(event->outcome->error, &side->error);
+    if (!source) {
+        job->listens = event->outcome->listens;
+        job->heard_us = event->outcome->heard_us <= HEARD_MAX_US ? event->outcome->heard_us : 0;
+    }
     if (event->outcome->record && (source || !job->record)) {
         pb_free(job->record);
         job->record = pb_copy(event->outcome->record);

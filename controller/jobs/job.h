@@ -83,7 +83,9 @@ struct job {
     bool unanswered;              /* migrations: the destination must decide, it does not answer the source's engine */
     bool destination_engine_gone; /* migrations: for good, so that nobody will answer the source's any more */
     struct job_side source, destination;
-    Drover__DiskMoves *disks;        /* owned; of the preflight: disks to be taken along */
+    bool listens;             /* migrations: the destination may still hear the guest */
+    uint64_t heard_us;        /* migrations: from the start on the destination to the first frame; 0: not heard */
+    Drover__DiskMoves *disks; /* owned; of the preflight: disks to be taken along */
     Drover__MigrationRecord *record; /* owned; merged of what both sides told */
     /* Migrations, in preflight: where it goes and why, and what both hosts saw when they looked. Owned. */
     char target[STATE_NAME_MAX], target_reason[256];

@@ -8,6 +8,7 @@
 #define MIGRATE_CALL_MS     10000u
 #define MIGRATE_LOST_MS     120000u /* without a word from the source, the destination is made to decide */
 #define MIGRATE_RECORD_MS   2000u   /* how long a source has to hear that all is over, and to tell what it has seen */
+#define MIGRATE_HEARD_MS    150u    /* how long the end of a job waits for the guest's first frame, at most */
 #define MIGRATE_FAREWELL_MS 10000u  /* how long the end of a job waits for a host whose part no longer matters */
 
 /* The step `preflight`: nothing has been done yet, and nothing is to be undone. */

@@ -317,6 +317,7 @@ enum finish_phase {
     FINISH_RECORD, /* the source has the record of the rounds; it may still be closing */
     FINISH_END,    /* what is left on the source is ended */
     FINISH_LEAVE,  /* and its files of the disks are removed */
+    FINISH_LISTEN, /* until the guest was heard; nothing depends on it any more */
 };
 
 static void finish_end_source(struct job_ctx *ctx)
@@ -355,12 +356,25 @@ static void finish_done(struct job_ctx *ctx, const char *note)
     }
 }
 
+/* All is done. What may still come is when the guest was heard: most are by now, and one that has nothing to say is not
+ * waited for long. */
+static void finish_over(struct job_ctx *ctx)
+{
+    struct job *job = ctx->job;
+    if (!job->listens || job->heard_us || !job_within(ctx, MIGRATE_HEARD_MS)) {
+        finish_done(ctx, "");
+        return;
+    }
+    job->phase = FINISH_LISTEN;
+    job_wait(ctx, MIGRATE_HEARD_MS - (uint32_t)(ctx->event->now_ms - job->since_ms), "%s", "");
+}
+
 /* The partition has ended there. */
 static void finish_left(struct job_ctx *ctx)
 {
     ctx->job->phase = FINISH_LEAVE;
     if (!migrate_disks_leave(ctx))
-        finish_done(ctx, "");
+        finish_over(ctx);
 }
 
 static void finish_ended(struct job_ctx *ctx)
@@ -394,10 +408,14 @@ static void run_finish(struct job_ctx *ctx)
     if (ctx->event->type == JOB_OUTCOME) {
         if (job->phase == FINISH_RECORD && finish_source_over(job))
             finish_end_source(ctx);
+        else if (job->phase == FINISH_LISTEN)
+            finish_over(ctx);
         return;
     }
     if (ctx->event->type != JOB_REPLY) {
-        if (job->phase != FINISH_RECORD || finish_source_over(job))
+        if (job->phase == FINISH_LISTEN)
+            finish_over(ctx);
+        else if (job->phase != FINISH_RECORD || finish_source_over(job))
             finish_end_source(ctx);
         else if (finish_lost(job)) /* nobody will answer its engine any more */
             migrate_tell_source(ctx);
@@ -413,8 +431,10 @@ static void run_finish(struct job_ctx *ctx)
         const struct err *away = ctx->event->err;
         if (away && err_retryable(away->code) && job_within(ctx, MIGRATE_FAREWELL_MS))
             job_back_off(ctx, "waiting for host %s: %.150s", job_data(ctx)->from_host, away->message);
+        else if (away)
+            finish_done(ctx, "; its old files are left on the source host");
         else
-            finish_done(ctx, away ? "; its old files are left on the source host" : "");
+            finish_over(ctx);
         return;
     }
     bool heard = migrate_note_reply(ctx, &job->source, &err);

@@ -102,6 +102,8 @@ void migrate_update_record(struct job_ctx *ctx, Drover__JobUpdate *update)
     pb_string(&update->migration->migration_id, job_data(ctx)->migration_id);
     pb_string(&update->migration->from_host, job_data(ctx)->from_host);
     pb_string(&update->migration->to_host, job_data(ctx)->host);
+    if (ctx->job->heard_us && ctx->job->record->blackout_us)
+        update->migration->network_blackout_us = ctx->job->record->blackout_us + ctx->job->heard_us;
 }
 
 void migrate_commit_taken(struct job_ctx *ctx)

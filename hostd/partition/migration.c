@@ -31,6 +31,8 @@ static int keep_outcome(
     outcome.vm_id = p->record.vm_id;
     outcome.outcome = how;
     outcome.record = &record;
+    outcome.heard_us = p->last.heard_us;
+    outcome.listens = m->incoming && p->engine && p->record.spec->n_nics > 0 && !p->last.heard_us;
     if (why) {
         error.code = (char *)(uintptr_t)err_name(why->code);
         error.message = (char *)(uintptr_t)why->message;
@@ -407,6 +409,7 @@ static void taken(struct partition *p)
     if (keep_outcome(p, DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN, NULL, false, &err) < 0)
         return; /* the engine's end will try again */
     p->lingering = p->engine;
+    snprintf(p->arrival, sizeof p->arrival, "%s", p->record.migration.id);
     p->engine = NULL;
     quotas_divide(p->all, NULL);
     if (!p->farewell)
@@ -419,6 +422,10 @@ static void engine_changed(void *user, enum report_change change)
 {
     struct partition *p = user;
     struct err err;
+    if (p->lingering && change == REPORT_HEARD) {
+        outcomes_set_heard(p->all->env.outcomes, p->arrival, engine_report(p->lingering)->heard_us);
+        p->all->env.on_change(p->all->env.user);
+    }
     if (p->lingering)
         return;
     if (change == REPORT_DONE && p->record.migration.incoming &&

@@ -51,6 +51,7 @@ struct partition {
     struct image *image;
     struct engine *engine;    /* NULL: no migration under way */
     struct engine *lingering; /* of the migration that brought the guest here: announces it, answers the source again */
+    char arrival[PATHS_ID_MAX]; /* that migration */
     enum aftermath aftermath;
     struct child *releaser; /* AFTERMATH_RELEASE: lets the guest go on, for an engine that was killed */
     unsigned releases;      /* those that were killed themselves, in a row */

@@ -71,6 +71,7 @@ static int engine_launch(struct partition *p, const char *peer_key, const char *
         .disks = p->record.migration.disks,
         .log_level = env->options->log_level,
         .way = way,
+        .taps = (const char(*)[IF_NAMESIZE])p->taps,
         .announce_interface = env->options->uplink[0] ? env->options->uplink : env->options->bridge,
     };
     struct engine_events events = migration_engine_events;

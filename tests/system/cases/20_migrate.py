@@ -25,7 +25,10 @@ def move_under(run, load):
         assert load != "memory" or pages >= 64 * 256, f"only {pages} pages checked"
         if load == "disk":
             assert watched.guest.verify("disk") > 0
-        run.note(f"{tracker}: dark {seen['blackout_ms']:.0f} ms, engine says {record['blackout_us'] / 1000:.0f}")
+        network = record["network_blackout_us"]
+        assert (network > record["blackout_us"]) if network else seen["blackout_ms"] > 150, (seen, record)
+        run.note(f"{tracker}: dark {seen['blackout_ms']:.0f} ms, engine says {record['blackout_us'] / 1000:.0f}, and "
+                 f"{network / 1000:.1f} until the network heard it")
         settled(lab, "mover", 10)
     pinger.stop()
 

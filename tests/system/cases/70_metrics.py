@@ -28,7 +28,7 @@ def metrics_tell_load_jobs_and_raft(run):
     host = scrape(lab, lab.hosts["h1"])
     for text, names in ((leader, ("drover_raft_term", "drover_raft_commit_index", "drover_raft_is_leader 1", "drover_jobs",
                                   "drover_migration_duration_seconds", "drover_migration_blackout_seconds",
-                                  "drover_migration_wire_bytes_total", 'drover_vm_cpu_cores{vm="seen"')),
+                                  "drover_migration_network_blackout_seconds", "drover_migration_wire_bytes_total", 'drover_vm_cpu_cores{vm="seen"')),
                         (host, ("drover_host_cpu_cores", 'drover_partition_cpu_cores{vm="seen"'))):
         for name in names:
             assert f"\n{name}" in text, f"no {name}"

@@ -461,13 +461,35 @@ static void migration_keeps_its_record(void **unused)
     (void)unused;
     struct sim sim;
     uint64_t id = scenario_begin(&sim, &scenarios[8]);
+    sim.outcomes = false;
     assert_int_equal(sim_run(&sim, id, ACTIONS_MAX), OK);
     assert_non_null(sim.job.log.job->migration);
     assert_int_equal(sim.job.log.job->migration->blackout_us, 4200);
+    assert_int_equal(sim.job.log.job->migration->network_blackout_us, 0); /* nobody has told when it was heard */
     assert_string_equal(sim.job.log.job->migration->from_host, "h1");
     assert_string_equal(sim.job.log.job->migration->to_host, "h2");
     for (size_t i = 0; i < sim.job.log.job->n_steps; i++)
         assert_int_equal(sim.job.log.job->steps[i]->state, DROVER__STEP_STATE__STEP_DONE);
+    sim_close(&sim);
+}
+
+static void migration_knows_when_the_guest_was_heard(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    uint64_t id = scenario_begin(&sim, &scenarios[8]);
+    sim.outcomes = true;
+    assert_int_equal(sim_run(&sim, id, ACTIONS_MAX), OK);
+    assert_int_equal(sim.job.log.job->migration->blackout_us, 4200);
+    assert_int_equal(sim.job.log.job->migration->network_blackout_us, 4200 + SIM_HEARD_US);
+    uint64_t heard_ms = sim.now_ms;
+    sim_close(&sim);
+    id = scenario_begin(&sim, &scenarios[8]);
+    sim.silent = true;
+    assert_int_equal(sim_run(&sim, id, ACTIONS_MAX), OK);
+    assert_int_equal(sim.job.log.job->migration->blackout_us, 4200);
+    assert_int_equal(sim.job.log.job->migration->network_blackout_us, 0);
+    assert_in_range(sim.now_ms, heard_ms, heard_ms + 150); /* it is waited for, but not for long */
     sim_close(&sim);
 }
 
@@ -629,6 +651,7 @@ int main(void)
         cmocka_unit_test(place_is_told_the_options),
         cmocka_unit_test(start_on_a_host_that_is_away),
         cmocka_unit_test(migration_keeps_its_record),
+        cmocka_unit_test(migration_knows_when_the_guest_was_heard),
         cmocka_unit_test(members_come_and_go),
         cmocka_unit_test(cancelled_member_is_out_again),
         cmocka_unit_test(host_with_vms_is_not_removed),

@@ -187,6 +187,8 @@ static bool outcome_told(struct sim *sim, struct job_event *event, Drover__Migra
         request->migration_id = m->id;
         request->vm_id = m->vm_id;
         request->outcome = outcome;
+        request->heard_us = hosts[i] == m->destination && !sim->silent ? SIM_HEARD_US : 0;
+        request->listens = hosts[i] == m->destination && sim->silent;
         *event = (struct job_event){.type = JOB_OUTCOME, .host = sim->hosts[hosts[i]].name, .outcome = request};
         return true;
     }

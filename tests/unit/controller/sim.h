@@ -12,6 +12,7 @@
 
 #define SIM_HOSTS      3
 #define SIM_PARTITIONS 8
+#define SIM_HEARD_US   1300 /* as the destination tells with its outcome */
 
 /* How a migration goes once it has begun. */
 enum sim_fate {
@@ -87,6 +88,7 @@ struct sim {
     struct sim_storage storage;
     enum sim_fate fate;
     bool outcomes; /* hosts tell outcomes unasked */
+    bool silent;   /* the guest is listened for, and not heard */
     struct job job;
     bool loaded;
     uint64_t now_ms, away_ms, away_until_ms, admit_from_ms;

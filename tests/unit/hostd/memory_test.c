@@ -149,6 +149,10 @@ static void the_first_outcome_stands(void **unused)
     add(o, "m-1", TAKEN, false);
     add(o, "m-2", TAKEN, true);
     add(o, "m-3", TAKEN, false);
+    outcomes_set_heard(o, "m-3", 1500);
+    outcomes_set_heard(o, "m-4", 1500); /* nobody's */
+    assert_int_equal(outcomes_find(o, "m-3")->heard_us, 1500);
+    assert_int_equal(outcomes_find(o, "m-2")->heard_us, 0);
     assert_int_equal(outcomes_find(o, "m-1")->outcome, ABORTED);
     outcomes_close(o);
     assert_int_equal(outcomes_open(path, &err, &o), 0);

@@ -48,6 +48,9 @@ static void a_migration_as_it_is_told(void **unused)
                   "\"classes\":{\"zero\":{\"pages\":5,\"bytes\":6},\"raw\":{\"pages\":-1}}}}"),
         REPORT_DONE);
     assert_true(r.done);
+    assert_int_equal(r.heard_us, 0);
+    assert_int_equal(apply(&r, "{\"event\":\"heard\",\"after_us\":1500}"), REPORT_HEARD);
+    assert_int_equal(r.heard_us, 1500);
     assert_int_equal(r.record->blackout_us, 8);
     assert_int_equal(r.record->clock_forward_us, 7);
     assert_int_equal(r.record->disk_bytes, 900);
@@ -148,8 +151,10 @@ static void the_engines_configuration(void **unused)
     struct specs s;
     specs_make(&s);
     Drover__MigrationOptions options = DROVER__MIGRATION_OPTIONS__INIT;
+    static const char taps[SPEC_NICS_MAX][IF_NAMESIZE] = {"dv12345678n0"};
     struct engine_config config = {
         .role = ENGINE_DESTINATION,
+        .taps = taps,
         .migration_id = "m-1",
         .key_file = "/etc/drover/host.key",
         .peer_key = "PEER",
@@ -165,7 +170,7 @@ static void the_engines_configuration(void **unused)
     assert_non_null(strstr(text, "listen = tcp://10.0.0.2:0\n"));
     assert_non_null(strstr(text, "pid = 4711\n"));
     assert_non_null(strstr(text, "max_downtime_ms = 50\n")); /* the VM's, as the migration says nothing */
-    assert_non_null(strstr(text, "mac = 52:54:00:12:34:56\n"));
+    assert_non_null(strstr(text, "mac = 52:54:00:12:34:56\nport = dv12345678n0\n"));
     assert_non_null(strstr(text, "enabled = false\n"));
     assert_null(strstr(text, "max_rounds"));
     assert_null(strstr(text, "[reuse]"));

@@ -42,7 +42,7 @@ struct agent {
     uint32_t heartbeat_ms;
     bool heartbeat_under_way, poked;
     bool outcome_under_way;
-    bool outcome_poked; /* meanwhile there was something new to tell */
+    bool outcome_poked;            /* meanwhile there was something new to tell */
     char outcome_id[PATHS_ID_MAX]; /* of the one under way */
     char untold_id[PATHS_ID_MAX];  /* of the last one that was refused, and why: said once */
     enum err_code untold_why;

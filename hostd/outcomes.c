@@ -153,6 +153,19 @@ const Drover__MigrateOutcomeRequest *outcomes_find(const struct outcomes *o, con
     return kept ? kept->outcome : NULL;
 }
 
+int outcome_refusal(const Drover__MigrateOutcomeRequest *kept, struct err *err)
+{
+    const Drover__ErrorInfo *why = kept->error;
+    if (!why)
+        return err_set(err, ERR_CANCELLED, "migration %s is over on this host%s", kept->migration_id,
+            kept->outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN ? ": it was fenced before it was prepared"
+                                                                          : "");
+    enum err_code code = err_from_name(why->code);
+    /* What ended it may mend, but this migration is over for good. */
+    return err_set(err, err_retryable(code) ? ERR_CANCELLED : code, "migration %s has ended on this host: %s",
+        kept->migration_id, why->message);
+}
+
 const Drover__MigrateOutcomeRequest *outcomes_untold(const struct outcomes *o, const char *after)
 {
     bool found = after == NULL;

@@ -24,6 +24,8 @@ MUST_CHECK int outcomes_add(
 void outcomes_set_heard(struct outcomes *outcomes, const char *migration_id, uint64_t heard_us);
 /* Lent until outcomes_close() or until it had to give way; NULL: not known. */
 const Drover__MigrateOutcomeRequest *outcomes_find(const struct outcomes *outcomes, const char *migration_id);
+/* Fills in why that migration, of which this is kept, cannot begin here (again): how it ended. Returns -1. */
+int outcome_refusal(const Drover__MigrateOutcomeRequest *kept, struct err *err);
 /* The oldest one that nobody has taken note of after `after` (NULL: of all); NULL: none. Lent likewise. */
 const Drover__MigrateOutcomeRequest *outcomes_untold(const struct outcomes *outcomes, const char *after);
 void outcomes_set_told(struct outcomes *outcomes, const char *migration_id);

@@ -108,8 +108,9 @@ static int prepare_check(
         return err_set(err, ERR_INVALID, "spec is missing");
     if (spec_check(m->spec, err) < 0 || arrivals_check(m->disks, m->spec, err) < 0)
         return -1;
-    if (outcomes_find(ps->env.outcomes, m->migration_id))
-        return err_set(err, ERR_CANCELLED, "migration %s is over on this host, or was fenced", m->migration_id);
+    const Drover__MigrateOutcomeRequest *over = outcomes_find(ps->env.outcomes, m->migration_id);
+    if (over)
+        return outcome_refusal(over, err);
     uint64_t ended = ledger_ended(ps->env.ledger, m->vm_id);
     if (m->generation <= ended)
         return err_set(err, ERR_WRONG_STATE,

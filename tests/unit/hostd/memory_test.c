@@ -174,6 +174,32 @@ static void the_first_outcome_stands(void **unused)
     outcomes_close(o);
 }
 
+/* Who asks once more for what has failed early must hear of that, and not that it is over. */
+static void a_refusal_names_how_it_ended(void **unused)
+{
+    (void)unused;
+    struct err err;
+    Drover__ErrorInfo why = DROVER__ERROR_INFO__INIT;
+    Drover__MigrateOutcomeRequest kept = DROVER__MIGRATE_OUTCOME_REQUEST__INIT;
+    kept.migration_id = (char *)"m-1";
+    assert_int_equal(outcome_refusal(&kept, &err), -1);
+    assert_non_null(strstr(err.message, "fenced"));
+    kept.outcome = TAKEN;
+    assert_int_equal(outcome_refusal(&kept, &err), -1);
+    assert_null(strstr(err.message, "fenced"));
+    kept.outcome = ABORTED;
+    kept.error = &why;
+    why.code = (char *)"no-capacity";
+    why.message = (char *)"QEMU has no memory";
+    assert_int_equal(outcome_refusal(&kept, &err), -1);
+    assert_int_equal(err.code, ERR_CAPACITY);
+    assert_non_null(strstr(err.message, "QEMU has no memory"));
+    why.code = (char *)"unavailable";
+    assert_int_equal(outcome_refusal(&kept, &err), -1);
+    assert_false(err_retryable(err.code)); /* it would be asked for again, in vain */
+    assert_non_null(strstr(err.message, "QEMU has no memory"));
+}
+
 static void what_was_told_gives_way_first(void **unused)
 {
     (void)unused;
@@ -203,6 +229,7 @@ int main(void)
         cmocka_unit_test(results_survive_a_restart),
         cmocka_unit_test(the_oldest_gives_way),
         cmocka_unit_test(a_damaged_ledger_is_refused),
+        cmocka_unit_test(a_refusal_names_how_it_ended),
         cmocka_unit_test(the_first_outcome_stands),
         cmocka_unit_test(what_was_told_gives_way_first),
     };

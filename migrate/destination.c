@@ -140,9 +140,7 @@ static void destination_on_note(struct destination *d, uint32_t method, const ui
     } else if (method == DROVER__ENGINE_METHOD__ENGINE_HURRY) {
         quota_urgent(&d->side.quota, true);
     } else if (method == DROVER__ENGINE_METHOD__ENGINE_FAREWELL) {
-        crashpoint("destination", "farewell-received");
-        d->farewell = true;
-        destination_try_finish(d);
+        destination_on_farewell(d, body, len);
     } else if (method == DROVER__ENGINE_METHOD__ENGINE_ABORT) {
         Drover__EngineAbort *abort = drover__engine_abort__unpack(NULL, len, body);
         side_error_from(abort ? abort->error : NULL, &err);
@@ -158,8 +156,7 @@ static void destination_on_message(
     struct destination *d = user;
     struct err err;
     if (!request) {
-        if (peer == d->source ||
-            method == DROVER__ENGINE_METHOD__ENGINE_FAREWELL) /* that may come over a new connection */
+        if (peer == d->source || method == DROVER__ENGINE_METHOD__ENGINE_FAREWELL) /* which says whose it is */
             destination_on_note(d, method, body, len);
         return;
     }

@@ -21,19 +21,20 @@ static void destination_host(const struct destination *d, char *out, size_t size
 }
 
 /* What comes through it goes to QEMU as it is. */
-static int destination_open_tunnel(struct destination *d, const char *host, const uint8_t *key, struct err *err)
+static int destination_open_tunnel(
+    struct destination *d, const char *host, const char *from, const uint8_t *key, struct err *err)
 {
     const struct tunnel_options options = {
-        .key = key, .socket = d->pipe_path, .host = host, .on_failed = destination_on_broken, .user = d};
+        .key = key, .socket = d->pipe_path, .host = host, .from = from, .on_failed = destination_on_broken, .user = d};
     return tunnel_open_destination(&d->side.loop, &options, err, &d->tunnel);
 }
 
-int destination_open_receiver(struct destination *d, const uint8_t *key, struct err *err)
+int destination_open_receiver(struct destination *d, const char *from, const uint8_t *key, struct err *err)
 {
     char host[64];
     destination_host(d, host, sizeof host);
     if (d->whole)
-        return destination_open_tunnel(d, host, key, err);
+        return destination_open_tunnel(d, host, from, key, err);
     struct receiver_options options = {
         .ram = &d->side.ram,
         .filler = d->puller ? puller_filler(d->puller) : NULL,
@@ -41,6 +42,7 @@ int destination_open_receiver(struct destination *d, const uint8_t *key, struct 
         .image = d->image,
         .key = key,
         .host = host,
+        .from = from,
         .stripes = (uint32_t)d->side.options->stripes,
         .quota = &d->side.quota,
         .on_failed = destination_on_broken,
@@ -72,7 +74,7 @@ static void destination_disks_offered(void *user)
     destination_welcome(d);
 }
 
-static int destination_open_disks(struct destination *d, const uint8_t *key, struct err *err)
+static int destination_open_disks(struct destination *d, const char *from, const uint8_t *key, struct err *err)
 {
     char host[64];
     const struct mirror_options mirror = {
@@ -85,7 +87,7 @@ static int destination_open_disks(struct destination *d, const uint8_t *key, str
         .user = d,
     };
     destination_host(d, host, sizeof host);
-    if (relay_open_destination(&d->side.loop, host, d->disks_path, key, err, &d->relay) < 0 ||
+    if (relay_open_destination(&d->side.loop, host, from, d->disks_path, key, err, &d->relay) < 0 ||
         mirror_new(&mirror, err, &d->disks) < 0)
         return -1;
     mirror_export(d->disks);
@@ -219,16 +221,17 @@ static int destination_check(const struct destination *d, const Drover__EngineHe
     return 0;
 }
 
-static int destination_accept(struct destination *d, const Drover__EngineHello *hello, struct err *err)
+static int destination_accept(
+    struct destination *d, const char *from, const Drover__EngineHello *hello, struct err *err)
 {
     const struct options *o = d->side.options;
     if (hello->receipt)
         digests_init(&d->digests, d->side.ram.pages, seal_derive(hello->bulk_key.data, "page digests"), true);
     destination_take_addresses(d, hello);
     destination_open_image(d);
-    if (destination_open_receiver(d, hello->bulk_key.data, err) < 0)
+    if (destination_open_receiver(d, from, hello->bulk_key.data, err) < 0)
         return -1;
-    return o->disks[0] ? destination_open_disks(d, hello->bulk_key.data, err) : 0;
+    return o->disks[0] ? destination_open_disks(d, from, hello->bulk_key.data, err) : 0;
 }
 
 void destination_on_hello(
@@ -239,7 +242,7 @@ void destination_on_hello(
     int rc = hello ? destination_check(d, hello, &err) : err_set(&err, ERR_PROTOCOL, "hello makes no sense");
     bool mine = rc == 0;
     if (mine)
-        rc = destination_accept(d, hello, &err);
+        rc = destination_accept(d, wire_peer_ip(peer), hello, &err);
     drover__engine_hello__free_unpacked(hello, NULL);
     if (rc < 0) {
         wire_reply_error(request, &err);

@@ -223,3 +223,19 @@ void destination_on_hand_over(
     }
     drover__engine_hand_over__free_unpacked(hand_over, NULL);
 }
+
+/* It may come over a new connection, and those of all sources of a host look alike. Who loses a farewell waits a little
+ * longer. */
+void destination_on_farewell(struct destination *d, const uint8_t *body, size_t len)
+{
+    Drover__EngineFarewell *farewell = drover__engine_farewell__unpack(NULL, len, body);
+    bool mine = farewell && strcmp(farewell->migration_id, d->side.options->migration_id) == 0;
+    drover__engine_farewell__free_unpacked(farewell, NULL);
+    if (!mine) {
+        log_event(LOG_WARN, "farewell.refused", "reason=%s", LOG_QUOTE("it is another migration's"));
+        return;
+    }
+    crashpoint("destination", "farewell-received");
+    d->farewell = true;
+    destination_try_finish(d);
+}

@@ -93,7 +93,7 @@ void destination_on_resume(
     else {
         receiver_close(d->receiver, NULL);
         d->receiver = NULL;
-        rc = destination_open_receiver(d, resume->bulk_key.data, &err);
+        rc = destination_open_receiver(d, wire_peer_ip(peer), resume->bulk_key.data, &err);
     }
     drover__engine_resume__free_unpacked(resume, NULL);
     if (rc < 0) {

@@ -86,7 +86,8 @@ void destination_fail(struct destination *d, const struct err *err);
 void destination_on_broken(void *user, const struct err *err);
 
 /* destination_begin.c */
-int destination_open_receiver(struct destination *d, const uint8_t *key, struct err *err);
+/* For the source at this IP alone. */
+int destination_open_receiver(struct destination *d, const char *from, const uint8_t *key, struct err *err);
 size_t destination_addresses(const struct destination *d, char *out[static STRIPES_MAX]);
 void destination_on_disks_over(struct destination *d, struct wire_request *request);
 void destination_on_hello(
@@ -115,6 +116,7 @@ void destination_on_resumed(void *user, uint64_t at_ns);
 bool destination_on_heard(void *user, uint64_t at_ns);
 void destination_adopt(struct destination *d, struct wire_peer *peer);
 void destination_take(struct destination *d);
+void destination_on_farewell(struct destination *d, const uint8_t *body, size_t len);
 void destination_on_hand_over(
     struct destination *d, struct wire_request *request, struct wire_peer *peer, const uint8_t *body, size_t len);
 

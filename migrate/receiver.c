@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <time.h>
 #include <zmq.h>
 
@@ -11,18 +10,18 @@
 #include "migrate/ack.h"
 #include "migrate/batch.h"
 #include "migrate/delta.h"
+#include "migrate/listener.h"
 #include "migrate/seal.h"
 
-#define POLL_MS      100
-#define FRAME_MAX    (BATCH_BYTES_MAX + SEAL_OVERHEAD)
-#define HANDSHAKE_MS 2000
+#define POLL_MS   100
+#define FRAME_MAX (BATCH_BYTES_MAX + SEAL_OVERHEAD)
 
 struct applier {
     pthread_t thread;
     bool started;
     struct receiver *receiver;
     void *socket;
-    char address[RECEIVER_ADDRESS_MAX];
+    char address[LISTENER_ADDRESS_MAX];
     struct seal *in, *out;
     struct image_cipher *cipher; /* NULL: there is no image */
     uint64_t applied_bytes;
@@ -231,23 +230,12 @@ static void receiver_woken(uv_async_t *async)
 
 static int applier_start(struct applier *a, struct receiver *r, uint32_t index, struct err *err)
 {
-    int linger = 0, hwm = 8, mandatory = 1, handshake = HANDSHAKE_MS;
-    int64_t max = FRAME_MAX;
     a->receiver = r;
     a->in = seal_new(r->options.key, SEAL_TO_DESTINATION, index);
     a->out = seal_new(r->options.key, SEAL_TO_SOURCE, index);
     a->cipher = r->options.image ? image_cipher_new(image_key(r->options.image)) : NULL;
-    a->socket = zmq_socket(r->zmq, ZMQ_ROUTER);
-    char bind[RECEIVER_ADDRESS_MAX];
-    snprintf(bind, sizeof bind, "tcp://%s:*", r->options.host);
-    size_t size = sizeof a->address;
-    if (!a->socket || zmq_setsockopt(a->socket, ZMQ_LINGER, &linger, sizeof linger) < 0 ||
-        zmq_setsockopt(a->socket, ZMQ_RCVHWM, &hwm, sizeof hwm) < 0 ||
-        zmq_setsockopt(a->socket, ZMQ_ROUTER_MANDATORY, &mandatory, sizeof mandatory) < 0 ||
-        zmq_setsockopt(a->socket, ZMQ_HANDSHAKE_IVL, &handshake, sizeof handshake) < 0 ||
-        zmq_setsockopt(a->socket, ZMQ_MAXMSGSIZE, &max, sizeof max) < 0 || zmq_bind(a->socket, bind) < 0 ||
-        zmq_getsockopt(a->socket, ZMQ_LAST_ENDPOINT, a->address, &size) < 0)
-        return err_set(err, ERR_INTERNAL, "cannot listen at %s: %s", bind, zmq_strerror(errno));
+    if (listener_open(r->zmq, r->options.host, r->options.from, FRAME_MAX, err, a->address, &a->socket) < 0)
+        return -1;
     int rc = pthread_create(&a->thread, NULL, applier_main, a);
     if (rc != 0)
         return err_errno(err, ERR_INTERNAL, rc, "cannot start a thread");

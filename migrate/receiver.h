@@ -17,7 +17,6 @@
 #include "migrate/ram.h"
 
 #define RECEIVER_WINDOW_BYTES (4u << 20) /* per stripe */
-#define RECEIVER_ADDRESS_MAX  64
 
 struct receiver;
 
@@ -29,6 +28,7 @@ struct receiver_options {
     const struct image *image; /* lent; of the guest's last visit; NULL: nothing was offered */
     const uint8_t *key;        /* SEAL_KEY_BYTES, copied */
     const char *host;          /* IP to bind to */
+    const char *from;          /* the source's IP; NULL: anyone may connect */
     uint32_t stripes;
     struct quota *quota; /* lent; of CPU time; NULL: not limited */
     void (*on_failed)(void *user, const struct err *err);

@@ -50,7 +50,7 @@ struct relay {
         uv_tcp_t tcp;
     } listener;
     char path[108];
-    struct sockaddr_storage to;
+    struct sockaddr_storage to, from; /* source: the other relay; destination: its host */
     char address[128];
     uint8_t key[SEAL_KEY_BYTES];
     struct link *links;
@@ -371,6 +371,25 @@ static void prove_late(void *user)
     link_fail(user, "a connection did not prove whose it is");
 }
 
+/* Of whatever port. */
+static bool same_host(const struct sockaddr_storage *a, const struct sockaddr_storage *b)
+{
+    const struct sockaddr_in *a4 = (const void *)a, *b4 = (const void *)b;
+    const struct sockaddr_in6 *a6 = (const void *)a, *b6 = (const void *)b;
+    if (a->ss_family != b->ss_family)
+        return false;
+    return a->ss_family == AF_INET ? a4->sin_addr.s_addr == b4->sin_addr.s_addr
+                                   : memcmp(&a6->sin6_addr, &b6->sin6_addr, sizeof a6->sin6_addr) == 0;
+}
+
+static bool link_is_the_sources(const struct link *link)
+{
+    struct sockaddr_storage from;
+    int len = sizeof from;
+    return uv_tcp_getpeername(&link->remote, (struct sockaddr *)&from, &len) == 0 &&
+           same_host(&from, &link->relay->from);
+}
+
 static void destination_accept(uv_stream_t *listener, int status)
 {
     struct relay *relay = listener->data;
@@ -379,6 +398,10 @@ static void destination_accept(uv_stream_t *listener, int status)
     DL_COUNT(relay->links, other, count);
     if (status < 0 || uv_accept(listener, (uv_stream_t *)&link->remote) != 0 || count > RELAY_LINKS_MAX) {
         link_fail(link, "cannot take a connection");
+        return;
+    }
+    if (!link_is_the_sources(link)) {
+        link_close(link); /* in silence: strangers are not to fill the log either */
         return;
     }
     uv_tcp_nodelay(&link->remote, 1);
@@ -454,12 +477,17 @@ static void address_print(struct relay *relay, const char *host)
     snprintf(relay->address, sizeof relay->address, "tcp://%s:%u", host, (unsigned)be16toh(port));
 }
 
-int relay_open_destination(
-    uv_loop_t *loop, const char *host, const char *path, const uint8_t *key, struct err *err, struct relay **out)
+int relay_open_destination(uv_loop_t *loop, const char *host, const char *from, const char *path, const uint8_t *key,
+    struct err *err, struct relay **out)
 {
     struct relay *relay = relay_new(loop, false, path, key);
     struct sockaddr_storage bind_to;
     char any_port[128];
+    if (uv_ip4_addr(from, 0, (struct sockaddr_in *)&relay->from) != 0 &&
+        uv_ip6_addr(from, 0, (struct sockaddr_in6 *)&relay->from) != 0) {
+        relay_close(relay);
+        return err_set(err, ERR_INTERNAL, "'%.64s' is not the source's address", from);
+    }
     snprintf(any_port, sizeof any_port, "tcp://%.100s:0", host);
     int rc = address_parse(any_port, &bind_to) < 0 ? UV_EINVAL
                                                    : uv_tcp_bind(&relay->listener.tcp, (struct sockaddr *)&bind_to, 0);

@@ -3,10 +3,11 @@
  *
  *   QEMU there --UNIX--> source's relay ==TCP, each message sealed==> destination's relay --UNIX--> QEMU's NBD server
  *
- * A connection each. The source's relay begins one with its number in clear, then an empty message under seal; before
- * that has been opened the destination connects to nothing. Numbers are used once under a key, so that neither nonces
- * nor messages repeat. What one end has not taken yet holds up the other: at most RELAY_HELD_BYTES are held each way.
- * A connection that breaks at one end is closed at the other; what QEMU makes of it tells the mirror. On the loop. */
+ * A connection each. Who does not come from the source's address is hung up on. The source's relay begins one with its
+ * number in clear, then an empty message under seal; before that has been opened the destination connects to nothing.
+ * Numbers are used once under a key, so that neither nonces nor messages repeat. What one end has not taken yet holds
+ * up the other: at most RELAY_HELD_BYTES are held each way. A connection that breaks at one end is closed at the other;
+ * what QEMU makes of it tells the mirror. On the loop. */
 #ifndef MIGRATE_RELAY_H
 #define MIGRATE_RELAY_H
 
@@ -25,9 +26,10 @@ struct relay;
  * relay_close(). `key` is copied. */
 MUST_CHECK int relay_open_source(
     uv_loop_t *loop, const char *path, const char *address, const uint8_t *key, struct err *err, struct relay **out);
-/* Destination: listens at a free port of `host`; each connection goes to the UNIX socket `path`. Take likewise. */
-MUST_CHECK int relay_open_destination(
-    uv_loop_t *loop, const char *host, const char *path, const uint8_t *key, struct err *err, struct relay **out);
+/* Destination: listens at a free port of `host` for connections from the IP `from`; each goes to the UNIX socket
+ * `path`. Take likewise. */
+MUST_CHECK int relay_open_destination(uv_loop_t *loop, const char *host, const char *from, const char *path,
+    const uint8_t *key, struct err *err, struct relay **out);
 /* Destination: tcp://IP:PORT. Lent. */
 const char *relay_address(const struct relay *relay);
 /* Sent and received, as it went over the network. */

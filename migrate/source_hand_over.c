@@ -34,7 +34,8 @@ void source_done(struct source *s)
         log_event(LOG_ERROR, "record.unwritten", "message=%s", LOG_QUOTE(err.message));
     s->report.total_us = (clock_now_ns() - s->started_ns) / 1000;
     s->report.state_bytes = s->state_bytes;
-    Drover__EngineReady farewell = DROVER__ENGINE_READY__INIT; /* empty, too */
+    Drover__EngineFarewell farewell = DROVER__ENGINE_FAREWELL__INIT;
+    farewell.migration_id = s->side.options->migration_id;
     if (wire_note(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_FAREWELL, &farewell.base, &err) < 0)
         log_event(LOG_DEBUG, "farewell.unsent", "message=%s", LOG_QUOTE(err.message)); /* it waits a little longer */
     crashpoint("source", "farewell-sent");

@@ -28,6 +28,7 @@ struct tunnel_options {
     const char *socket;          /* of QEMU; copied. Source: made here, and QEMU connects. Destination: QEMU's */
     const char *address;         /* source: where the destination end listens */
     const char *host;            /* destination: IP to bind to */
+    const char *from;            /* destination: the source's IP; NULL: anyone may connect */
     struct quota *quota;         /* source: lent; NULL: not limited */
     uint64_t window_bytes;       /* source: how much may be under way */
     void (*on_over)(void *user); /* source: QEMU has closed its end, and QEMU there has taken every byte */

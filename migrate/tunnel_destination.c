@@ -1,16 +1,14 @@
 /* The destination end of a tunnel: opens, unpacks and writes to QEMU what the source end sends. */
 #include <errno.h>
 #include <poll.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <zmq.h>
 
 #include "migrate/ack.h"
+#include "migrate/listener.h"
 #include "migrate/tunnel_private.h"
-
-#define HANDSHAKE_MS 2000
 
 static int connect_qemu(struct tunnel *t, struct err *err)
 {
@@ -103,34 +101,17 @@ static void *destination_main(void *arg)
     return NULL;
 }
 
-static int bind_socket(struct tunnel *t, struct err *err)
-{
-    int linger = 0, hwm = 8, mandatory = 1, handshake = HANDSHAKE_MS;
-    int64_t max = TUNNEL_FRAME_MAX;
-    char bind[sizeof t->address];
-    snprintf(bind, sizeof bind, "tcp://%s:*", t->options.host);
-    size_t size = sizeof t->address;
-    t->socket = zmq_socket(t->zmq, ZMQ_ROUTER);
-    if (!t->socket || zmq_setsockopt(t->socket, ZMQ_LINGER, &linger, sizeof linger) < 0 ||
-        zmq_setsockopt(t->socket, ZMQ_RCVHWM, &hwm, sizeof hwm) < 0 ||
-        zmq_setsockopt(t->socket, ZMQ_ROUTER_MANDATORY, &mandatory, sizeof mandatory) < 0 ||
-        zmq_setsockopt(t->socket, ZMQ_HANDSHAKE_IVL, &handshake, sizeof handshake) < 0 ||
-        zmq_setsockopt(t->socket, ZMQ_MAXMSGSIZE, &max, sizeof max) < 0 || zmq_bind(t->socket, bind) < 0 ||
-        zmq_getsockopt(t->socket, ZMQ_LAST_ENDPOINT, t->address, &size) < 0)
-        return err_set(err, ERR_INTERNAL, "cannot listen at %s: %s", bind, zmq_strerror(errno));
-    return 0;
-}
-
 int tunnel_open_destination(uv_loop_t *loop, const struct tunnel_options *options, struct err *err, struct tunnel **out)
 {
     struct tunnel *t;
     if (tunnel_new(loop, options, SEAL_TO_SOURCE, err, &t) < 0)
         return -1;
-    if (bind_socket(t, err) < 0 || tunnel_start(t, destination_main, err) < 0) {
+    if (listener_open(t->zmq, options->host, options->from, TUNNEL_FRAME_MAX, err, t->address, &t->socket) < 0 ||
+        tunnel_start(t, destination_main, err) < 0) {
         tunnel_close(t);
         return -1;
     }
-    t->options.host = NULL; /* only lent */
+    t->options.host = t->options.from = NULL; /* only lent */
     *out = t;
     return 0;
 }

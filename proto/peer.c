@@ -48,6 +48,11 @@ const struct principal *wire_peer_principal(const struct wire_peer *peer)
     return &peer->principal;
 }
 
+const char *wire_peer_ip(const struct wire_peer *peer)
+{
+    return peer->ip;
+}
+
 void wire_peer_set_data(struct wire_peer *peer, void *data)
 {
     peer->data = data;

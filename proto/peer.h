@@ -28,6 +28,7 @@ struct wire_peer {
     struct wire *wire;
     const struct wire_options *options; /* of its server or client */
     struct principal principal;
+    char ip[WIRE_IP_MAX]; /* servers: where it connects from */
     void *data;
     uint32_t max_message; /* what the other side takes */
     enum peer_sent (*send)(struct wire_peer *peer, const struct frame *frame);

@@ -192,6 +192,7 @@ static struct session *server_begin(
     memcpy(session->key, from->key, KEY_BYTES);
     peer_init(&session->peer, server->wire, &server->options, "");
     session->peer.principal = from->principal;
+    snprintf(session->peer.ip, sizeof session->peer.ip, "%s", from->address);
     session->peer.send = session_send;
     if (hello->max_message < session->peer.max_message)
         session->peer.max_message = hello->max_message;

@@ -31,6 +31,7 @@
 #define WIRE_MESSAGE_MAX   (2u << 20) /* default bound of one message; both sides check it */
 #define WIRE_PRINCIPAL_MAX 64
 #define WIRE_ADDRESS_MAX   128
+#define WIRE_IP_MAX        64 /* an IPv6 address with its interface */
 
 enum principal_kind { PRINCIPAL_CONTROLLER, PRINCIPAL_HOST, PRINCIPAL_USER };
 
@@ -100,6 +101,8 @@ void wire_client_close(struct wire_client *client);
 
 /* Who the peer is: what auth said of its key; on a client: kind PRINCIPAL_CONTROLLER and the server's address. */
 const struct principal *wire_peer_principal(const struct wire_peer *peer);
+/* The IP that a server's peer has connected from, as its network sees it; empty on a client. Lent. */
+const char *wire_peer_ip(const struct wire_peer *peer);
 /* For the owner's own use, e.g. a session. */
 void wire_peer_set_data(struct wire_peer *peer, void *data);
 void *wire_peer_data(const struct wire_peer *peer);

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -28,7 +29,7 @@ struct fixture {
     struct options options;
     struct wire_client *client;
     struct loop_timer *bound;
-    char directory[32], record[64], qmp[64];
+    char directory[32], record[64], qmp[64], control[64];
     int listener; /* where QEMU would be */
     bool answered, late, refused;
     enum err_code code; /* of the answer */
@@ -101,6 +102,7 @@ static int setup(void **state)
         return -1;
     snprintf(f->record, sizeof f->record, "%s/record", f->directory);
     snprintf(f->qmp, sizeof f->qmp, "%s/qmp", f->directory);
+    snprintf(f->control, sizeof f->control, "%s/control", f->directory);
     f->options = (struct options){.migration_id = mine,
         .record_file = f->record,
         .ram_bytes = PAGES * PAGE_BYTES,
@@ -139,6 +141,7 @@ static int teardown(void **state)
     wire_server_close(d->server);
     wire_free(d->side.wire);
     guest_close(d->side.guest);
+    control_close(d->side.control);
     loop_timer_free(d->deadline);
     loop_timer_free(f->bound);
     uv_run(&d->side.loop, UV_RUN_DEFAULT); /* the monitor's connection closes in its own time */
@@ -238,13 +241,98 @@ static void test_a_hello_that_cannot_be_followed_ends_it(void **state)
     assert_int_equal(f->d.phase, DESTINATION_FAILED);
 }
 
+static void say_farewell(struct fixture *f, char *migration)
+{
+    Drover__EngineFarewell farewell = DROVER__ENGINE_FAREWELL__INIT;
+    uint8_t body[64];
+    farewell.migration_id = migration;
+    destination_on_farewell(&f->d, body, drover__engine_farewell__pack(&farewell, body));
+}
+
+/* Who is not heard by its source must be there when it asks again. */
+static void test_only_its_own_source_lets_it_go(void **state)
+{
+    struct fixture *f = *state;
+    f->d.phase = DESTINATION_DONE;
+    say_farewell(f, anothers);
+    say_farewell(f, none);
+    destination_on_farewell(&f->d, (const uint8_t *)senseless, 1);
+    assert_false(f->d.farewell);
+    assert_false(f->d.finished);
+    say_farewell(f, mine);
+    assert_true(f->d.farewell);
+    assert_true(f->d.finished);
+}
+
+/* The first word that there was, as a client of the control socket hears it later. -1: it is not this one. */
+static json_int_t told(struct fixture *f, const char *event, const char *field)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char line[256] = "";
+    strcpy(address.sun_path, f->control);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    control_event(f->d.side.control, "listening", NULL, true); /* so there is something to hear */
+    f->late = false;
+    loop_timer_start(f->bound, WAIT_MS, 0);
+    while (!strchr(line, '\n') && !f->late) {
+        uv_run(&f->d.side.loop, UV_RUN_ONCE);
+        size_t len = strlen(line);
+        ssize_t n = recv(fd, line + len, sizeof line - 1 - len, MSG_DONTWAIT);
+        line[len + (n > 0 ? (size_t)n : 0)] = '\0';
+    }
+    loop_timer_stop(f->bound);
+    close(fd);
+    const char *at = strstr(line, event);
+    json_t *message = at ? json_loads(line, JSON_DISABLE_EOF_CHECK, NULL) : NULL;
+    json_int_t value = message ? json_integer_value(json_object_get(message, field)) : -1;
+    json_decref(message);
+    return value;
+}
+
+static void nobody_commands(void *user, const struct control_command *command)
+{
+    (void)user;
+    (void)command;
+}
+
+static void test_it_tells_when_the_guest_was_heard(void **state)
+{
+    struct fixture *f = *state;
+    struct destination *d = &f->d;
+    struct err err;
+    assert_int_equal(control_open(&d->side.loop, f->control, nobody_commands, f, &err, &d->side.control), 0);
+    assert_false(destination_on_heard(d, 3000000)); /* it does not run here */
+    d->taken_ns = 4000000;
+    assert_false(destination_on_heard(d, 3999999));
+    assert_true(destination_on_heard(d, 6000000));
+    destination_on_resumed(d, 4500000); /* only now it is known since when it runs */
+    assert_int_equal(told(f, "heard", "after_us"), 1501);
+}
+
+static void test_a_guest_without_a_word_is_not_told_of(void **state)
+{
+    struct fixture *f = *state;
+    struct destination *d = &f->d;
+    struct err err;
+    assert_int_equal(control_open(&d->side.loop, f->control, nobody_commands, f, &err, &d->side.control), 0);
+    d->taken_ns = 4000000;
+    destination_on_resumed(d, 5000000);
+    assert_true(destination_on_heard(d, 400000000));
+    assert_int_equal(told(f, "heard", "after_us"), -1);
+}
+
 int main(void)
 {
+    signal(SIGPIPE, SIG_IGN);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_hand_over_of_another_migration_changes_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_hand_over_that_comes_too_early_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_state_that_comes_too_late_costs_no_guest, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_hello_that_cannot_be_followed_ends_it, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_only_its_own_source_lets_it_go, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_it_tells_when_the_guest_was_heard, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_guest_without_a_word_is_not_told_of, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

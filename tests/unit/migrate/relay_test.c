@@ -7,7 +7,6 @@
 #include <stdint.h>
 #include <cmocka.h>
 /* clang-format on */
-#include <arpa/inet.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -21,6 +20,7 @@
 #include "base/loop.h"
 #include "migrate/relay.h"
 #include "migrate/seal.h"
+#include "tests/unit/migrate/stranger.h"
 
 #define BYTES (24u << 20)
 
@@ -146,7 +146,8 @@ static void pair_open(struct pair *p, bool same_key)
     assert_int_equal(listen(p->listener, 8), 0);
     assert_int_equal(pthread_create(&p->echo, NULL, echo, (void *)(intptr_t)p->listener), 0);
     assert_int_equal(uv_loop_init(&p->loop), 0);
-    assert_int_equal(relay_open_destination(&p->loop, "127.0.0.1", far_path, key, &err, &p->destination), 0);
+    assert_int_equal(
+        relay_open_destination(&p->loop, "127.0.0.1", "127.0.0.1", far_path, key, &err, &p->destination), 0);
     assert_int_equal(
         relay_open_source(&p->loop, near_path, relay_address(p->destination), same_key ? key : other, &err, &p->source),
         0);
@@ -244,18 +245,45 @@ static void run_until_readable(struct pair *p, int fd)
 /* Speaks to the destination's port; true: it was hung up on. */
 static bool stranger_is_cut(struct pair *p, const void *words, size_t len)
 {
-    unsigned port;
     char byte;
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    assert_int_equal(sscanf(relay_address(p->destination), "tcp://127.0.0.1:%u", &port), 1);
-    to.sin_port = htons((uint16_t)port);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    int fd = stranger_connect(relay_address(p->destination), "127.0.0.1");
     assert_int_equal(send(fd, words, len, MSG_NOSIGNAL), len);
     run_until_readable(p, fd);
     ssize_t n = recv(fd, &byte, 1, MSG_DONTWAIT);
     close(fd);
     return n == 0;
+}
+
+static void source_gets_through(struct pair *p)
+{
+    char back[5];
+    int fd = connect_near();
+    assert_int_equal(write(fd, "hello", 5), 5);
+    run_until_readable(p, fd); /* so few bytes come as one message */
+    assert_int_equal(recv(fd, back, 5, MSG_DONTWAIT), 5);
+    assert_memory_equal(back, "hello", 5);
+    close(fd);
+}
+
+/* Each may wait for a while before it says whose it is, and there is room for so many. */
+static void other_hosts_take_no_room(void **unused)
+{
+    (void)unused;
+    struct pair p;
+    int fds[RELAY_LINKS_MAX + 1];
+    char byte;
+    pair_open(&p, true);
+    for (size_t i = 0; i <= RELAY_LINKS_MAX; i++) {
+        fds[i] = stranger_connect(relay_address(p.destination), "127.0.0.2");
+        uv_run(&p.loop, UV_RUN_NOWAIT);
+    }
+    source_gets_through(&p);
+    for (size_t i = 0; i <= RELAY_LINKS_MAX; i++) {
+        run_until_readable(&p, fds[i]);
+        assert_int_equal(recv(fds[i], &byte, 1, MSG_DONTWAIT), 0);
+        close(fds[i]);
+    }
+    pair_close(&p);
 }
 
 static void strangers_get_nowhere(void **unused)
@@ -272,13 +300,7 @@ static void strangers_get_nowhere(void **unused)
     assert_true(stranger_is_cut(&p, longer, sizeof longer)); /* the first message is empty */
     assert_int_equal(accepted, 0);
     /* And they have taken no number away. */
-    int fd = connect_near();
-    assert_int_equal(write(fd, "hello", 5), 5);
-    char back[5];
-    run_until_readable(&p, fd); /* so few bytes come as one message */
-    assert_int_equal(recv(fd, back, 5, MSG_DONTWAIT), 5);
-    assert_memory_equal(back, "hello", 5);
-    close(fd);
+    source_gets_through(&p);
     pair_close(&p);
 }
 
@@ -302,6 +324,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(everything_comes_back),
         cmocka_unit_test(what_is_held_is_bounded),
+        cmocka_unit_test(other_hosts_take_no_room),
         cmocka_unit_test(strangers_get_nowhere),
         cmocka_unit_test(another_key_is_another_source),
     };

@@ -19,6 +19,7 @@
 #include "migrate/receiver.h"
 #include "migrate/sender.h"
 #include "tests/unit/migrate/memory_file.h"
+#include "tests/unit/migrate/stranger.h"
 
 #define PAGES   3000u
 #define STRIPES 3u
@@ -117,6 +118,7 @@ static void open_receiver(struct fixture *f)
         .image = f->image,
         .key = key,
         .host = "127.0.0.1",
+        .from = "127.0.0.1",
         .stripes = STRIPES,
         .on_failed = on_failed,
         .user = f};
@@ -394,6 +396,20 @@ static void test_closing_while_nothing_is_taken(void **state)
     bitmap_free(&all);
 }
 
+/* What a connection may fill is bounded, but not how many there are: those of other hosts end before they begin. */
+static void test_other_hosts_are_not_let_in(void **state)
+{
+    struct fixture *f = *state;
+    char byte;
+    open_receiver(f);
+    int fd = stranger_connect(receiver_address(f->receiver, 0), "127.0.0.1");
+    assert_int_equal(recv(fd, &byte, 1, 0), 1); /* ZeroMQ greets whoever may stay */
+    close(fd);
+    fd = stranger_connect(receiver_address(f->receiver, 0), "127.0.0.2");
+    assert_true(recv(fd, &byte, 1, 0) <= 0); /* closed, or reset */
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -401,6 +417,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_is_there_from_the_last_visit_is_not_sent, setup, teardown),
         cmocka_unit_test_setup_teardown(test_an_offer_that_was_never_made_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_empty_pass_ends, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_other_hosts_are_not_let_in, setup, teardown),
         cmocka_unit_test_setup_teardown(test_strangers_change_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_senseless_batch_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_closing_in_the_middle_of_a_pass, setup, teardown),

@@ -73,8 +73,12 @@ static int setup(void **state)
         f->sent[i] = i / 300000 % 2 ? (uint8_t)rand() : 0; // NOLINT: any bytes will do
     f->listener = listen_at(f->destination_path);
     uv_loop_init(&f->loop);
-    struct tunnel_options options = {
-        .key = f->key, .socket = f->destination_path, .host = "127.0.0.1", .on_failed = on_failed, .user = f};
+    struct tunnel_options options = {.key = f->key,
+        .socket = f->destination_path,
+        .host = "127.0.0.1",
+        .from = "127.0.0.1",
+        .on_failed = on_failed,
+        .user = f};
     assert_int_equal(tunnel_open_destination(&f->loop, &options, &err, &f->destination), 0);
     options = (struct tunnel_options){.key = f->key,
         .socket = f->source_path,

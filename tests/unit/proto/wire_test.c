@@ -15,6 +15,8 @@ static void test_calls_both_ways(void **state)
     assert_string_equal(wire_peer_principal(fx.server_side.peer)->name, "client");
     assert_int_equal(wire_peer_principal(fx.server_side.peer)->kind, PRINCIPAL_HOST);
     assert_string_equal(wire_peer_principal(to_server())->name, fx.address);
+    assert_string_equal(wire_peer_ip(fx.server_side.peer), "127.0.0.1");
+    assert_string_equal(wire_peer_ip(to_server()), "");
     fixture_call(to_server(), METHOD_ECHO, "there", 5000, &there);
     fixture_call(fx.server_side.peer, METHOD_ECHO, "back", 5000, &back);
     assert_answered(&there, "there");

@@ -15,6 +15,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import uuid
 
 from lab import netns, program, reaper
 from lab.guest import Console, Guest, Pinger, Stream
@@ -60,9 +61,18 @@ class Node:
         self.metrics = f"{address}:{METRICS_PORT}"
         self.crash_file = f"{lab.directory}/{name}.crash"  # names the point at which this node's programs die: base/crashpoint.h
         self.cores = f"{lab.directory}/{name}-cores"
-        self.daemon = Daemon(name, self.namespace, [f"{lab.bin}/{binary}", "--config", self.config], f"{lab.directory}/{name}.log",
+        self.argv = [f"{lab.bin}/{binary}", "--config", self.config]
+        self.daemon = Daemon(name, self.namespace, self.argv, f"{lab.directory}/{name}.log",
                              {"DROVER_CRASH_FILE": self.crash_file} if lab.crash_points else None,
                              self.cores if lab.crash_points else None)
+
+    def boot_anew(self):
+        """From its next start on the daemon sees another boot id; the kernel's own is everybody's here."""
+        path = f"{os.path.dirname(self.config)}/{self.name}.boot-id"
+        with open(path, "w") as file:
+            file.write(f"{uuid.uuid4()}\n")
+        mount = f"mount --bind {path} /proc/sys/kernel/random/boot_id"
+        self.daemon.argv = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", f'{mount} && exec "$@"', "sh", *self.argv]
 
     def public_key(self):
         with open(self.key + ".pub") as file:
@@ -347,8 +357,9 @@ class Lab:
                 found[host] = pids
         return found
 
-    def cut_power(self, host):
-        """A host as a power cut leaves it: no process, no interface, nothing on its tmpfs; its daemon is to be started again."""
+    def cut_power(self, host, disk=False):
+        """A host as a power cut leaves it: no process, no interface, nothing on its tmpfs; its daemon is to be started again. `disk`:
+        host.directory was on one."""
         node = self.hosts[host]
         left = netns.kill_all([node.namespace])
         assert not left, f"{host}: {left} do not end"
@@ -356,9 +367,10 @@ class Lab:
         for link in netns.links(node.namespace):
             if link not in ("lo", "mgmt", "uplink"):
                 netns.ip_in(node.namespace, [f"link del {link}"])
-        for directory in (node.directory, node.memory_directory):
+        for directory in (node.memory_directory,) if disk else (node.directory, node.memory_directory):
             shutil.rmtree(directory)
             os.makedirs(directory, mode=0o700)
+        node.boot_anew()
 
     def residue(self, host):
         """What partitions and migrations left on a host where no VM runs: [] when it is clean."""

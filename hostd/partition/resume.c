@@ -6,8 +6,7 @@
 #include "base/log.h"
 #include "hostd/partition/private.h"
 
-#define RESUME_PAUSE_MS      500u
-#define RESUME_PAUSE_LONG_MS 5000u /* once it has been told */
+#define RESUME_PAUSE_MS 500u
 
 static void resume_answered(void *user, const struct err *err);
 
@@ -44,7 +43,7 @@ static void resume_answered(void *user, const struct err *err)
     }
     if (!r->again)
         r->again = loop_timer_new(p->all->env.loop, resume_ask, p);
-    loop_timer_start(r->again, r->told ? RESUME_PAUSE_LONG_MS : RESUME_PAUSE_MS, 0);
+    loop_timer_start(r->again, RESUME_PAUSE_MS, 0);
 }
 
 void resume_begin(struct partition *p, resume_fn on_end, resume_fn on_late)

@@ -1,4 +1,5 @@
-"""A host loses its power in the middle of a move, and comes back knowing nothing; or only the destination's engine is lost."""
+"""A host loses its power in the middle of a move, and comes back knowing nothing, or only what was on its disk; or only the destination's
+engine is lost."""
 from crash import arm, disarm, wait_reached
 from harness import MIGRATION, case
 from lab.program import until
@@ -6,8 +7,8 @@ from walk import POSTCOPY
 from watched import Watched, begin_slow_move, settled
 
 
-def cut(lab, host):
-    lab.cut_power(host)
+def cut(lab, host, disk=False):
+    lab.cut_power(host, disk)
     lab.hosts[host].daemon.start()
 
 
@@ -51,7 +52,7 @@ def power_cut_before_the_hand_over(run):
 
     lab.wait_hosts()
     job_id = begin_slow_move(lab, "cut", "h2")
-    cut(lab, "h1")  # and the guest with it
+    cut(lab, "h1", disk=True)  # and the guest with it
     assert lab.job_wait(job_id, 30)["state"] == "failed"
     nobodys(lab)
 
@@ -78,7 +79,7 @@ def power_cut_after_the_hand_over(run):
     # The destination's, which may have run it: the source's older memory on a disk that has moved on would harm it.
     lab.wait_hosts()
     job_id = move_to_point(lab, "h1", "h1", "destination.hand-over-received")
-    cut(lab, "h1")
+    cut(lab, "h1", disk=True)
     job = lab.job_wait(job_id, 30)
     assert job["state"] == "failed" and "start it again" in job["error"]["message"], job
     nobodys(lab)

@@ -8,6 +8,8 @@
 #include "controller/foretold.h"
 #include "controller/jobs/step.h"
 
+#define VMS_AT_ONCE 256u
+
 /* The kinds and the names of their steps. Steps of an optimizer.apply are named by its moves. */
 static const struct {
     Drover__JobKind kind;
@@ -356,6 +358,35 @@ Drover__ActionKey *job_key(const struct job_ctx *ctx)
 bool job_vm(const struct job_ctx *ctx, struct state_vm *out)
 {
     return state_vm(ctx->env->state, job_data(ctx)->vm_id, out);
+}
+
+static bool names_disk(struct state *state, const char *vm_id, const char *path)
+{
+    cleanup_pb Drover__VmSpec *spec = state_vm_spec(state, vm_id);
+    for (size_t i = 0; spec && i < spec->n_disks; i++)
+        if (strcmp(spec->disks[i]->path, path) == 0)
+            return true;
+    return false;
+}
+
+bool job_disk_named(const struct job_ctx *ctx, const char *path, const char *except, char name[static STATE_NAME_MAX])
+{
+    bool found = false, more = true;
+    char after[STATE_NAME_MAX] = "";
+    while (more && !found) {
+        struct state_vm *vms;
+        size_t count = state_vms(ctx->env->state, after, VMS_AT_ONCE, &vms);
+        for (size_t i = 0; i < count && !found; i++) {
+            found = strcmp(vms[i].id, except) != 0 && names_disk(ctx->env->state, vms[i].id, path);
+            if (found)
+                snprintf(name, STATE_NAME_MAX, "%s", vms[i].name);
+        }
+        more = count == VMS_AT_ONCE;
+        if (more)
+            snprintf(after, sizeof after, "%s", vms[count - 1].name);
+        free(vms);
+    }
+    return found;
 }
 
 bool job_host_ready(struct job_ctx *ctx, const char *name, struct job_host *out)

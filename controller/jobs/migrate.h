@@ -10,6 +10,7 @@
 #define MIGRATE_RECORD_MS   2000u   /* how long a source has to hear that all is over, and to tell what it has seen */
 #define MIGRATE_HEARD_MS    150u    /* how long the end of a job waits for the guest's first frame, at most */
 #define MIGRATE_FAREWELL_MS 10000u  /* how long the end of a job waits for a host whose part no longer matters */
+#define MIGRATE_NOTE_MAX    512     /* bytes of what is added to a step's detail */
 
 /* The step `preflight`: nothing has been done yet, and nothing is to be undone. */
 void migrate_preflight(struct job_ctx *ctx);
@@ -45,8 +46,10 @@ MUST_CHECK int migrate_disks_plan(struct job *job, const Drover__VmSpec *spec, s
 void migrate_disks_prepare(const struct job_ctx *ctx, Drover__MigratePrepareRequest *request);
 /* The definition names the new files from the command on in which the owner changes. */
 void migrate_disks_taken(const struct job_ctx *ctx, Drover__JobUpdate *update);
-/* Asks the source to remove the old files; false: they stay, or there are none. */
+/* Asks the source to remove the old files that no other VM names; false: they stay, or there are none. */
 bool migrate_disks_leave(struct job_ctx *ctx);
+/* Says which of them another VM names; empty: none. Returns `out`. */
+const char *migrate_disks_kept(const struct job_ctx *ctx, char out[static MIGRATE_NOTE_MAX]);
 
 void migrate_undo(struct job_ctx *ctx);
 /* The step of a dry run. */

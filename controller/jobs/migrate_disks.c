@@ -111,16 +111,47 @@ void migrate_disks_taken(const struct job_ctx *ctx, Drover__JobUpdate *update)
     }
 }
 
-bool migrate_disks_leave(struct job_ctx *ctx)
+/* The next old file that is to go, or, with `kept`, that is not because another VM names it, whose name is written.
+ * NULL: there is none. */
+static const char *old_file(const struct job_ctx *ctx, bool kept, size_t *at, char name[static STATE_NAME_MAX])
 {
     const Drover__JobData *data = job_data(ctx);
     if (!data->disks || data->options->keep_source)
-        return false;
+        return NULL;
+    while (*at < data->disks->n_disks) {
+        const char *path = data->disks->disks[(*at)++]->path;
+        if (job_disk_named(ctx, path, data->vm_id, name) == kept)
+            return path;
+    }
+    return NULL;
+}
+
+bool migrate_disks_leave(struct job_ctx *ctx)
+{
+    const Drover__JobData *data = job_data(ctx);
     Drover__StorageLeaveRequest *request = pb_new(&drover__storage_leave_request__descriptor);
+    char name[STATE_NAME_MAX];
+    const char *path;
+    for (size_t at = 0; (path = old_file(ctx, false, &at, name));)
+        PB_ADD(request, paths, mem_strdup(path));
+    if (request->n_paths == 0) {
+        pb_free(request);
+        return false;
+    }
     request->key = job_key(ctx);
     pb_string(&request->migration_id, data->migration_id);
-    for (size_t i = 0; i < data->disks->n_disks; i++)
-        PB_ADD(request, paths, mem_strdup(data->disks->disks[i]->path));
     job_call(ctx, data->from_host, DROVER__METHOD__STORAGE_LEAVE, request, JOB_CALL_MS);
     return true;
+}
+
+const char *migrate_disks_kept(const struct job_ctx *ctx, char out[static MIGRATE_NOTE_MAX])
+{
+    char name[STATE_NAME_MAX];
+    const char *path;
+    size_t at = 0;
+    out[0] = '\0';
+    if ((path = old_file(ctx, true, &at, name)))
+        snprintf(out, MIGRATE_NOTE_MAX, "; %.300s stays on host %s, because VM %s names it, too", path,
+            job_data(ctx)->from_host, name);
+    return out;
 }

@@ -347,8 +347,9 @@ static void finish_done(struct job_ctx *ctx, const char *note)
 {
     const struct job_side *destination = &ctx->job->destination;
     bool lost = finish_lost(ctx->job);
-    Drover__JobUpdate *update =
-        job_done(ctx, lost ? "was lost on host %s%s" : "runs on host %s%s", job_data(ctx)->host, note);
+    char kept[MIGRATE_NOTE_MAX];
+    Drover__JobUpdate *update = job_done(ctx, lost ? "was lost on host %s%s%s" : "runs on host %s%s%s",
+        job_data(ctx)->host, note, migrate_disks_kept(ctx, kept));
     migrate_update_record(ctx, update);
     if (lost && update->state == DROVER__JOB_STATE__JOB_SUCCEEDED) {
         update->state = DROVER__JOB_STATE__JOB_FAILED;

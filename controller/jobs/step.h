@@ -73,6 +73,9 @@ bool job_may_cancel(struct state *state, const struct state_child *child);
 Drover__ActionKey *job_key(const struct job_ctx *ctx);
 /* The job's VM; false when it is gone. */
 bool job_vm(const struct job_ctx *ctx, struct state_vm *out);
+/* A VM whose definition names that file, e.g. an installation medium that several read; the VM `except` (empty: none)
+ * does not count. Writes its name; false: there is none. */
+bool job_disk_named(const struct job_ctx *ctx, const char *path, const char *except, char name[static STATE_NAME_MAX]);
 /* The host is up and told its facts: 1. Not yet: 0, and the job waits, or failed after JOB_SETTLE_MS. */
 bool job_host_ready(struct job_ctx *ctx, const char *name, struct job_host *out);
 /* Memory for the VM on the host: 0, or ERR_CAPACITY. */

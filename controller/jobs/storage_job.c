@@ -208,31 +208,11 @@ static void undo_copy(struct job_ctx *ctx)
     }
 }
 
-/* Another VM may read the same file, e.g. an installation medium. */
-static bool named_elsewhere(const struct job_ctx *ctx, const char *path)
-{
-    bool found = false, more = true;
-    char after[STATE_NAME_MAX] = "";
-    while (more && !found) {
-        struct state_vm *vms;
-        size_t count = state_vms(ctx->env->state, after, 256, &vms);
-        for (size_t i = 0; i < count && !found; i++) {
-            cleanup_pb Drover__VmSpec *spec = state_vm_spec(ctx->env->state, vms[i].id);
-            for (size_t d = 0; spec && d < spec->n_disks; d++)
-                found = found || strcmp(spec->disks[d]->path, path) == 0;
-        }
-        more = count == 256;
-        if (more)
-            snprintf(after, sizeof after, "%s", vms[count - 1].name);
-        free(vms);
-    }
-    return found;
-}
-
 static void run_finish(struct job_ctx *ctx)
 {
     const struct job_event *event = ctx->event;
     const Drover__StorageMove *move = job_data(ctx)->storage;
+    char name[STATE_NAME_MAX];
     if (event->type == JOB_OUTCOME)
         return;
     if (event->type != JOB_REPLY) {
@@ -240,7 +220,7 @@ static void run_finish(struct job_ctx *ctx)
         request->key = job_key(ctx);
         pb_string(&request->migration_id, job_data(ctx)->migration_id);
         request->move = pb_copy(move);
-        request->move->keep = move->keep || named_elsewhere(ctx, move->disk);
+        request->move->keep = move->keep || job_disk_named(ctx, move->disk, "", name);
         job_call(ctx, storage_host(ctx), DROVER__METHOD__STORAGE_FINISH, request, JOB_CALL_MS);
     } else if (event->err && err_retryable(event->err->code) && job_within(ctx, JOB_UNREACHABLE_MS)) {
         job_back_off(ctx, "waiting for host %s: %.150s", storage_host(ctx), event->err->message);

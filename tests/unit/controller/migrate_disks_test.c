@@ -9,7 +9,9 @@
 #include <string.h>
 
 #include "controller/jobs/migrate.h"
+#include "controller/jobs/step.h"
 #include "controller/pb.h"
+#include "tests/unit/controller/sim.h"
 
 struct fixture {
     struct job job;
@@ -110,6 +112,54 @@ static void test_without_any_there_is_nothing_to_take(void **state)
     assert_int_equal(f->err.code, ERR_INVALID);
 }
 
+static void add_move(struct fixture *f, const char *path, const char *target)
+{
+    Drover__DiskMove *move = pb_new(&drover__disk_move__descriptor);
+    pb_string(&move->path, path);
+    pb_string(&move->target, target);
+    PB_ADD(f->job.log.data->disks, disks, move);
+}
+
+/* An old file that another VM's definition names, too, is that VM's. */
+static void test_only_what_is_nobody_elses_is_removed(void **state)
+{
+    struct fixture *f = *state;
+    struct sim sim;
+    Drover__Job job = DROVER__JOB__INIT;
+    char kept[MIGRATE_NOTE_MAX];
+    sim_open(&sim);
+    sim_running_vm(&sim, "vm-1", "web"); /* names SIM_DISK */
+    struct job_env env = sim_env(&sim);
+    struct job_action action = {0};
+    struct job_ctx ctx = {.job = &f->job, .env = &env, .out = &action};
+    f->job.log.job = &job;
+    f->job.log.data->disks = pb_new(&drover__disk_moves__descriptor);
+    pb_string(&f->job.log.data->vm_id, "vm-1");
+    pb_string(&f->job.log.data->from_host, "h1");
+    add_move(f, SIM_DISK, SIM_DISK); /* at the other host */
+    assert_true(migrate_disks_leave(&ctx));
+    assert_int_equal(((Drover__StorageLeaveRequest *)action.request)->n_paths, 1);
+    assert_string_equal(migrate_disks_kept(&ctx, kept), "");
+    job_action_clear(&action);
+
+    sim_running_vm(&sim, "vm-2", "db");
+    assert_false(migrate_disks_leave(&ctx));
+    assert_non_null(strstr(migrate_disks_kept(&ctx, kept), SIM_DISK));
+    assert_non_null(strstr(kept, "VM db"));
+    add_move(f, "/disks/own.raw", "/fast/own.raw");
+    assert_true(migrate_disks_leave(&ctx));
+    const Drover__StorageLeaveRequest *request = action.request;
+    assert_int_equal(request->n_paths, 1);
+    assert_string_equal(request->paths[0], "/disks/own.raw");
+    job_action_clear(&action);
+
+    f->job.log.data->options->keep_source = true;
+    assert_false(migrate_disks_leave(&ctx));
+    assert_string_equal(migrate_disks_kept(&ctx, kept), "");
+    f->job.log.job = NULL;
+    sim_close(&sim);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -118,6 +168,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_no_two_of_them_get_one_name, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_cannot_be_told_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_without_any_there_is_nothing_to_take, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_only_what_is_nobody_elses_is_removed, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

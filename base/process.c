@@ -1,8 +1,10 @@
 #include "base/process.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 
@@ -78,4 +80,42 @@ int process_usage(pid_t pid, struct err *err, struct process_usage *out)
     out->cpu_ns = (st.user_ticks + st.system_ticks) * tick_ns;
     out->rss_bytes = st.rss_pages < 0 ? 0 : (uint64_t)st.rss_pages * (uint64_t)sysconf(_SC_PAGESIZE);
     return 0;
+}
+
+/* Lines of /proc/PID/maps end with the file's name, the first thing in them with a slash. */
+static bool maps_name(FILE *maps, const char *path)
+{
+    char *line = NULL;
+    size_t size = 0;
+    bool found = false;
+    while (!found && getline(&line, &size, maps) > 0) {
+        line[strcspn(line, "\n")] = '\0';
+        const char *name = strchr(line, '/');
+        found = name && strcmp(name, path) == 0;
+    }
+    free(line);
+    return found;
+}
+
+bool process_maps(const char *path, pid_t *out)
+{
+    DIR *dir = opendir("/proc");
+    bool found = false;
+    for (const struct dirent *entry; dir && !found && (entry = readdir(dir));) {
+        char name[300];
+        char *end;
+        long pid = strtol(entry->d_name, &end, 10);
+        if (*end || pid <= 0)
+            continue;
+        snprintf(name, sizeof name, "/proc/%s/maps", entry->d_name);
+        FILE *maps = fopen(name, "re");
+        found = maps && maps_name(maps, path);
+        if (maps)
+            fclose(maps);
+        if (found)
+            *out = (pid_t)pid;
+    }
+    if (dir)
+        closedir(dir);
+    return found;
 }

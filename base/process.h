@@ -2,6 +2,7 @@
 #ifndef BASE_PROCESS_H
 #define BASE_PROCESS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -25,5 +26,8 @@ bool process_alive(struct process_id id);
 /* Sends a signal to that very process; ERR_NOT_FOUND when it is gone. Race-free by pidfd. */
 MUST_CHECK int process_signal(struct process_id id, int signal, struct err *err);
 MUST_CHECK int process_usage(pid_t pid, struct err *err, struct process_usage *out);
+/* True if a process has the file at `path` (links resolved) mapped now, as far as may be seen; writes its id. Looks at
+ * all processes: some milliseconds. */
+bool process_maps(const char *path, pid_t *out);
 
 #endif

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -138,6 +139,42 @@ static int load_one(struct partitions *ps, const char *vm_id, struct err *err)
     return err_wrap(err, "end the QEMU of VM %s, if it runs, then remove %s and start again", vm_id, directory);
 }
 
+/* A guest's memory without a record: this is not the directory its hostd had, or that has lost it. The guest may run,
+ * and what we said of it would have its VM started elsewhere, too. */
+static int check_orphan(struct partitions *ps, const char *vm_id, struct err *err)
+{
+    char path[PATH_MAX], real[PATH_MAX];
+    pid_t pid;
+    paths_ram(ps->env.options->memory_directory, vm_id, path);
+    if (realpath(path, real) && process_maps(real, &pid))
+        return err_set(err, ERR_CORRUPT,
+            "process %d runs the guest of VM %s, of which host.directory %.200s knows nothing: set host.directory to "
+            "what it was, or end that process, then start again",
+            (int)pid, vm_id, ps->env.options->directory);
+    log_event(LOG_WARN, "ram.removed", "path=%s", path);
+    unlink(path);
+    return 0;
+}
+
+static int check_orphans(struct partitions *ps, struct err *err)
+{
+    DIR *dir = opendir(ps->env.options->memory_directory);
+    int rc = 0;
+    if (!dir)
+        return err_errno(err, ERR_INTERNAL, errno, "cannot read %s", ps->env.options->memory_directory);
+    for (const struct dirent *entry; rc == 0 && (entry = readdir(dir));) {
+        char vm_id[PATHS_ID_MAX], path[PATH_MAX];
+        snprintf(vm_id, sizeof vm_id, "%.36s", entry->d_name);
+        if (!paths_vm_id_ok(vm_id) || partition_find(ps, vm_id))
+            continue;
+        const char *ram = strrchr(paths_ram("", vm_id, path), '/') + 1;
+        if (strcmp(entry->d_name, ram) == 0)
+            rc = check_orphan(ps, vm_id, err);
+    }
+    closedir(dir);
+    return rc;
+}
+
 int partitions_open(const struct partitions_env *env, struct err *err, struct partitions **out)
 {
     char path[PATH_MAX];
@@ -158,6 +195,8 @@ int partitions_open(const struct partitions_env *env, struct err *err, struct pa
         free(names[i]);
     }
     free(names);
+    if (rc == 0)
+        rc = check_orphans(ps, err);
     quotas_divide(ps, NULL);
     return rc;
 }

@@ -24,6 +24,22 @@ def hostd_restart_adopts_partitions(run):
         until(lambda: lab.vm("adopted")["state"] == "running", 10, "the partition to be adopted")
         assert lab.qemus(lab.vm("adopted")["id"]) == before
         watched.check()
+    # One that does not find the record says nothing at all: else the VM would be started elsewhere, too.
+    node = lab.hosts["h1"]
+    node.daemon.stop()
+    with open(node.config) as file:
+        config = file.read()
+    with open(node.config, "w") as file:
+        file.write(config.replace(f"directory = {node.directory}\n", f"directory = {node.directory}-other\n", 1))
+    node.daemon.start()
+    assert node.daemon.wait(15) != 0 and "knows nothing" in node.daemon.log_tail(), node.daemon.log_tail()
+    with open(node.config, "w") as file:
+        file.write(config)
+    watched.check()
+    node.daemon.start()
+    lab.wait_hosts()
+    until(lambda: lab.vm("adopted")["state"] == "running", 10, "the partition to be adopted")
+    assert lab.qemus(lab.vm("adopted")["id"]) == before
     # Adopted means: can be acted on.
     lab.cli("vm", "stop", "adopted")
     assert lab.residue("h1") == [], lab.residue("h1")

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -49,6 +50,27 @@ static void identity_of_ourselves(void **state)
     assert_int_equal(process_identify(getpid(), &err, &again), 0);
     assert_int_equal(id.start_ticks, again.start_ticks);
     assert_true(process_alive(id));
+}
+
+static void who_has_a_file_mapped(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/drover-process-test-XXXXXX";
+    pid_t pid = 0;
+    int fd = mkstemp(path);
+    assert_int_equal(ftruncate(fd, 4096), 0);
+    assert_false(process_maps(path, &pid));
+    void *data = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+    assert_ptr_not_equal(data, MAP_FAILED);
+    assert_true(process_maps(path, &pid));
+    assert_int_equal(pid, getpid());
+    path[strlen(path) - 1] ^= 1; /* another name */
+    assert_false(process_maps(path, &pid));
+    path[strlen(path) - 1] ^= 1;
+    munmap(data, 4096);
+    assert_false(process_maps(path, &pid));
+    close(fd);
+    unlink(path);
 }
 
 static void reused_id_is_somebody_else(void **state)
@@ -118,6 +140,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(identity_of_ourselves),
+        cmocka_unit_test(who_has_a_file_mapped),
         cmocka_unit_test(reused_id_is_somebody_else),
         cmocka_unit_test(zombies_count_as_gone),
         cmocka_unit_test(nobody_is_not_alive),

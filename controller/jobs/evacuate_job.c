@@ -1,8 +1,9 @@
 /* host evacuate: maintenance -> moves. Everything that runs on the host is moved off it, by jobs of their own.
  *
  * There is no list of moves in the log: what is left to do is what the log says the host still owns, so a new leader, a
- * VM that came in the last moment and a move that failed need no care of their own. The plan is made anew whenever
- * there is room for another move, with the fleet as it is then; how many are at work at once is decided where every
+ * VM that came in the last moment and a move that failed need no care of their own. The plan is made anew whenever a
+ * move has ended or a VM has come or gone, with the fleet as it is then, and every few seconds besides: for a large
+ * host it takes tens of milliseconds of the leader's loop. How many are at work at once is decided where every
  * migration is let in (admission.h), and only one more than the host may send is made ahead of that. */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -13,14 +14,15 @@
 
 #define TRIES_MAX   2u /* of one VM: what failed twice stays */
 #define LOOK_MS     1000u
+#define PLAN_MS     5000u
 #define AHEAD       1u
 #define MOVES_ASKED 64u
 
 struct progress {
     struct state_child *children; /* owned */
     size_t count, active, moved;
-    struct state_vm *left; /* owned: VMs the host still has */
-    size_t left_count;
+    struct state_vm *left;     /* owned: VMs the host still has */
+    size_t left_count, held;   /* by a job: of these */
     struct state_vm *arriving; /* owned: VMs that it may be handed, because that was allowed before its maintenance */
     size_t arriving_count;
 };
@@ -35,6 +37,8 @@ static struct progress progress_read(const struct job_ctx *ctx)
         p.active += state == DROVER__JOB_STATE__JOB_RUNNING || state == DROVER__JOB_STATE__JOB_CANCELLING;
     }
     p.left_count = state_vms_owned(ctx->env->state, ctx->job->log.job->target, &p.left);
+    for (size_t i = 0; i < p.left_count; i++)
+        p.held += p.left[i].job_id != 0;
     p.arriving_count = state_vms_arriving(ctx->env->state, ctx->job->log.job->target, &p.arriving);
     return p;
 }
@@ -201,6 +205,36 @@ static bool too_early(const struct job_ctx *ctx, const struct job_plan *plan)
     return plan->count == 0 && job_within(ctx, JOB_UNREACHABLE_MS);
 }
 
+/* While moves are on their way and all is as it was when the last plan was made, that one had no more to offer. Its
+ * moves are not kept: they would be of a fleet that is no more. */
+static bool plan_lasts(const struct job_ctx *ctx, const struct progress *p)
+{
+    const struct job *job = ctx->job;
+    return p->active && job->planned.at_ms && ctx->event->now_ms - job->planned.at_ms < PLAN_MS &&
+           job->planned.children == p->count && job->planned.active == p->active && job->planned.moved == p->moved &&
+           job->planned.left == p->left_count && job->planned.held == p->held;
+}
+
+static void plan_make(struct job_ctx *ctx, const struct progress *p, struct job_plan *plan)
+{
+    struct job *job = ctx->job;
+    uint64_t now_ms = ctx->event->now_ms;
+    if (plan_lasts(ctx, p)) {
+        double since_s = (double)(now_ms - job->planned.at_ms) / 1000;
+        plan->takes_s = job->planned.takes_s > since_s ? job->planned.takes_s - since_s : 0;
+        return;
+    }
+    if (p->left_count)
+        ctx->env->evacuate(ctx->env->user, job->log.job->target, MOVES_ASKED, plan);
+    job->planned.at_ms = now_ms;
+    job->planned.children = p->count;
+    job->planned.active = p->active;
+    job->planned.moved = p->moved;
+    job->planned.left = p->left_count;
+    job->planned.held = p->held;
+    job->planned.takes_s = plan->takes_s;
+}
+
 static void run_moves(struct job_ctx *ctx)
 {
     struct progress p = progress_read(ctx);
@@ -210,8 +244,7 @@ static void run_moves(struct job_ctx *ctx)
         return;
     }
     plan.moves = mem_zalloc(MOVES_ASKED * sizeof *plan.moves);
-    if (p.left_count)
-        ctx->env->evacuate(ctx->env->user, ctx->job->log.job->target, MOVES_ASKED, &plan);
+    plan_make(ctx, &p, &plan);
     if (ctx->event->type == JOB_REFUSED) /* a VM was taken by another job at that moment: look again */
         tell(ctx, &p, &plan);
     else if (p.left_count == 0 && p.arriving_count == 0 && p.active == 0)

@@ -90,6 +90,11 @@ struct job {
     /* Migrations, in preflight: where it goes and why, and what both hosts saw when they looked. Owned. */
     char target[STATE_NAME_MAX], target_reason[256];
     Drover__MigrateCheckReply *check_source, *check_destination;
+    struct {
+        uint64_t at_ms; /* when the last plan was made; 0: never */
+        size_t children, active, moved, left, held;
+        double takes_s;
+    } planned;         /* evacuations: what it was made for, and what came of it */
     char waiting[256]; /* what it waits for, for people; empty: nothing */
 };
 

@@ -31,17 +31,21 @@ static uint64_t never_moved(void *user, const struct state_vm *vm)
     return 0;
 }
 
-/* Everything the host still has, in the order planned, and after it what cannot be moved just now: for that, each goes
- * to a host of its own, by the fastest way there is. */
+/* Everything the host still has, in the order planned, and after it what the plan has no room for or cannot be moved
+ * just now: for that, each goes to a host of its own, by the fastest way there is. What has no place anywhere is left
+ * out. */
 static double takes(
     const struct view *view, size_t from, const struct optimizer_plan *plan, const struct optimizer_limits *limits)
 {
     struct optimizer_transfer *list = mem_zalloc((view->input.vm_count + 1) * sizeof *list);
+    bool *planned = mem_zalloc(view->input.vm_count + 1);
+    bool full = plan->move_count == OPTIMIZER_MOVES_MAX;
     double fastest = 0;
     size_t count = 0;
     for (size_t i = 0; i < plan->move_count; i++) {
         const struct optimizer_move *m = &plan->moves[i];
         const struct optimizer_vm *vm = &view->vms[m->vm];
+        planned[m->vm] = true;
         list[count++] = (struct optimizer_transfer){
             from, m->to, vm->move_bytes, vm->move_cost_s, optimizer_link_bytes_per_s(&view->input, from, m->to)};
     }
@@ -49,11 +53,12 @@ static double takes(
         if (h != from)
             fastest = fmax(fastest, optimizer_link_bytes_per_s(&view->input, from, h));
     for (size_t v = 0; v < view->input.vm_count && fastest > 0; v++)
-        if (view->vms[v].host == from && !view->vms[v].movable)
+        if (view->vms[v].host == from && !planned[v] && (full || !view->vms[v].movable))
             list[count++] = (struct optimizer_transfer){
                 from, view->input.host_count + v, view->vms[v].move_bytes, view->vms[v].move_cost_s, fastest};
     double seconds = optimizer_schedule(list, count, view->input.host_count + view->input.vm_count, limits);
     free(list);
+    free(planned);
     return seconds;
 }
 

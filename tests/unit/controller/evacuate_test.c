@@ -200,6 +200,47 @@ static void a_cluster_founded_anew_makes_other_ids(void **unused)
     sim_close(&lost);
 }
 
+static unsigned plans;
+static struct job_env planner;
+
+static void plan_counted(void *user, const char *host, size_t max, struct job_plan *out)
+{
+    plans++;
+    planner.evacuate(user, host, max, out);
+}
+
+/* One leader's: the plan is not made anew at every look while nothing has changed, but a move that ends changes it. */
+static void a_plan_lasts_while_nothing_changes(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    struct job job = {0};
+    struct job_action action;
+    uint64_t id = begin(&sim), child;
+    while (parent_step(&sim, id))
+        ;
+    struct job_env env = planner = sim_env(&sim);
+    env.evacuate = plan_counted;
+    assert_true(state_job(sim.state, id, &job.log));
+    plans = 0;
+    for (struct job_event event = {.type = JOB_ENTER, .now_ms = sim.now_ms}; event.now_ms < sim.now_ms + 10000;
+         event.type = JOB_TIMER, event.now_ms += action.timer_ms) {
+        job_step(&job, &env, &event, &action);
+        assert_int_equal(action.act, ACT_WAIT);
+        assert_non_null(strstr(job.waiting, "3 on their way"));
+    }
+    assert_int_equal(plans, 2); /* in ten looks */
+    assert_int_equal(active_children(&sim, id, &child), 3);
+    sim_run(&sim, child, ACTIONS_MAX);
+    job_clear(&sim.job);
+    job_step(&job, &env, &(struct job_event){.type = JOB_TIMER, .now_ms = job.planned.at_ms + 1}, &action);
+    assert_int_equal(plans, 3);
+    assert_int_equal(action.act, ACT_COMMIT); /* the fourth */
+    job_action_clear(&action);
+    job_clear(&job);
+    sim_close(&sim);
+}
+
 /* Hosts know a migration by its id, long after the log has forgotten it: no id comes back. */
 static void ids_of_moves_are_never_used_twice(void **unused)
 {
@@ -381,6 +422,7 @@ int main(void)
         cmocka_unit_test(what_cannot_be_moved_is_tried_twice),
         cmocka_unit_test(ids_of_moves_are_never_used_twice),
         cmocka_unit_test(a_cluster_founded_anew_makes_other_ids),
+        cmocka_unit_test(a_plan_lasts_while_nothing_changes),
         cmocka_unit_test(cancelled_at_every_step),
         cmocka_unit_test(a_cancelled_one_leaves_maintenance_as_it_was),
         cmocka_unit_test(what_arrives_is_waited_for),

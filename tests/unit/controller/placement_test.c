@@ -373,6 +373,49 @@ static void evacuation_goes_by_the_links(void **unused)
     world_close(&w);
 }
 
+/* More than one plan holds leave the host as well. */
+static void evacuation_counts_what_no_plan_holds(void **unused)
+{
+    (void)unused;
+    enum { COUNT = 3 * OPTIMIZER_MOVES_MAX };
+    struct world w;
+    struct err err;
+    struct optimizer_settings settings;
+    static char names[COUNT][16];
+    static Drover__PartitionReport reports[COUNT], *list[COUNT];
+    Drover__Load load = DROVER__LOAD__INIT;
+    Drover__HeartbeatRequest heartbeat = DROVER__HEARTBEAT_REQUEST__INIT;
+    struct job_plan plan = {.moves = mem_zalloc(8 * sizeof *plan.moves)};
+    optimizer_defaults(&settings);
+    world_open(&w, false);
+    beat(&w);
+    load.memory_bytes = 16u << 20;
+    for (size_t i = 0; i < COUNT; i++) {
+        Drover__VmSpec spec = DROVER__VM_SPEC__INIT;
+        snprintf(names[i], sizeof names[i], "many-%zu", i);
+        spec.name = names[i];
+        spec.vcpus = 1;
+        spec.memory_bytes = 16u << 20;
+        sim_change(&w.sim, effect_vm_insert(names[i], &spec, ""));
+        sim_change(&w.sim, effect_vm_grant(names[i], "h1", 1));
+        drover__partition_report__init(&reports[i]);
+        reports[i].vm_id = names[i];
+        reports[i].generation = 1;
+        reports[i].state = DROVER__PARTITION_STATE__PARTITION_RUNNING;
+        reports[i].load = &load;
+        list[i] = &reports[i];
+    }
+    heartbeat.load = &load;
+    heartbeat.partitions = list;
+    heartbeat.n_partitions = COUNT;
+    assert_int_equal(fleet_heartbeat(w.fleet, fleet_find(w.fleet, "h1"), &heartbeat, w.now_ms, &err), 0);
+    evacuation_plan(w.sim.state, w.fleet, &settings, "h1", w.now_ms, 8, &plan);
+    assert_int_equal(plan.count, 8);
+    assert_true(plan.takes_s > COUNT / 2); /* two at a time, each a second and what it sends */
+    free(plan.moves);
+    world_close(&w);
+}
+
 /* With one move at a time, the next hot host has its turn when the first turns out to be stuck. */
 static void next_hot_host_is_preflighted_in_its_turn(void **unused)
 {
@@ -417,6 +460,7 @@ int main(void)
         cmocka_unit_test(what_no_host_could_run_is_left_to_the_preflight),
         cmocka_unit_test(candidates_are_those_of_the_move_itself),
         cmocka_unit_test(only_hosts_to_relieve_are_preflighted),
+        cmocka_unit_test(evacuation_counts_what_no_plan_holds),
         cmocka_unit_test(next_hot_host_is_preflighted_in_its_turn),
         cmocka_unit_test(evacuation_goes_by_the_links),
         cmocka_unit_test(plan_and_status_are_told),

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -157,6 +158,21 @@ static void two_at_a_time_hide_what_is_not_sending(void **state)
     assert_true(optimizer_schedule(list, 8, 3, &two) < 30 * 1.2); /* 30 s of bytes */
 }
 
+/* A host that is down has as many as it may have in one list, once a second: what each pair of them costs, they cost
+ * thousands of times. */
+static void thousands_of_one_host(void **state)
+{
+    (void)state;
+    enum { COUNT = 4000 };
+    struct optimizer_transfer *list = calloc(COUNT, sizeof *list);
+    struct optimizer_limits one = {1, 1, 1};
+    assert_non_null(list);
+    for (size_t i = 0; i < COUNT; i++)
+        list[i] = (struct optimizer_transfer){0, 1 + i, BANDWIDTH, 1, BANDWIDTH};
+    assert_float_equal(optimizer_schedule(list, COUNT, COUNT + 1, &one), 2 * COUNT, 1e-3);
+    free(list);
+}
+
 static double random_share(uint64_t *seed)
 {
     *seed = *seed * 6364136223846793005u + 1442695040888963407u;
@@ -210,6 +226,7 @@ int main(void)
         cmocka_unit_test(the_longest_by_its_own_link_is_first),
         cmocka_unit_test(alone_and_together),
         cmocka_unit_test(two_at_a_time_hide_what_is_not_sending),
+        cmocka_unit_test(thousands_of_one_host),
         cmocka_unit_test(makespan_is_close_to_bytes_by_bandwidth),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -154,6 +154,40 @@ def leader_stopped_in_order_hands_over(run):
     lab.controllers[leader].daemon.start()
 
 
+def member(lab, name):
+    return next((one for one in lab.status()["members"] if one["name"] == name), {})
+
+
+@case(deadline=120)
+def a_controller_that_lost_its_log_is_named_and_comes_back(run):
+    """It votes for nothing it has promised before: it has to be removed, emptied and added again, and the leader says so."""
+    lab = run.lab
+    leader = lab.leader()
+    name = next(name for name in sorted(lab.controllers) if name != leader)
+    node = lab.controllers[name]
+    was = member(lab, name)
+    with open(node.config) as file:
+        configuration = file.read()
+    node.daemon.kill()
+    shutil.rmtree(node.directory)
+    os.makedirs(node.directory, mode=0o700)
+    with open(node.config, "w") as file:
+        file.write(configuration + "[cluster]\njoin = true\n")
+    node.daemon.start()
+    until(lambda: member(lab, name).get("lost_its_log"), 20, "the leader to name the controller that lost its log")
+    lab.cli("cluster", "member", "remove", name)
+    lab.cli("cluster", "member", "add", name, "--key", node.public_key(), "--raft-address", was["raft_address"],
+            "--api-address", was["api_address"])
+    until(lambda: member(lab, name).get("role") == "voter", 20, "the controller to vote again")
+    assert not member(lab, name).get("lost_its_log")
+    with open(node.config, "w") as file:
+        file.write(configuration)
+    other = next(other for other in lab.controllers if other not in (leader, name))
+    lab.controllers[other].daemon.kill()  # now a change needs what was lost
+    lab.vm_create("voted-for", start=False)
+    lab.controllers[other].daemon.start()
+
+
 @case(deadline=120)
 def minority_answers_only_stale_reads(run):
     lab = run.lab

@@ -51,6 +51,9 @@ bool migrate_disks_leave(struct job_ctx *ctx);
 /* Says which of them another VM names; empty: none. Returns `out`. */
 const char *migrate_disks_kept(const struct job_ctx *ctx, char out[static MIGRATE_NOTE_MAX]);
 
+/* What is to be done before the VM is started again where the destination may have run it, in words. */
+void migrate_disks_next(const struct job_ctx *ctx, char out[static 384]);
+
 void migrate_undo(struct job_ctx *ctx);
 /* The step of a dry run. */
 void migrate_run_forecast(struct job_ctx *ctx);

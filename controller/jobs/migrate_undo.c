@@ -177,19 +177,22 @@ static void undo_renew(struct job_ctx *ctx)
 }
 
 /* The destination may have run it and lost it. Resuming the source's older memory on a disk that has moved on would
- * corrupt it, so the VM ends as stopped; the source's paused partition is ended once the fleet sees that nobody owns
- * it. */
+ * corrupt it, so the VM ends as stopped. Where it took its disks along, the newer ones may be those on the destination,
+ * and the definition names the source's: which to go on with nobody here can say. The source's paused partition is
+ * ended once the fleet sees that nobody owns it. */
 static void undo_stop(struct job_ctx *ctx)
 {
     const Drover__JobData *data = job_data(ctx);
     const Drover__Job *job = ctx->job->log.job;
+    char next[384];
+    migrate_disks_next(ctx, next);
     Drover__JobUpdate *update = job_undone(
-        ctx, "host %s had taken nothing it still knows of: VM %s is stopped; start it again", data->host, job->target);
+        ctx, "host %s had taken nothing it still knows of: VM %s is stopped; %s", data->host, job->target, next);
     if (!job_cancelled(job) && job->error) {
         struct err err;
         pb_error_get(job->error, &err);
-        err_wrap(&err, "VM %s is stopped, because host %s may have run it and knows nothing of it; start it again",
-            job->target, data->host);
+        err_wrap(&err, "VM %s is stopped, because host %s may have run it and knows nothing of it; %s", job->target,
+            data->host, next);
         update->error = pb_error(&err);
     }
     PB_ADD(update, effects, effect_vm_release(data->vm_id, data->from_host, data->generation, data->migration_id));

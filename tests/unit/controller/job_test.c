@@ -441,6 +441,31 @@ static void place_is_told_the_options(void **unused)
     }
 }
 
+/* The VM is stopped, and where its disks went along, nobody but the user can tell which are the newer ones. */
+static void copies_that_may_be_newer_are_named(void **unused)
+{
+    (void)unused;
+    for (int with = 0; with < 2; with++) {
+        struct sim sim;
+        sim_open(&sim);
+        sim.fate = FATE_DOUBT_FORGOTTEN;
+        sim_running_vm(&sim, "vm-1", "web-1");
+        Drover__JobCreate *create = sim_vm_job(DROVER__JOB_KIND__JOB_VM_MIGRATE, "vm-1", "h2", false);
+        if (with) {
+            create->data->disks = pb_new(&drover__disk_moves__descriptor);
+            Drover__DiskMove *disk = pb_new(&drover__disk_move__descriptor);
+            pb_string(&disk->path, "/disks/web.raw");
+            pb_string(&disk->target, "/fast/web.raw");
+            PB_ADD(create->data->disks, disks, disk);
+        }
+        assert_int_equal(sim_run(&sim, sim_job(&sim, create), ACTIONS_MAX), FAILED);
+        const char *why = sim.job.log.job->error->message;
+        assert_non_null(strstr(why, "start it again"));
+        assert_int_equal(strstr(why, "/disks/web.raw, or its copy /fast/web.raw on host h2") != NULL, with);
+        sim_close(&sim);
+    }
+}
+
 /* A host that stays away costs its own job some time and then an error that names it. */
 static void start_on_a_host_that_is_away(void **unused)
 {
@@ -649,6 +674,7 @@ int main(void)
         cmocka_unit_test(preflight),
         cmocka_unit_test(moves_follow_the_policy),
         cmocka_unit_test(place_is_told_the_options),
+        cmocka_unit_test(copies_that_may_be_newer_are_named),
         cmocka_unit_test(start_on_a_host_that_is_away),
         cmocka_unit_test(migration_keeps_its_record),
         cmocka_unit_test(migration_knows_when_the_guest_was_heard),

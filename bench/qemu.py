@@ -126,7 +126,6 @@ class Qemu(Process):
                 "-chardev", f"socket,id=qmp-engine,path={self.engine_qmp},server=on,wait=off",
                 "-mon", "chardev=qmp-engine,mode=control",
                 "-chardev", f"file,id=serial,path={self.directory}/serial", "-serial", "chardev:serial",
-                "-device", "virtio-rng-pci",
                 "-netdev", "tap,id=net0,ifname=tap0,script=no,downscript=no,vhost=off",
                 "-device", f"virtio-net-pci,netdev=net0,mac={GUEST_MAC},romfile="]
         if machine.image:

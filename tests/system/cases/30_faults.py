@@ -69,6 +69,21 @@ def destination_engine_killed(run):
     interrupted(run, lambda lab, _: kill_program(lab, "h2", "drover-migrate"), ("failed",))
 
 
+@case(deadline=120, needs=MIGRATION)
+def destination_qemu_killed_while_it_is_prepared(run):
+    """The preparation is asked for once more, which must not hide why it failed."""
+    lab = run.lab
+    lab.vm_create("early", host="h1")
+    watched = Watched(lab, "early")
+    job_id = lab.cli("vm", "migrate", "early", "--to", "h2", "--async").json["id"]
+    os.kill(until(lambda: lab.programs("h2", "qemu-system-x86_64"), 10, "the incoming QEMU", interval=0.005)[0], signal.SIGKILL)
+    job = lab.job_wait(job_id, 30)
+    assert job["state"] == "failed" and "QEMU" in job["error"]["message"], job["error"]
+    assert settled(lab, "early") == "h1"
+    watched.check()
+    run.note(job["error"]["message"])
+
+
 @case(deadline=180, needs=MIGRATION)
 def destination_qemu_killed(run):
     interrupted(run, lambda lab, _: kill_program(lab, "h2", "qemu-system-x86_64"), ("failed",))

@@ -211,7 +211,8 @@ static const struct command vm_stop = {
     .arguments = "VM",
     .kind = COMMAND_JOB,
     .summary = "stop a VM",
-    .text = "The guest is asked to shut down, as by its power button, and ended when it has not done so in time.",
+    .text = "The guest is asked to shut down, as by its power button, and ended when it has not done so in time.\n"
+            "If that is too long: 'drover job cancel' frees the VM, and --force then ends it.",
     .example = "drover vm stop web-1\ndrover vm stop web-1 --force",
     .flags = stop_flags,
     .run = stop_run,

@@ -190,17 +190,22 @@ static void run_stop(struct job_ctx *ctx)
     job_call(ctx, vm.owner, DROVER__METHOD__PARTITION_STOP, request, data->force ? JOB_CALL_MS : grace_ms + 15000);
 }
 
-/* A guest that may have been told to stop cannot be told otherwise: go through with it, unless its host is away. */
+/* A guest that may have been told to stop cannot be told otherwise. One that is ended at once is gone in moments: go
+ * through with it, unless its host is away. One that shuts down may take long, or for ever, and somebody may want to
+ * end it: its host goes on without this job, and the VM is released when it reports it gone. */
 static void undo_stop(struct job_ctx *ctx)
 {
     struct state_vm vm;
     struct job_host host;
     bool asked = job_vm(ctx, &vm) && vm.owner[0] && ctx->env->host(ctx->env->user, vm.owner, &host) && host.up;
     bool failed = ctx->job->log.job->steps[ctx->job->log.step]->state == DROVER__STEP_STATE__STEP_FAILED;
-    if (asked && !failed)
+    if (!asked || failed)
+        job_undone(ctx, "not stopped");
+    else if (job_data(ctx)->force)
         job_resume(ctx, ctx->job->log.step);
     else
-        job_undone(ctx, "not stopped");
+        job_undone(
+            ctx, "a guest that was asked goes on shutting down; `drover vm stop --force %s` ends it at once", vm.name);
 }
 
 static void run_delete(struct job_ctx *ctx)

@@ -481,6 +481,52 @@ static void start_on_a_host_that_is_away(void **unused)
     sim_close(&sim);
 }
 
+/* One event of a job whose host takes its time; what it does. A commit is applied. */
+static enum job_act step_once(struct sim *sim, uint64_t id)
+{
+    struct job job = {0};
+    struct job_action action;
+    struct job_env env = sim_env(sim);
+    struct job_event enter = {.type = JOB_ENTER, .now_ms = sim->now_ms};
+    assert_true(state_job(sim->state, id, &job.log));
+    job_step(&job, &env, &enter, &action);
+    enum job_act act = action.act;
+    if (act == ACT_COMMIT) {
+        Drover__Command *command = pb_new(&drover__command__descriptor);
+        command->body_case = DROVER__COMMAND__BODY_JOB_UPDATE;
+        command->job_update = action.update;
+        action.update = NULL;
+        assert_null(sim_apply(sim, command, NULL));
+    }
+    job_action_clear(&action);
+    job_clear(&job);
+    return act;
+}
+
+/* A guest may take an hour to shut down; who cancels that wants to do something about it. */
+static void a_cancelled_stop_frees_the_vm(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    struct state_job log;
+    struct scenario s = {"stop", STOP, RUNNING, "", false, false, FATE_SUCCESS, OK, ""};
+    uint64_t id = scenario_begin(&sim, &s);
+    assert_int_equal(step_once(&sim, id), ACT_CALL);
+    sim_change(&sim, effect_job_cancel(id, "anna"));
+    assert_int_equal(step_once(&sim, id), ACT_COMMIT);
+    assert_true(state_job(sim.state, id, &log));
+    assert_int_equal(log.job->state, DROVER__JOB_STATE__JOB_CANCELLED);
+    assert_non_null(strstr(log.job->steps[0]->detail, "vm stop --force"));
+    state_job_clear(&log);
+    assert_string_equal(sim_vm(&sim, VM).owner, "h1"); /* until its host says that it is gone */
+    Drover__JobCreate *force = sim_vm_job(STOP, VM, "", false);
+    force->data->force = true;
+    id = sim_job(&sim, force);
+    assert_int_equal(sim_run(&sim, id, ACTIONS_MAX), OK);
+    check_end(&sim, s.name);
+    sim_close(&sim);
+}
+
 static void migration_keeps_its_record(void **unused)
 {
     (void)unused;
@@ -676,6 +722,7 @@ int main(void)
         cmocka_unit_test(place_is_told_the_options),
         cmocka_unit_test(copies_that_may_be_newer_are_named),
         cmocka_unit_test(start_on_a_host_that_is_away),
+        cmocka_unit_test(a_cancelled_stop_frees_the_vm),
         cmocka_unit_test(migration_keeps_its_record),
         cmocka_unit_test(migration_knows_when_the_guest_was_heard),
         cmocka_unit_test(members_come_and_go),

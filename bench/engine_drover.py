@@ -32,6 +32,10 @@ class Drover(Direct):
         release = tuple(int("".join(c for c in part if c.isdigit()) or 0) for part in os.uname().release.split(".")[:2])
         return None if release >= (6, 7) else f"needs Linux 6.7 or later to track writes, not {os.uname().release}"
 
+    def start(self, arena, side, machine, incoming):
+        keys_make(arena)
+        return super().start(arena, side, machine, incoming)
+
     def move(self, arena, source, destination, max_downtime_ms, timeout, footprint):
         self._count += 1
         engines = []
@@ -68,11 +72,7 @@ class Drover(Direct):
         return lines
 
     def _engine(self, arena, role, qemu, max_downtime_ms, sections):
-        keys = {side: f"{arena.shm}/keys/{side}" for side in ("source", "destination")}
-        if not os.path.isdir(f"{arena.shm}/keys"):
-            os.makedirs(f"{arena.shm}/keys", mode=0o700)
-            for path in keys.values():
-                subprocess.run([f"{arena.build}/bin/drover", "keygen", path], check=True, capture_output=True, timeout=10)
+        keys = keys_of(arena)
         peer = "destination" if role == "source" else "source"
         with open(keys[peer] + ".pub") as file:
             peer_key = file.read().split()[0]
@@ -92,10 +92,24 @@ class Drover(Direct):
                 file.write("\n".join([f"[{section}]", *lines]) + "\n")
         log_path = f"{qemu.directory}/{role}.log"
         with open(log_path, "wb") as log:
-            process = subprocess.Popen(
-                netns.command(arena.namespaces[qemu.side], [f"{arena.build}/bin/drover-migrate", role, "--config", config]),
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            # Without a program in between, as hostd does: starting one would count as time of the move.
+            process = netns.inside(arena.namespaces[qemu.side], lambda: subprocess.Popen(
+                [f"{arena.build}/bin/drover-migrate", role, "--config", config],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True))
         return Side(role, process, control, log_path)
+
+
+def keys_of(arena):
+    return {side: f"{arena.shm}/keys/{side}" for side in ("source", "destination")}
+
+
+def keys_make(arena):
+    """Hosts have theirs from their enrolment on, so making them is no part of a move."""
+    if os.path.isdir(f"{arena.shm}/keys"):
+        return
+    os.makedirs(f"{arena.shm}/keys", mode=0o700)
+    for path in keys_of(arena).values():
+        subprocess.run([f"{arena.build}/bin/drover", "keygen", path], check=True, capture_output=True, timeout=10)
 
 
 class Side:

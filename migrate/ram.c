@@ -38,15 +38,18 @@ void ram_close(struct ram *ram)
     ram->fd = -1;
 }
 
-/* Finds the allocated run at or after `from`; ERR_NOT_FOUND when there is none. */
+/* Finds the allocated run at or after `from`, which is not empty; ERR_NOT_FOUND when there is none. */
 static int ram_next_run(const struct ram *ram, uint64_t from, struct err *err, uint64_t *start, uint64_t *end)
 {
-    off_t data = lseek(ram->fd, (off_t)from, SEEK_DATA);
-    if (data < 0)
-        return err_errno(err, errno == ENXIO ? ERR_NOT_FOUND : ERR_INTERNAL, errno, "cannot seek in %s", ram->path);
-    off_t hole = lseek(ram->fd, data, SEEK_HOLE);
-    if (hole < 0)
-        return err_errno(err, ERR_INTERNAL, errno, "cannot seek in %s", ram->path);
+    off_t data = (off_t)from, hole;
+    do {
+        data = lseek(ram->fd, data, SEEK_DATA);
+        if (data < 0)
+            return err_errno(err, errno == ENXIO ? ERR_NOT_FOUND : ERR_INTERNAL, errno, "cannot seek in %s", ram->path);
+        hole = lseek(ram->fd, data, SEEK_HOLE);
+        if (hole < 0)
+            return err_errno(err, ERR_INTERNAL, errno, "cannot seek in %s", ram->path);
+    } while (hole == data); /* its first page was freed in between */
     *start = (uint64_t)data;
     *end = (uint64_t)hole;
     return 0;

@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 
 #include "migrate/holes.h"
@@ -118,6 +120,74 @@ static void test_what_is_not_watched_does_not_count(void **state)
     assert_int_equal(scan(f), 50);
 }
 
+/* Watching its neighbour must not have it look as if it had stayed. */
+static void test_a_new_neighbour_hides_nothing(void **state)
+{
+    struct fixture *f = *state;
+    punch(f, 12, 1);
+    watch(f);
+    assert_int_equal(scan(f), 0);
+    punch(f, 7, 1);
+    assert_int_equal(f->guest[7 * PAGE_BYTES], 0); /* there again, zero */
+    f->guest[12 * PAGE_BYTES] = 1;
+    watch(f);
+    assert_int_equal(scan(f), 1);
+    assert_true(bitmap_test(&f->freed, 7));
+}
+
+/* The content of memory is the guest's alone. */
+static void test_watching_changes_nothing(void **state)
+{
+    struct fixture *f = *state;
+    char before[RAM_HASH_TEXT], after[RAM_HASH_TEXT];
+    assert_int_equal(ram_hash(&f->ram, &f->err, before), 0);
+    watch(f);
+    assert_int_equal(ram_hash(&f->ram, &f->err, after), 0);
+    assert_string_equal(before, after);
+}
+
+#define KEPT 1000u /* the last of the allocated pages, which the balloon leaves alone */
+
+struct balloon {
+    struct fixture *fixture;
+    atomic_bool started, stop;
+};
+
+static void *inflate(void *arg)
+{
+    struct balloon *b = arg;
+    struct err err;
+    atomic_store(&b->started, true);
+    for (size_t page = 0; page < PAGES / 2 - KEPT && !atomic_load(&b->stop); page++)
+        (void)!ram_punch(&b->fixture->ram, page, 1, &err);
+    return NULL;
+}
+
+/* A balloon that inflates meanwhile frees pages between one look and the next, also the one just looked at. */
+static void test_watches_all_while_pages_are_freed(void **state)
+{
+    struct fixture *f = *state;
+    for (int i = 0; i < 40; i++) {
+        struct balloon balloon = {.fixture = f};
+        pthread_t thread;
+        for (size_t page = 0; page < PAGES / 2; page++)
+            f->guest[page * PAGE_BYTES] = 1;
+        assert_int_equal(pthread_create(&thread, NULL, inflate, &balloon), 0);
+        while (!atomic_load(&balloon.started))
+            ;
+        watch(f);
+        atomic_store(&balloon.stop, true);
+        pthread_join(thread, NULL);
+        (void)scan(f); /* what the balloon has taken */
+        punch(f, PAGES / 2 - KEPT, KEPT);
+        assert_int_equal(scan(f), KEPT);
+        /* What is watched is there, so what is freed now is told. */
+        size_t watched = bitmap_count(holes_watched(f->holes));
+        punch(f, 0, PAGES);
+        assert_int_equal(scan(f), watched);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -126,6 +196,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_finds_what_was_freed_and_touched_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_writing_is_not_freeing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_is_not_watched_does_not_count, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_new_neighbour_hides_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_watching_changes_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_watches_all_while_pages_are_freed, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

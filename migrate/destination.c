@@ -237,6 +237,7 @@ static int destination_open(struct destination *d, const struct options *options
     d->ear = ear_open(&d->side.loop, options->announce_ports, destination_on_heard, d);
     d->deadline = loop_timer_new(&d->side.loop, destination_late, d);
     d->announcer = loop_timer_new(&d->side.loop, destination_announce, d);
+    d->starter = loop_timer_new(&d->side.loop, destination_start, d);
     if (snprintf(d->pipe_path, sizeof d->pipe_path, "%s.state", options->control_socket) >= (int)sizeof d->pipe_path)
         return err_set(err, ERR_INVALID, "control.socket is too long");
     snprintf(d->disks_path, sizeof d->disks_path, "%s.nbd", options->control_socket); /* shorter than the other */
@@ -247,6 +248,7 @@ static void destination_close(struct destination *d)
 {
     loop_timer_free(d->deadline);
     loop_timer_free(d->announcer);
+    loop_timer_free(d->starter);
     receiver_close(d->receiver, NULL);
     tunnel_close(d->tunnel);
     statepipe_close(d->pipe);

@@ -10,9 +10,11 @@
 #include "migrate/destination_private.h"
 #include "migrate/record.h"
 
-#define LINGER_MS    5000u      /* after the start: the source may ask again if our answer was lost */
-#define TOLD_MS      600000u    /* after post-copy the source must learn that it may go */
-#define HEARD_MAX_NS 250000000u /* a guest that is asked anything answers sooner, emulated or not */
+#define LINGER_MS      5000u      /* after the start: the source may ask again if our answer was lost */
+#define TOLD_MS        600000u    /* after post-copy the source must learn that it may go */
+#define HEARD_MAX_NS   250000000u /* a guest that is asked anything answers sooner, emulated or not */
+#define START_AGAIN_MS 100u
+#define REFUSED_MS     10000u /* whoever finds us dead asks on, but not for long */
 /* Switches learn from one frame; the others are for a lost one. */
 static const uint32_t announce_at_ms[] = {0, 50, 200};
 #define ANNOUNCEMENTS (sizeof announce_at_ms / sizeof *announce_at_ms)
@@ -111,14 +113,35 @@ void destination_on_resumed(void *user, uint64_t at_ns)
     destination_tell_heard(d);
 }
 
+/* QEMU opens the guest's disks for writing only now, and refuses while somebody else has one open, if only for a
+ * moment. The guest has not run, but on record it is ours: it is tried again, and nobody is answered meanwhile. In
+ * post-copy nothing else can be done with it, ever: its pages are at the source, and who finds us dead can only end it.
+ */
+static bool destination_tries_again(struct destination *d, const struct err *err)
+{
+    uint64_t now_ns = clock_now_ns();
+    if (err->code != ERR_WRONG_STATE)
+        return false;
+    if (!d->refused_ns) {
+        d->refused_ns = now_ns;
+        log_event(LOG_WARN, "guest.refused", "message=%s", LOG_QUOTE(err->message));
+    }
+    if (!d->puller && now_ns - d->refused_ns >= REFUSED_MS * UINT64_C(1000000))
+        return false;
+    loop_timer_start(d->starter, START_AGAIN_MS, 0);
+    return true;
+}
+
 static void destination_started(void *user, const struct err *err)
 {
     struct destination *d = user;
     if (err && err->code == ERR_TIMEOUT && d->puller) {
         /* QEMU itself waits for a page, perhaps until the connection is back. Asking twice does no harm. */
-        guest_start(d->side.guest, destination_started, d);
+        destination_start(d);
         return;
     }
+    if (err && destination_tries_again(d, err))
+        return;
     if (err) {
         struct err why = *err;
         err_wrap(&why, "the guest is here but could not be started");
@@ -136,6 +159,13 @@ static void destination_started(void *user, const struct err *err)
         puller_started(d->puller);
     else
         destination_done(d);
+}
+
+void destination_start(void *user)
+{
+    struct destination *d = user;
+    if (d->phase == DESTINATION_OWNER)
+        guest_start(d->side.guest, destination_started, d);
 }
 
 /* The source may come back over another connection. */
@@ -157,7 +187,7 @@ void destination_take(struct destination *d)
     }
     destination_move(d, DESTINATION_OWNER);
     d->taken_ns = clock_now_ns();
-    guest_start(d->side.guest, destination_started, d);
+    destination_start(d);
     /* It is ours, and runs nowhere else: what is sent to it from now on waits in its network card, and QEMU's word that
      * it runs may come late where its CPU keeps the machine busy. */
     if (o->announce_interface[0])

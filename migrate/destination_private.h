@@ -44,7 +44,7 @@ struct destination {
     struct wire_server *server;
     struct wire_peer *source;                                     /* while it is connected */
     struct wire_request *hello, *verify, *hand_over, *disks_over; /* to be answered */
-    struct loop_timer *deadline, *announcer;
+    struct loop_timer *deadline, *announcer, *starter;
     struct receiver *receiver;
     struct puller *puller;  /* NULL: all pages come before the hand-over */
     struct digests digests; /* of what was received; empty: no receipt is wanted */
@@ -55,8 +55,9 @@ struct destination {
     struct relay *relay;
     struct ear *ear; /* at the guest's ports */
     uint64_t state_bytes, hand_over_ns, resumed_ns;
-    uint64_t taken_ns; /* when QEMU was told to run the guest; 0: it has not been */
-    uint64_t heard_ns; /* when the guest was first heard; 0: not yet */
+    uint64_t taken_ns;   /* when QEMU was told to run the guest; 0: it has not been */
+    uint64_t heard_ns;   /* when the guest was first heard; 0: not yet */
+    uint64_t refused_ns; /* since when QEMU refuses to run the guest; 0: it has not */
     struct guestclock clock;
     struct hostticks ticks;    /* as they were when we began */
     uint64_t stopped_ns;       /* when the guest stopped, by our clock; 0: not known */
@@ -117,6 +118,7 @@ bool destination_on_heard(void *user, uint64_t at_ns);
 void destination_adopt(struct destination *d, struct wire_peer *peer);
 void destination_take(struct destination *d);
 void destination_on_farewell(struct destination *d, const uint8_t *body, size_t len);
+void destination_start(void *user);
 void destination_on_hand_over(
     struct destination *d, struct wire_request *request, struct wire_peer *peer, const uint8_t *body, size_t len);
 

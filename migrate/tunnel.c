@@ -37,6 +37,7 @@ int tunnel_new(uv_loop_t *loop, const struct tunnel_options *options, enum seal_
     t->options = *options;
     t->options.key = NULL; /* only lent */
     t->listener = t->stream = -1;
+    t->silence_ms = TUNNEL_SILENCE_MS;
     strcpy(t->path, options->socket);
     t->zmq = zmq_ctx_new();
     ENSURE(t->zmq != NULL);

@@ -27,6 +27,7 @@ struct tunnel {
     char address[64];
     uint64_t acked_bytes; /* of messages: source: heard of; destination: told */
     uint64_t heard_ns;
+    uint64_t silence_ms; /* after which the peer is given up: TUNNEL_SILENCE_MS, but in tests */
     pthread_mutex_t lock;
     struct err failure; /* under the lock */
     bool over;          /* under the lock */

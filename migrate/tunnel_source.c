@@ -45,7 +45,7 @@ static int wait_acks(struct tunnel *t, uint64_t limit, struct err *err)
         (void)zmq_poll(&item, 1, TUNNEL_POLL_MS);
         if (stopped(t, err) < 0 || take_acks(t, err) < 0)
             return -1;
-        if (clock_now_ns() - t->heard_ns > TUNNEL_SILENCE_MS * UINT64_C(1000000))
+        if (clock_now_ns() - t->heard_ns > t->silence_ms * 1000000)
             return err_set(err, ERR_TIMEOUT, "destination has acknowledged nothing for %u s", TUNNEL_SILENCE_MS / 1000);
     }
     return 0;
@@ -73,11 +73,15 @@ static int send_piece(struct tunnel *t, size_t len, struct err *err)
         return -1;
     atomic_fetch_add(&t->stream_bytes, len);
     atomic_fetch_add(&t->wire_bytes, sealed);
+    uint64_t since_ns = clock_now_ns();
     while (zmq_send(t->socket, t->frame, sealed, 0) < 0) { /* waits for TUNNEL_POLL_MS at most */
         if (errno != EAGAIN && errno != EINTR)
             return err_set(err, ERR_UNAVAILABLE, "connection to the destination: %s", zmq_strerror(errno));
         if (stopped(t, err) < 0)
             return -1;
+        if (clock_now_ns() - since_ns > t->silence_ms * 1000000) /* the queue fills before the window */
+            return err_set(err, ERR_UNAVAILABLE,
+                "the destination takes nothing of QEMU's stream; is its port for bulk data (%s) reached?", t->address);
     }
     return 0;
 }
@@ -146,6 +150,7 @@ static int connect_peer(struct tunnel *t, struct err *err)
     int linger = 0, hwm = 8, timeout = TUNNEL_POLL_MS;
     int64_t max = 1024; /* acknowledgements are tiny; ZeroMQ's own handshake is not quite */
     t->socket = zmq_socket(t->zmq, ZMQ_DEALER);
+    snprintf(t->address, sizeof t->address, "%s", t->options.address); /* to name it later */
     if (!t->socket || zmq_setsockopt(t->socket, ZMQ_LINGER, &linger, sizeof linger) < 0 ||
         zmq_setsockopt(t->socket, ZMQ_SNDHWM, &hwm, sizeof hwm) < 0 ||
         zmq_setsockopt(t->socket, ZMQ_SNDTIMEO, &timeout, sizeof timeout) < 0 ||

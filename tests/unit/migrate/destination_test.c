@@ -1,5 +1,6 @@
-/* What a destination makes of a source that errs, or is another one's: its functions, behind a connection of their own.
- * No QEMU is asked anything; where one must be there, a socket that never answers is. */
+/* What a destination makes of a source that errs, or is another one's, and of a QEMU that refuses: its functions,
+ * behind a connection of their own. Where a QEMU must be there, it is a socket that never answers, or one of cardboard.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,13 +26,16 @@
 #define PAGES   16u
 #define WAIT_MS 20000u
 
+#define CONTS_REFUSED 3u
+
 struct fixture {
     struct destination d;
     struct options options;
     struct wire_client *client;
     struct loop_timer *bound;
     char directory[32], record[64], qmp[64], control[64];
-    int listener; /* where QEMU would be */
+    int listener;   /* where QEMU would be */
+    unsigned conts; /* asked of QEMU; its thread's until that is joined */
     bool answered, late, refused;
     enum err_code code; /* of the answer */
 };
@@ -55,6 +60,12 @@ static void on_request(
         destination_on_hello(&f->d, request, peer, body, len);
     else
         destination_on_hand_over(&f->d, request, peer, body, len);
+}
+
+static void on_gone(void *user, const struct err *err)
+{
+    (void)user;
+    (void)err;
 }
 
 static void on_late(void *user)
@@ -143,6 +154,7 @@ static int teardown(void **state)
     guest_close(d->side.guest);
     control_close(d->side.control);
     loop_timer_free(d->deadline);
+    loop_timer_free(d->starter);
     loop_timer_free(f->bound);
     uv_run(&d->side.loop, UV_RUN_DEFAULT); /* the monitor's connection closes in its own time */
     loop_close(&d->side.loop);
@@ -205,18 +217,75 @@ static void test_state_that_comes_too_late_costs_no_guest(void **state)
     assert_int_equal(f->d.phase, DESTINATION_FAILED);
 }
 
-/* Half of what it needs is open when it finds that it cannot go on: another hello must not open it once more. */
-static void test_a_hello_that_cannot_be_followed_ends_it(void **state)
+static void qemu_listen(struct fixture *f)
 {
-    struct fixture *f = *state;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    uint8_t key[SEAL_KEY_BYTES] = {7};
-    struct err err;
     strcpy(address.sun_path, f->qmp);
     f->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(bind(f->listener, (struct sockaddr *)&address, sizeof address), 0);
     assert_int_equal(listen(f->listener, 1), 0);
-    assert_int_equal(guest_open(&f->d.side.loop, f->qmp, &(struct guest_events){0}, &err, &f->d.side.guest), 0);
+}
+
+static void qemu_open(struct fixture *f)
+{
+    struct err err;
+    const struct guest_events events = {.on_gone = on_gone};
+    assert_int_equal(guest_open(&f->d.side.loop, f->qmp, &events, &err, &f->d.side.guest), 0);
+}
+
+/* A QEMU that takes any command but the first `cont`s. */
+static void *qemu_main(void *arg)
+{
+    struct fixture *f = arg;
+    char line[512];
+    int fd = accept(f->listener, NULL, NULL);
+    FILE *stream = fdopen(fd, "r");
+    dprintf(fd, "{\"QMP\":{\"version\":{\"qemu\":{\"major\":10,\"minor\":0,\"micro\":2}},\"capabilities\":[]}}\n");
+    while (fgets(line, sizeof line, stream)) {
+        json_t *command = json_loads(line, 0, NULL);
+        const char *name = json_string_value(json_object_get(command, "execute"));
+        bool refused = name && strcmp(name, "cont") == 0 && ++f->conts <= CONTS_REFUSED;
+        dprintf(fd,
+            refused ? "{\"error\":{\"class\":\"GenericError\",\"desc\":\"locked\"},\"id\":%lld}\n"
+                    : "{\"return\":{},\"id\":%lld}\n",
+            (long long)json_integer_value(json_object_get(command, "id")));
+        json_decref(command);
+    }
+    fclose(stream);
+    return NULL;
+}
+
+/* Somebody else has one of its disks open for a moment: that costs no guest, and the source hears when it runs. */
+static void test_a_guest_that_is_refused_at_first_is_started(void **state)
+{
+    struct fixture *f = *state;
+    pthread_t qemu;
+    struct err err;
+    assert_int_equal(control_open(&f->d.side.loop, f->control, NULL, NULL, &err, &f->d.side.control), 0);
+    qemu_listen(f);
+    assert_int_equal(pthread_create(&qemu, NULL, qemu_main, f), 0);
+    qemu_open(f);
+    f->d.starter = loop_timer_new(&f->d.side.loop, destination_start, &f->d);
+    f->d.phase = DESTINATION_READY;
+    hand_over(f, mine);
+    guest_close(f->d.side.guest);
+    f->d.side.guest = NULL;
+    uv_run(&f->d.side.loop, UV_RUN_NOWAIT);
+    pthread_join(qemu, NULL);
+    assert_int_equal(f->code, ERR_NONE);
+    assert_false(f->refused);
+    assert_int_equal(f->conts, CONTS_REFUSED + 1);
+    assert_int_equal(f->d.phase, DESTINATION_DONE);
+    assert_true(record_says(f->record, mine, "owner"));
+}
+
+/* Half of what it needs is open when it finds that it cannot go on: another hello must not open it once more. */
+static void test_a_hello_that_cannot_be_followed_ends_it(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t key[SEAL_KEY_BYTES] = {7};
+    qemu_listen(f);
+    qemu_open(f);
     f->options.disks = senseless;
     Drover__EngineHello hello = DROVER__ENGINE_HELLO__INIT;
     hello.migration_id = anothers;
@@ -329,6 +398,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_hand_over_of_another_migration_changes_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_hand_over_that_comes_too_early_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_state_that_comes_too_late_costs_no_guest, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_guest_that_is_refused_at_first_is_started, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_hello_that_cannot_be_followed_ends_it, setup, teardown),
         cmocka_unit_test_setup_teardown(test_only_its_own_source_lets_it_go, setup, teardown),
         cmocka_unit_test_setup_teardown(test_it_tells_when_the_guest_was_heard, setup, teardown),

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -202,12 +203,49 @@ static void test_closes_at_any_time(void **state)
     assert_true(tunnel_stream_bytes(f->destination) < STREAM_BYTES);
 }
 
+/* Where connections are not accepted, or only by a firewall, the queue fills and nothing is ever acknowledged. */
+static void test_a_port_that_is_not_reached_is_named(void **state)
+{
+    struct fixture *f = *state;
+    struct err err;
+    pthread_t writer;
+    char address[64];
+    struct sockaddr_in silent = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof silent;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&silent, len), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&silent, &len), 0);
+    snprintf(address, sizeof address, "tcp://127.0.0.1:%u", ntohs(silent.sin_port));
+    tunnel_close(f->source);
+    const struct tunnel_options options = {.key = f->key,
+        .socket = f->source_path,
+        .address = address,
+        .window_bytes = STREAM_BYTES, /* so that the queue fills first */
+        .on_over = on_over,
+        .on_failed = on_failed,
+        .user = f};
+    assert_int_equal(tunnel_open_source(&f->loop, &options, &err, &f->source), 0);
+    f->source->silence_ms = 300;
+    pthread_create(&writer, NULL, write_all, f);
+    while (f->failure.code == ERR_NONE)
+        uv_run(&f->loop, UV_RUN_DEFAULT);
+    assert_int_equal(f->failure.code, ERR_UNAVAILABLE);
+    assert_non_null(strstr(f->failure.message, address));
+    assert_false(f->over);
+    tunnel_close(f->source);
+    f->source = NULL;
+    pthread_join(writer, NULL);
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_stream_comes_through, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_messages, setup, teardown),
         cmocka_unit_test_setup_teardown(test_closes_at_any_time, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_port_that_is_not_reached_is_named, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -27,8 +27,9 @@ typedef void (*qmp_reply_fn)(void *user, const struct err *err, json_t *result);
 /* Sends a command; takes `arguments` (NULL: none). `fn` may be NULL. */
 void qmp_command(
     struct qmp *qmp, const char *command, json_t *arguments, uint32_t timeout_ms, qmp_reply_fn fn, void *user);
-/* Has QEMU said something that was not heard yet? It writes events at once (monitor/monitor.c), so what it did before
- * something else that can be seen of it has been told by then. */
+/* Has QEMU said something that was not heard yet? It writes events at once (monitor/monitor.c; but for a few that it
+ * limits in rate, none of a migration), so what it did before something else that can be seen of it has been told by
+ * then. */
 bool qmp_pending(const struct qmp *qmp);
 /* Commands under way end with ERR_CANCELLED before this returns. NULL is fine. */
 void qmp_close(struct qmp *qmp);

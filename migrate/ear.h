@@ -2,7 +2,8 @@
  *
  * What the guest sends comes in there, and what is sent to it goes out; so do our own announcements, which are not its
  * words, and neither is the reverse ARP that QEMU itself sends when it has loaded a guest. All other frames that come
- * in are told with the time that the kernel stamped them with, until the owner has heard enough. From then on nothing
+ * in are told with the time that the kernel stamped them with (the wall clock's, converted when it is read: a step in
+ * between would show), until the owner has heard enough. From then on nothing
  * is read any more, so that a busy guest costs a comparison a frame; and until then at most a few frames are kept.
  *
  * Nothing fails for want of it: a port that cannot be listened at is logged. Single-threaded. */

@@ -11,7 +11,7 @@
  * A QEMU that loads its devices builds its map of memory a few dozen times, and frees each but the last: some 2 MB. It
  * has given that back to the kernel before, because its RCU thread trims the heap whenever it has nothing else to do,
  * so every page of it is a fault while the guest stands still, 600 in all. So a QEMU that waits for a guest has its
- * heap grown before it starts, and no heap is trimmed until the guest runs. */
+ * heap grown before it starts, and no heap is trimmed while its guest does not run. */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>

@@ -5,9 +5,9 @@
  * and when that is over QEMU may go on, piece by piece, which stops the guest once the rest fits into the socket.
  * Should it not be held, the guest stops a little sooner and more is left to send.
  *
- * QEMU does not wait between the stop and saving its devices, unless disks have to change hands there: so anything it
- * writes may be device state from then on, and what it wrote is taken for memory of its own only if all had been heard
- * that it had said, and the stop was not among it.
+ * QEMU does not wait between the stop and saving its devices, unless disks have to change hands there. But it says so
+ * (`device`) before it saves the first: what it wrote is taken for memory of its own only if all had been heard that it
+ * had said, and neither that nor `pre-switchover` was among it. All else is held until memory is there.
  *
  * The destination's QEMU looks into guest memory while it loads a device (virtio reads the indices of its rings), so
  * no device may be loaded before the last page has been applied. And QEMU itself might write memory while it saves

@@ -33,16 +33,19 @@ int file_read(const char *path, size_t max, struct err *err, struct buf *out)
     return 0;
 }
 
-/* Waits until the names in the directory of `path` are on the disk. */
+int file_sync_directory(const char *path, struct err *err)
+{
+    cleanup_fd int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || fsync(fd) < 0)
+        return err_errno(err, ERR_INTERNAL, errno, "cannot sync directory %s", path);
+    return 0;
+}
+
 static int file_sync_parent(const char *path, struct err *err)
 {
     char parent[PATH_MAX];
     strcpy(parent, path); /* it named a file a moment ago, so it fits */
-    const char *name = dirname(parent);
-    cleanup_fd int fd = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || fsync(fd) < 0)
-        return err_errno(err, ERR_INTERNAL, errno, "cannot sync directory %s", name);
-    return 0;
+    return file_sync_directory(dirname(parent), err);
 }
 
 int file_replace(const char *path, const void *data, size_t len, mode_t mode, struct err *err)

@@ -15,6 +15,8 @@ MUST_CHECK int file_write(const char *path, const void *data, size_t len, mode_t
 /* The same, but for what must be quick: until the file system writes its directory by itself, after seconds, a loss of
  * power brings the old contents back, whole. */
 MUST_CHECK int file_replace(const char *path, const void *data, size_t len, mode_t mode, struct err *err);
+/* On return the names in the directory, and what has gone from it, outlive a loss of power. */
+MUST_CHECK int file_sync_directory(const char *path, struct err *err);
 /* Makes the directory and its parents, durably; what exists already is fine. New ones get `mode`. */
 MUST_CHECK int file_make_dirs(const char *path, mode_t mode, struct err *err);
 /* Removes a directory with everything in it, not following links. What is not there is fine. */

@@ -2,7 +2,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -85,14 +84,6 @@ static int remove_file(const char *directory, const char *file, struct err *err)
     return 0;
 }
 
-static int sync_directory(const char *directory, struct err *err)
-{
-    cleanup_fd int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || fsync(fd) != 0)
-        return err_errno(err, ERR_INTERNAL, errno, "cannot sync directory %s", directory);
-    return 0;
-}
-
 /* ---- shortening the log ---- */
 
 int logdir_mark(const char *directory, uint64_t index, struct err *err)
@@ -106,7 +97,7 @@ int logdir_mark(const char *directory, uint64_t index, struct err *err)
 
 int logdir_unmark(const char *directory, struct err *err)
 {
-    return remove_file(directory, MARKER, err) ? -1 : sync_directory(directory, err);
+    return remove_file(directory, MARKER, err) ? -1 : file_sync_directory(directory, err);
 }
 
 /* `out`: 0 if there is none. */
@@ -132,6 +123,18 @@ static int read_marker(const char *directory, struct err *err, uint64_t *out)
     return 0;
 }
 
+/* A closed segment goes as a whole. What open ones have lies behind it, but says nowhere which entries it is: it would
+ * be loaded where the last closed one ends. It was to go, too, or has come in the place of what was, and nobody has
+ * been told that it is safe. When libraft has removed the closed ones, which it does before it writes anything new,
+ * open ones go on where the log ends, and stay. */
+static bool loses_a_whole_one(const struct segments *segments, uint64_t index)
+{
+    for (size_t i = 0; i < segments->count; i++)
+        if (!segments->list[i].name.open && segments->list[i].name.first >= index)
+            return true;
+    return false;
+}
+
 /* What goes where the log was being shortened at `index`. Segments that begin there hold only what was to go: nothing
  * that came in its place has been acknowledged. Of two that begin at one entry the longer one is the older one, which
  * is whole. The entries it has from `index` on are what the log would have, had the shortening not begun yet. */
@@ -139,9 +142,28 @@ static bool is_left_over(const struct segments *segments, size_t i, uint64_t ind
 {
     const struct segment_name *name = &segments->list[i].name;
     const struct segment_name *next = i + 1 < segments->count ? &segments->list[i + 1].name : NULL;
-    return !name->open && (name->first >= index || (next && !next->open && next->first == name->first));
+    if (name->open)
+        return loses_a_whole_one(segments, index);
+    return name->first >= index || (next && !next->open && next->first == name->first);
 }
 
+/* Removes what goes of the open segments, or of the closed ones, the newest first. */
+static int remove_left_over(
+    const char *directory, const struct segments *segments, bool open, uint64_t index, struct err *err)
+{
+    for (size_t i = segments->count; i-- > 0;) {
+        const struct segment_file *segment = &segments->list[i];
+        if (segment->name.open != open || !is_left_over(segments, i, index))
+            continue;
+        log_event(LOG_INFO, "raft.segment_removed", "segment=%s shortened_at=%" PRIu64, segment->file, index);
+        if (remove_file(directory, segment->file, err))
+            return -1;
+    }
+    return file_sync_directory(directory, err);
+}
+
+/* Open ones are gone for good before the first closed one goes: by the closed ones it is known, should this be cut off,
+ * that they have to. */
 static int finish_shortening(const char *directory, struct err *err)
 {
     cleanup_segments struct segments segments = {0};
@@ -150,16 +172,10 @@ static int finish_shortening(const char *directory, struct err *err)
         return -1;
     if (index == 0)
         return 0;
-    if (segments_list(directory, err, &segments))
+    if (segments_list(directory, err, &segments) || remove_left_over(directory, &segments, true, index, err) ||
+        remove_left_over(directory, &segments, false, index, err))
         return -1;
-    for (size_t i = 0; i < segments.count; i++) {
-        if (!is_left_over(&segments, i, index))
-            continue;
-        log_event(LOG_INFO, "raft.segment_removed", "segment=%s shortened_at=%" PRIu64, segments.list[i].file, index);
-        if (remove_file(directory, segments.list[i].file, err))
-            return -1;
-    }
-    return sync_directory(directory, err) ? -1 : logdir_unmark(directory, err);
+    return logdir_unmark(directory, err);
 }
 
 /* ---- open segments ---- */
@@ -248,13 +264,13 @@ int logdir_found_begin(const char *directory, struct err *err)
     if (founding_begun(directory, err, &begun) || clear_log(directory, !begun, err))
         return -1;
     if (begun)
-        return sync_directory(directory, err);
+        return file_sync_directory(directory, err);
     return path_of(directory, FOUNDING, err, path) ? -1 : file_write(path, "", 0, 0600, err);
 }
 
 int logdir_found_end(const char *directory, struct err *err)
 {
-    return remove_file(directory, FOUNDING, err) ? -1 : sync_directory(directory, err);
+    return remove_file(directory, FOUNDING, err) ? -1 : file_sync_directory(directory, err);
 }
 
 int logdir_prepare(const char *directory, struct err *err)

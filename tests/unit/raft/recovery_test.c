@@ -34,13 +34,18 @@ static void put_and_die(struct cluster *cluster)
     raise(SIGKILL);
 }
 
+static void fill_and_kill(const struct cluster *cluster)
+{
+    int status = cluster_in_child(cluster, put_and_die);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), SIGKILL);
+}
+
 /* A member of one, killed with its entries in an open segment. */
 static void killed_new(struct cluster *cluster)
 {
     cluster_new(cluster, 1);
-    int status = cluster_in_child(cluster, put_and_die);
-    assert_true(WIFSIGNALED(status));
-    assert_int_equal(WTERMSIG(status), SIGKILL);
+    fill_and_kill(cluster);
 }
 
 /* The open segment that has the first entry, and where each of them begins in it. */
@@ -83,7 +88,7 @@ static void expect_numbers(struct cluster *cluster, size_t count)
     struct node *node = cluster_wait_leader(cluster);
     assert_int_equal(node->count, count);
     for (size_t i = 0; i < count; i++)
-        assert_int_equal(node->numbers[i], number_of(i));
+        assert_int_equal(node->numbers[i], number_of(i % ENTRIES));
 }
 
 static void test_a_killed_member_has_all_it_acknowledged(void **state)
@@ -206,6 +211,76 @@ static void test_a_gap_is_closed_where_the_log_was_shortened(void **state)
     cluster_free(&cluster);
 }
 
+/* The names that came to the directory and went from it, in their order, as "+NAME " and "-NAME ". */
+static void read_events(int watch, struct buf *out)
+{
+    _Alignas(struct inotify_event) char events[65536];
+    ssize_t len;
+    while ((len = read(watch, events, sizeof events)) > 0) {
+        for (char *at = events; at < events + len;) {
+            const struct inotify_event *event = (const void *)at;
+            buf_printf(out, "%c%s ", event->mask & (IN_MOVED_TO | IN_CREATE) ? '+' : '-', event->name);
+            at += sizeof *event + event->len;
+        }
+    }
+}
+
+static int watch_new(const struct node *node)
+{
+    int watch = inotify_init1(IN_NONBLOCK);
+    assert_true(watch >= 0);
+    assert_true(inotify_add_watch(watch, node->directory, IN_MOVED_TO | IN_CREATE | IN_DELETE) >= 0);
+    return watch;
+}
+
+/* As it was killed before the open segment was closed to be shortened, too: it says nowhere which entries it has, and
+ * would go on where the closed one that goes had begun. So it goes, and before that one does. */
+static void test_open_segments_go_with_a_closed_one(void **state)
+{
+    struct cluster cluster;
+    struct buf events = {0};
+    size_t at[ENTRIES];
+    char segment[64], path[512], closed_goes[80], open_goes[80];
+    (void)state;
+    stopped_new(&cluster, segment);
+    fill_and_kill(&cluster);
+    find_entries(&cluster, path, at);
+    assert_true(has_file(&cluster.nodes[0], segment));
+    make_file(&cluster, MARKER, "2\n");
+    int watch = watch_new(&cluster.nodes[0]);
+    cluster_open(&cluster, 0, 1);
+    expect_numbers(&cluster, 0);
+    read_events(watch, &events);
+    snprintf(open_goes, sizeof open_goes, "-%s ", strrchr(path, '/') + 1);
+    snprintf(closed_goes, sizeof closed_goes, "-%s ", segment);
+    const char *open = strstr(buf_str(&events), open_goes), *closed = strstr(buf_str(&events), closed_goes);
+    const char *marker = strstr(buf_str(&events), "-" MARKER " ");
+    if (!open || !closed || !marker || open > closed || closed > marker)
+        fail_msg("not the open one, the closed one and the marker: %s", buf_str(&events));
+    buf_free(&events);
+    close(watch);
+    cluster_free(&cluster);
+}
+
+/* As it was killed when the log had been shortened, and others were written in the place of what had gone. */
+static void test_open_segments_behind_what_was_kept_stay(void **state)
+{
+    struct cluster cluster;
+    unsigned long long last;
+    char segment[64], marker[32];
+    (void)state;
+    stopped_new(&cluster, segment);
+    fill_and_kill(&cluster);
+    assert_int_equal(sscanf(segment, "%*u-%llu", &last), 1);
+    snprintf(marker, sizeof marker, "%llu\n", last + 1);
+    make_file(&cluster, MARKER, marker);
+    cluster_open(&cluster, 0, 1);
+    expect_numbers(&cluster, 2 * ENTRIES);
+    assert_true(has_file(&cluster.nodes[0], segment));
+    assert_false(has_file(&cluster.nodes[0], MARKER));
+    cluster_free(&cluster);
+}
+
 static void test_a_marker_that_says_nothing_is_an_error(void **state)
 {
     static const char *const texts[] = {"", "4", "0\n", "-4\n", "4 \n", "4\n4\n", "99999999999999999999\n"};
@@ -222,20 +297,6 @@ static void test_a_marker_that_says_nothing_is_an_error(void **state)
         assert_true(has_file(&cluster.nodes[0], segment));
     }
     cluster_free(&cluster);
-}
-
-/* The names that came to the directory and went from it, in their order, as "+NAME " and "-NAME ". */
-static void read_events(int watch, struct buf *out)
-{
-    _Alignas(struct inotify_event) char events[65536];
-    ssize_t len;
-    while ((len = read(watch, events, sizeof events)) > 0) {
-        for (char *at = events; at < events + len;) {
-            const struct inotify_event *event = (const void *)at;
-            buf_printf(out, "%c%s ", event->mask & (IN_MOVED_TO | IN_CREATE) ? '+' : '-', event->name);
-            at += sizeof *event + event->len;
-        }
-    }
 }
 
 /* A leader that has entries which nobody else has gets others in their place. */
@@ -261,9 +322,7 @@ static void test_the_marker_stands_while_the_log_is_shortened(void **state)
     cluster_open(&cluster, (first + 1) % 3, 3);
     cluster_open(&cluster, (first + 2) % 3, 3);
     node_put(cluster_wait_leader(&cluster), 2, 8);
-    int watch = inotify_init1(IN_NONBLOCK);
-    assert_true(watch >= 0);
-    assert_true(inotify_add_watch(watch, old->directory, IN_MOVED_TO | IN_CREATE | IN_DELETE) >= 0);
+    int watch = watch_new(old);
     cluster_open(&cluster, first, 3);
     cluster_until(&cluster, 10000, cluster_equal(&cluster, 2));
     cluster_until(&cluster, 10000, (read_events(watch, &events), strstr(buf_str(&events), "-" MARKER " ")));
@@ -335,6 +394,8 @@ int main(void)
         cmocka_unit_test(test_a_last_write_that_was_cut_off_is_dropped),
         cmocka_unit_test(test_a_member_killed_while_it_shortens_its_log_starts_again),
         cmocka_unit_test(test_a_gap_is_closed_where_the_log_was_shortened),
+        cmocka_unit_test(test_open_segments_go_with_a_closed_one),
+        cmocka_unit_test(test_open_segments_behind_what_was_kept_stay),
         cmocka_unit_test(test_a_marker_that_says_nothing_is_an_error),
         cmocka_unit_test(test_the_marker_stands_while_the_log_is_shortened),
         cmocka_unit_test(test_a_member_of_another_history_ends),

@@ -38,19 +38,20 @@ static void keep_commit_index(const struct replica *replica, struct raft_message
  * followed by better ones. */
 #define FORGETFUL_ELECTIONS 10u
 
-static struct forgetful *find_forgetful(const struct replica *replica, raft_id id)
+/* Where the list has the member, forgetful_count if it has not. */
+static size_t forgetful_find(const struct replica *replica, raft_id id)
 {
-    for (size_t i = 0; i < replica->forgetful_count; i++)
-        if (replica->forgetful[i].id == id)
-            return (struct forgetful *)&replica->forgetful[i];
-    return NULL;
+    size_t i = 0;
+    while (i < replica->forgetful_count && replica->forgetful[i].id != id)
+        i++;
+    return i;
 }
 
-static void remembers(struct replica *replica, raft_id id)
+static void forgetful_remove(struct replica *replica, raft_id id)
 {
-    struct forgetful *member = find_forgetful(replica, id);
-    if (member)
-        *member = replica->forgetful[--replica->forgetful_count];
+    size_t i = forgetful_find(replica, id);
+    if (i < replica->forgetful_count)
+        replica->forgetful[i] = replica->forgetful[--replica->forgetful_count];
 }
 
 static bool has_forgotten(const struct replica *replica, const struct forgetful *member)
@@ -58,14 +59,19 @@ static bool has_forgotten(const struct replica *replica, const struct forgetful 
     return uv_now(replica->loop) - member->since_ms > FORGETFUL_ELECTIONS * replica->election_ms;
 }
 
-static void forgets(struct replica *replica, raft_id id, const char *name)
+/* The member refused what it has acknowledged. Time alone does not tell that it has lost its log, as it may be away: it
+ * takes another refusal then. */
+static void forgetful_add(struct replica *replica, raft_id id, const char *name)
 {
-    struct forgetful *member = find_forgetful(replica, id);
-    if (!member && replica->forgetful_count < MEMBERS_MAX) {
-        member = &replica->forgetful[replica->forgetful_count++];
+    size_t i = forgetful_find(replica, id);
+    if (i == MEMBERS_MAX)
+        return;
+    struct forgetful *member = &replica->forgetful[i];
+    if (i == replica->forgetful_count) {
         *member = (struct forgetful){.id = id, .since_ms = uv_now(replica->loop)};
+        replica->forgetful_count++;
     }
-    if (!member || member->told || !has_forgotten(replica, member))
+    if (member->told || !has_forgotten(replica, member))
         return;
     member->told = true;
     log_event(LOG_ERROR, "raft.member_lost_its_log",
@@ -74,8 +80,8 @@ static void forgets(struct replica *replica, raft_id id, const char *name)
 
 bool replica_lost_its_log(const struct replica *replica, const char *name)
 {
-    const struct forgetful *member = find_forgetful(replica, member_id(name));
-    return member && replica_leads(replica) && has_forgotten(replica, member);
+    size_t i = forgetful_find(replica, member_id(name));
+    return replica_leads(replica) && i < replica->forgetful_count && replica->forgetful[i].told;
 }
 
 /* A refusal of what the member has acknowledged in this very term is an old one that was overtaken, or comes of a log
@@ -91,9 +97,9 @@ static void drop_old_refusal(struct replica *replica, const char *from, struct r
         raft_match_index(&replica->raft, message->server_id, &match) != 0)
         return;
     if (result->rejected == 0) {
-        remembers(replica, message->server_id);
+        forgetful_remove(replica, message->server_id);
     } else if (result->rejected <= match) {
-        forgets(replica, message->server_id, from);
+        forgetful_add(replica, message->server_id, from);
         result->rejected = result->last_log_index = 0; /* says no more than "alive" */
     } else if (result->last_log_index < match) {
         result->last_log_index = match;

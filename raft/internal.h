@@ -73,7 +73,7 @@ struct change {
 struct forgetful {
     raft_id id;
     uint64_t since_ms;
-    bool told;
+    bool told; /* the log and the status say that it has lost its log */
 };
 
 struct replica {

@@ -342,3 +342,30 @@ struct replica_status node_status(const struct node *node)
     replica_status(node->replica, &status);
     return status;
 }
+
+void cluster_begin(struct cluster *cluster, size_t count, size_t members)
+{
+    cluster_new(cluster, count);
+    cluster->snapshot_threshold = 32;
+    for (size_t i = 0; i < members; i++)
+        cluster_open(cluster, i, members);
+}
+
+size_t node_index(const struct node *node)
+{
+    return (size_t)(node - node->cluster->nodes);
+}
+
+void cluster_change(struct cluster *cluster, struct node *leader, const struct replica_member *add, const char *remove,
+    enum err_code expected)
+{
+    struct outcome outcome = {0};
+    if (add)
+        replica_add(leader->replica, add, outcome_take, &outcome);
+    else
+        replica_remove(leader->replica, remove, outcome_take, &outcome);
+    assert_false(outcome.done);
+    cluster_until(cluster, 20000, outcome.done);
+    if (outcome.code != expected)
+        fail_msg("expected %s, got %s", err_name(expected), outcome.message);
+}

@@ -86,5 +86,12 @@ void node_put(struct node *node, uint64_t number, size_t size);
 /* True when all open nodes hold the same list. */
 bool cluster_equal(struct cluster *cluster, size_t count);
 struct replica_status node_status(const struct node *node);
+size_t node_index(const struct node *node);
+
+/* A new cluster of `count` nodes that takes snapshots often; the first `members` of them are open and its members. */
+void cluster_begin(struct cluster *cluster, size_t count, size_t members);
+/* Has the leader add `add`, or remove `remove`, and fails the test unless it ends as `expected`. */
+void cluster_change(struct cluster *cluster, struct node *leader, const struct replica_member *add, const char *remove,
+    enum err_code expected);
 
 #endif

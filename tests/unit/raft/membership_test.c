@@ -12,32 +12,19 @@
 #include "proto/raft.pb-c.h"
 #include "tests/unit/raft/cluster.h"
 
-static void open_first(struct cluster *cluster, size_t count, size_t members)
-{
-    cluster_new(cluster, count);
-    cluster->snapshot_threshold = 32;
-    for (size_t i = 0; i < members; i++)
-        cluster_open(cluster, i, members);
-}
-
-static size_t index_of(const struct node *node)
-{
-    return (size_t)(node - node->cluster->nodes);
-}
-
 static void test_a_lagging_member_gets_a_snapshot_in_chunks(void **state)
 {
     struct cluster cluster;
     (void)state;
-    open_first(&cluster, 3, 3);
+    cluster_begin(&cluster, 3, 3);
     cluster.ballast = 6u << 20; /* a dozen chunks */
     struct node *leader = cluster_wait_leader(&cluster);
     struct node *lagging = leader == &cluster.nodes[0] ? &cluster.nodes[1] : &cluster.nodes[0];
-    cluster_close(&cluster, index_of(lagging));
+    cluster_close(&cluster, node_index(lagging));
     for (uint64_t i = 0; i < 150; i++)
         node_put(leader, i, 100);
     uint64_t term = node_status(leader).term;
-    cluster_open(&cluster, index_of(lagging), 3);
+    cluster_open(&cluster, node_index(lagging), 3);
     cluster_until(&cluster, 20000, cluster_equal(&cluster, 150));
     assert_true(lagging->restored > 0);
     assert_true(leader->leader);
@@ -53,32 +40,18 @@ static void test_writes_go_on_during_a_snapshot(void **state)
     struct cluster cluster;
     uint64_t next = 0;
     (void)state;
-    open_first(&cluster, 3, 3);
+    cluster_begin(&cluster, 3, 3);
     cluster.ballast = 4u << 20;
     struct node *leader = cluster_wait_leader(&cluster);
     struct node *lagging = leader == &cluster.nodes[0] ? &cluster.nodes[1] : &cluster.nodes[0];
-    cluster_close(&cluster, index_of(lagging));
+    cluster_close(&cluster, node_index(lagging));
     while (next < 100)
         node_put(leader, next++, 100);
-    cluster_open(&cluster, index_of(lagging), 3);
+    cluster_open(&cluster, node_index(lagging), 3);
     while (next < 200)
         node_put(leader, next++, 100);
     cluster_until(&cluster, 30000, cluster_equal(&cluster, next));
     cluster_free(&cluster);
-}
-
-static void change(struct cluster *cluster, struct node *leader, const struct replica_member *add, const char *remove,
-    enum err_code expected)
-{
-    struct outcome outcome = {0};
-    if (add)
-        replica_add(leader->replica, add, outcome_take, &outcome);
-    else
-        replica_remove(leader->replica, remove, outcome_take, &outcome);
-    assert_false(outcome.done);
-    cluster_until(cluster, 20000, outcome.done);
-    if (outcome.code != expected)
-        fail_msg("expected %s, got %s", err_name(expected), outcome.message);
 }
 
 static void test_a_member_joins_and_another_leaves(void **state)
@@ -86,7 +59,7 @@ static void test_a_member_joins_and_another_leaves(void **state)
     struct cluster cluster;
     struct replica_member members[CLUSTER_MAX];
     (void)state;
-    open_first(&cluster, 4, 3);
+    cluster_begin(&cluster, 4, 3);
     struct node *leader = cluster_wait_leader(&cluster), *joining = &cluster.nodes[3];
     for (uint64_t i = 0; i < 100; i++)
         node_put(leader, i, 20);
@@ -97,10 +70,10 @@ static void test_a_member_joins_and_another_leaves(void **state)
     const char *port = strrchr(leader->member.address, ':') + 1;
     snprintf(twin.address, sizeof twin.address, "%.*s0%s", (int)(port - leader->member.address), leader->member.address,
         port);
-    change(&cluster, leader, &twin, NULL, ERR_EXISTS);
+    cluster_change(&cluster, leader, &twin, NULL, ERR_EXISTS);
     assert_int_equal(replica_members(leader->replica, members, CLUSTER_MAX), 3);
-    change(&cluster, leader, &joining->member, NULL, ERR_NONE);
-    change(&cluster, leader, &joining->member, NULL, ERR_EXISTS);
+    cluster_change(&cluster, leader, &joining->member, NULL, ERR_NONE);
+    cluster_change(&cluster, leader, &joining->member, NULL, ERR_EXISTS);
     cluster_until(&cluster, 5000, cluster_equal(&cluster, 100));
     assert_int_equal(replica_members(leader->replica, members, CLUSTER_MAX), 4);
     cluster_until(&cluster, 5000, replica_members(joining->replica, members, CLUSTER_MAX) == 4);
@@ -109,15 +82,15 @@ static void test_a_member_joins_and_another_leaves(void **state)
     assert_string_equal(node_status(joining).leader_name, leader->member.name);
 
     struct node *leaving = leader == &cluster.nodes[0] ? &cluster.nodes[1] : &cluster.nodes[0];
-    change(&cluster, leader, NULL, "nobody", ERR_NOT_FOUND);
-    change(&cluster, leader, NULL, leaving->member.name, ERR_NONE);
+    cluster_change(&cluster, leader, NULL, "nobody", ERR_NOT_FOUND);
+    cluster_change(&cluster, leader, NULL, leaving->member.name, ERR_NONE);
     uint64_t term = node_status(leader).term;
     node_put(leader, 100, 20);
     cluster_run_for(&cluster, 1500); /* several of its election timeouts */
     assert_int_equal(node_status(leader).term, term);
     assert_false(leaving->leader);
     assert_int_equal(leaving->count, 100);
-    cluster_close(&cluster, index_of(leaving));
+    cluster_close(&cluster, node_index(leaving));
     cluster_until(&cluster, 5000, cluster_equal(&cluster, 101));
 
     /* All remember the members over a restart. */
@@ -139,10 +112,10 @@ static void test_a_leader_may_remove_itself(void **state)
 {
     struct cluster cluster;
     (void)state;
-    open_first(&cluster, 3, 3);
+    cluster_begin(&cluster, 3, 3);
     struct node *old = cluster_wait_leader(&cluster);
     node_put(old, 1, 8);
-    change(&cluster, old, NULL, old->member.name, ERR_NONE);
+    cluster_change(&cluster, old, NULL, old->member.name, ERR_NONE);
     cluster_until(&cluster, 10000, cluster_leader(&cluster) && cluster_leader(&cluster) != old);
     struct node *leader = cluster_leader(&cluster);
     node_put(leader, 2, 8);
@@ -154,14 +127,14 @@ static void test_one_member_grows_to_three(void **state)
 {
     struct cluster cluster;
     (void)state;
-    open_first(&cluster, 3, 1);
+    cluster_begin(&cluster, 3, 1);
     struct node *leader = cluster_wait_leader(&cluster);
-    change(&cluster, leader, NULL, "c1", ERR_WRONG_STATE);
+    cluster_change(&cluster, leader, NULL, "c1", ERR_WRONG_STATE);
     node_put(leader, 1, 8);
     cluster_open(&cluster, 1, 0);
     cluster_open(&cluster, 2, 0);
-    change(&cluster, leader, &cluster.nodes[1].member, NULL, ERR_NONE);
-    change(&cluster, leader, &cluster.nodes[2].member, NULL, ERR_NONE);
+    cluster_change(&cluster, leader, &cluster.nodes[1].member, NULL, ERR_NONE);
+    cluster_change(&cluster, leader, &cluster.nodes[2].member, NULL, ERR_NONE);
     node_put(leader, 2, 8);
     cluster_until(&cluster, 5000, cluster_equal(&cluster, 2));
     cluster_close(&cluster, 0);
@@ -245,7 +218,7 @@ static void test_strangers_get_nothing_in(void **state)
         struct cluster cluster;
         struct stranger stranger;
         struct outcome outcome;
-        open_first(&cluster, 1, 1);
+        cluster_begin(&cluster, 1, 1);
         cluster.outsider_known = cases[i].known;
         cluster.outsider_kind = cases[i].kind;
         cluster.outsider_name = "c1x";
@@ -279,7 +252,7 @@ static void test_an_old_message_does_not_take_back_what_is_committed(void **stat
     struct cluster cluster;
     struct err err;
     (void)state;
-    open_first(&cluster, 3, 3);
+    cluster_begin(&cluster, 3, 3);
     cluster.outsider_known = true;
     cluster.outsider_kind = PRINCIPAL_CONTROLLER;
     cluster.outsider_name = "old";
@@ -308,55 +281,6 @@ static void test_an_old_message_does_not_take_back_what_is_committed(void **stat
     cluster_free(&cluster);
 }
 
-/* The leader knows what the member had, and sends it nothing before. It says so, and does what helps when it is asked.
- */
-static void test_a_voter_that_lost_its_log_is_told_and_mended(void **state)
-{
-    struct cluster cluster;
-    struct err err;
-    (void)state;
-    open_first(&cluster, 3, 3);
-    struct node *leader = cluster_wait_leader(&cluster);
-    size_t loses = (index_of(leader) + 1) % 3;
-    struct node *lost = &cluster.nodes[loses];
-    for (uint64_t i = 0; i < 5; i++)
-        node_put(leader, i, 8);
-    cluster_until(&cluster, 10000, cluster_equal(&cluster, 5));
-    cluster_close(&cluster, loses);
-    node_put(leader, 5, 8);
-    assert_int_equal(file_remove_tree(lost->directory, &err), 0);
-    cluster_open(&cluster, loses, 0); /* it joins */
-    cluster_until(&cluster, 30000, replica_lost_its_log(leader->replica, lost->member.name));
-    for (size_t i = 0; i < 3; i++)
-        if (i != loses)
-            assert_false(replica_lost_its_log(leader->replica, cluster.nodes[i].member.name));
-    assert_int_equal(lost->count, 0);
-    change(&cluster, leader, NULL, lost->member.name, ERR_NONE);
-    change(&cluster, leader, &lost->member, NULL, ERR_NONE);
-    cluster_until(&cluster, 10000, cluster_equal(&cluster, 6));
-    assert_false(replica_lost_its_log(leader->replica, lost->member.name));
-    cluster_free(&cluster);
-}
-
-/* A voter that was away and has its log is not taken for one that has none. */
-static void test_a_voter_that_was_away_has_lost_nothing(void **state)
-{
-    struct cluster cluster;
-    (void)state;
-    open_first(&cluster, 3, 3);
-    struct node *leader = cluster_wait_leader(&cluster);
-    size_t away = (index_of(leader) + 1) % 3;
-    for (uint64_t round = 0; round < 3; round++) {
-        cluster_close(&cluster, away);
-        for (uint64_t i = 0; i < 10; i++)
-            node_put(leader, round * 10 + i, 8);
-        cluster_open(&cluster, away, 3);
-        cluster_until(&cluster, 10000, cluster_equal(&cluster, (round + 1) * 10));
-        assert_false(replica_lost_its_log(leader->replica, cluster.nodes[away].member.name));
-    }
-    cluster_free(&cluster);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -367,8 +291,6 @@ int main(void)
         cmocka_unit_test(test_one_member_grows_to_three),
         cmocka_unit_test(test_strangers_get_nothing_in),
         cmocka_unit_test(test_an_old_message_does_not_take_back_what_is_committed),
-        cmocka_unit_test(test_a_voter_that_lost_its_log_is_told_and_mended),
-        cmocka_unit_test(test_a_voter_that_was_away_has_lost_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

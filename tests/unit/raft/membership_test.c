@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/file.h"
 #include "proto/raft.pb-c.h"
 #include "tests/unit/raft/cluster.h"
 

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,39 +84,70 @@ int process_usage(pid_t pid, struct err *err, struct process_usage *out)
 }
 
 /* Lines of /proc/PID/maps end with the file's name, the first thing in them with a slash. */
-static bool maps_name(FILE *maps, const char *path)
+static int maps_name(FILE *maps, const char *path)
 {
     char *line = NULL;
     size_t size = 0;
     bool found = false;
+    errno = 0;
     while (!found && getline(&line, &size, maps) > 0) {
         line[strcspn(line, "\n")] = '\0';
         const char *name = strchr(line, '/');
         found = name && strcmp(name, path) == 0;
+        errno = 0;
     }
+    int why = errno;
     free(line);
-    return found;
+    errno = why;
+    return found ? 1 : why ? -1 : 0;
 }
 
-bool process_maps(const char *path, pid_t *out)
+/* As process_maps(), of one process; one that has ended meanwhile has nothing mapped. */
+static int pid_maps(long pid, const char *path, struct err *err)
 {
-    DIR *dir = opendir("/proc");
-    bool found = false;
-    for (const struct dirent *entry; dir && !found && (entry = readdir(dir));) {
-        char name[300];
+    char name[64];
+    snprintf(name, sizeof name, "/proc/%ld/maps", pid);
+    FILE *maps = fopen(name, "re");
+    int rc = maps ? maps_name(maps, path) : -1;
+    int why = errno;
+    if (maps)
+        fclose(maps);
+    if (rc >= 0 || why == ENOENT || why == ESRCH)
+        return rc > 0;
+    return err_errno(err, ERR_INTERNAL, why, "cannot read %s", name);
+}
+
+static int scan_maps(DIR *proc, const char *path, struct err *err, pid_t *out)
+{
+    int rc = 0;
+    for (;;) {
+        errno = 0;
+        const struct dirent *entry = readdir(proc);
+        if (!entry)
+            return errno ? err_errno(err, ERR_INTERNAL, errno, "cannot list /proc") : rc;
         char *end;
         long pid = strtol(entry->d_name, &end, 10);
-        if (*end || pid <= 0)
+        if (*end || pid <= 1) /* init is nobody's child, and in containers not to be looked at */
             continue;
-        snprintf(name, sizeof name, "/proc/%s/maps", entry->d_name);
-        FILE *maps = fopen(name, "re");
-        found = maps && maps_name(maps, path);
-        if (maps)
-            fclose(maps);
-        if (found)
+        int maps = pid_maps(pid, path, err);
+        if (maps > 0) {
             *out = (pid_t)pid;
+            return 1;
+        }
+        if (maps < 0)
+            rc = -1; /* another one may be seen to have it */
     }
-    if (dir)
-        closedir(dir);
-    return found;
+}
+
+int process_maps(const char *path, struct err *err, pid_t *out)
+{
+    char real[PATH_MAX];
+    if (!realpath(path, real))
+        return errno == ENOENT ? 0 : err_errno(err, ERR_INTERNAL, errno, "cannot look at %s", path);
+    DIR *proc = opendir("/proc");
+    if (!proc)
+        return err_errno(err, ERR_INTERNAL, errno, "cannot open /proc");
+    int rc = scan_maps(proc, real, err, out);
+    closedir(proc);
+    return rc;
 }

@@ -26,8 +26,9 @@ bool process_alive(struct process_id id);
 /* Sends a signal to that very process; ERR_NOT_FOUND when it is gone. Race-free by pidfd. */
 MUST_CHECK int process_signal(struct process_id id, int signal, struct err *err);
 MUST_CHECK int process_usage(pid_t pid, struct err *err, struct process_usage *out);
-/* True if a process has the file at `path` (links resolved) mapped now, as far as may be seen; writes its id. Looks at
- * all processes: some milliseconds. */
-bool process_maps(const char *path, pid_t *out);
+/* 1: a process has the file at `path` (links resolved) mapped now, and its id is written; 0: none has, or there is no
+ * such file; -1: none was found, but not all could be looked at. Looks at all processes but init, which
+ * hides itself in containers: some milliseconds. */
+MUST_CHECK int process_maps(const char *path, struct err *err, pid_t *out);
 
 #endif

@@ -116,6 +116,29 @@ static void adopt_one(struct partition *p)
     }
 }
 
+/* A VM without a record: this is not the directory its hostd had, or that has lost it. Where its memory is in use the
+ * guest may run, and what we said of it would have it started elsewhere, too; only certainty counts as dead. */
+static int check_orphan(struct partitions *ps, const char *vm_id, struct err *err)
+{
+    char path[PATH_MAX];
+    const char *directory = ps->env.options->directory;
+    pid_t pid;
+    switch (process_maps(paths_ram(ps->env.options->memory_directory, vm_id, path), err, &pid)) {
+    case 0:
+        return 0;
+    case 1:
+        return err_set(err, ERR_CORRUPT,
+            "process %d runs the guest of VM %s, of which host.directory %.200s knows nothing: set host.directory to "
+            "what it was, or end that process, then start again",
+            (int)pid, vm_id, directory);
+    default:
+        return err_wrap(err,
+            "VM %s has memory here, but host.directory %.150s has no record of it, and whether its guest runs cannot "
+            "be told (set host.directory to what it was, or mend the following, then start again)",
+            vm_id, directory);
+    }
+}
+
 /* A partition whose record cannot be read may run, and nobody could be told of it: the controllers would take it for
  * gone and have the VM started elsewhere. So hostd does not begin to speak for this host before somebody has looked. */
 static int load_one(struct partitions *ps, const char *vm_id, struct err *err)
@@ -132,44 +155,49 @@ static int load_one(struct partitions *ps, const char *vm_id, struct err *err)
         record_clear(&record);
     }
     if (err->code == ERR_NOT_FOUND) {
-        /* The record is written before anything runs and removed after everything ended. */
+        /* The record is written before anything runs and removed after everything ended, unless by somebody else. */
+        if (check_orphan(ps, vm_id, err) < 0)
+            return -1;
         partition_sweep(ps, vm_id);
         return file_remove_tree(directory, err);
     }
     return err_wrap(err, "end the QEMU of VM %s, if it runs, then remove %s and start again", vm_id, directory);
 }
 
-/* A guest's memory without a record: this is not the directory its hostd had, or that has lost it. The guest may run,
- * and what we said of it would have its VM started elsewhere, too. */
-static int check_orphan(struct partitions *ps, const char *vm_id, struct err *err)
+static void remove_ram(struct partitions *ps, const char *vm_id)
 {
-    char path[PATH_MAX], real[PATH_MAX];
-    pid_t pid;
-    paths_ram(ps->env.options->memory_directory, vm_id, path);
-    if (realpath(path, real) && process_maps(real, &pid))
-        return err_set(err, ERR_CORRUPT,
-            "process %d runs the guest of VM %s, of which host.directory %.200s knows nothing: set host.directory to "
-            "what it was, or end that process, then start again",
-            (int)pid, vm_id, ps->env.options->directory);
-    log_event(LOG_WARN, "ram.removed", "path=%s", path);
-    unlink(path);
-    return 0;
+    char path[PATH_MAX];
+    if (unlink(paths_ram(ps->env.options->memory_directory, vm_id, path)) < 0)
+        log_event(LOG_WARN, "ram.left", "path=%s reason=%s", path, LOG_QUOTE(strerror(errno)));
+    else
+        log_event(LOG_WARN, "ram.removed", "path=%s", path);
 }
 
+/* Memory of VMs that are not here. */
 static int check_orphans(struct partitions *ps, struct err *err)
 {
     DIR *dir = opendir(ps->env.options->memory_directory);
     int rc = 0;
     if (!dir)
         return err_errno(err, ERR_INTERNAL, errno, "cannot read %s", ps->env.options->memory_directory);
-    for (const struct dirent *entry; rc == 0 && (entry = readdir(dir));) {
+    while (rc == 0) {
+        errno = 0;
+        const struct dirent *entry = readdir(dir);
+        if (!entry) {
+            if (errno)
+                rc = err_errno(err, ERR_INTERNAL, errno, "cannot read %s", ps->env.options->memory_directory);
+            break;
+        }
         char vm_id[PATHS_ID_MAX], path[PATH_MAX];
         snprintf(vm_id, sizeof vm_id, "%.36s", entry->d_name);
         if (!paths_vm_id_ok(vm_id) || partition_find(ps, vm_id))
             continue;
         const char *ram = strrchr(paths_ram("", vm_id, path), '/') + 1;
-        if (strcmp(entry->d_name, ram) == 0)
-            rc = check_orphan(ps, vm_id, err);
+        if (strcmp(entry->d_name, ram) != 0)
+            continue;
+        rc = check_orphan(ps, vm_id, err);
+        if (rc == 0)
+            remove_ram(ps, vm_id);
     }
     closedir(dir);
     return rc;

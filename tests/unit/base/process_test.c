@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -57,20 +58,51 @@ static void who_has_a_file_mapped(void **state)
     (void)state;
     char path[] = "/tmp/drover-process-test-XXXXXX";
     pid_t pid = 0;
+    struct err err;
     int fd = mkstemp(path);
     assert_int_equal(ftruncate(fd, 4096), 0);
-    assert_false(process_maps(path, &pid));
+    assert_int_not_equal(process_maps(path, &err, &pid), 1);
     void *data = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
     assert_ptr_not_equal(data, MAP_FAILED);
-    assert_true(process_maps(path, &pid));
+    assert_int_equal(process_maps(path, &err, &pid), 1);
     assert_int_equal(pid, getpid());
     path[strlen(path) - 1] ^= 1; /* another name */
-    assert_false(process_maps(path, &pid));
+    assert_int_equal(process_maps(path, &err, &pid), 0);
     path[strlen(path) - 1] ^= 1;
     munmap(data, 4096);
-    assert_false(process_maps(path, &pid));
+    assert_int_not_equal(process_maps(path, &err, &pid), 1);
     close(fd);
     unlink(path);
+}
+
+/* Every process but ours is beyond our sight for want of descriptors: that is not nobody. */
+static void what_cannot_be_seen_is_not_denied(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/drover-process-test-XXXXXX";
+    pid_t pid = 0;
+    struct err err;
+    struct rlimit limit, few;
+    int fd = mkstemp(path), next = dup(fd);
+    close(next);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    few = limit;
+    for (int spare = 0; spare < 2; spare++) { /* none for /proc; none for what is in it */
+        few.rlim_cur = (rlim_t)(next + spare);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+        int rc = process_maps(path, &err, &pid);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        assert_int_equal(rc, -1);
+        assert_non_null(strstr(err.message, spare ? "/maps" : "/proc"));
+        assert_int_equal(pid, 0);
+    }
+    close(fd);
+    unlink(path);
+    assert_int_equal(symlink(path, path), 0); /* a name that leads nowhere */
+    assert_int_equal(process_maps(path, &err, &pid), -1);
+    assert_non_null(strstr(err.message, path));
+    unlink(path);
+    assert_int_equal(process_maps(path, &err, &pid), 0);
 }
 
 static void reused_id_is_somebody_else(void **state)
@@ -141,6 +173,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(identity_of_ourselves),
         cmocka_unit_test(who_has_a_file_mapped),
+        cmocka_unit_test(what_cannot_be_seen_is_not_denied),
         cmocka_unit_test(reused_id_is_somebody_else),
         cmocka_unit_test(zombies_count_as_gone),
         cmocka_unit_test(nobody_is_not_alive),

@@ -154,7 +154,7 @@ static void an_adopted_guest_may_be_silent(void **state)
     f->silent = 3;
     adopt(f);
     assert_true(child_running(f->qemu));
-    assert_int_equal(f->asked, 4);
+    assert_true(f->asked >= 4); /* a busy machine may have it asked once more */
 }
 
 static void resume(struct fixture *f, const char *migration, const char *run_state)

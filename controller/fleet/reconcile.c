@@ -40,10 +40,13 @@ static struct reconcile_decision stranger_reports(const struct fleet_partition *
     return decide(RECONCILE_WARN, "a host that does not own it runs the present generation");
 }
 
+/* An incoming one runs as soon as its source has handed over, in post-copy long before its pages are all there. What
+ * its host last said of it may be older than that; and if nothing comes any more, its engine gives up by itself. */
 static bool may_run(Drover__PartitionState state)
 {
     return state == DROVER__PARTITION_STATE__PARTITION_STARTING ||
-           state == DROVER__PARTITION_STATE__PARTITION_RUNNING || state == DROVER__PARTITION_STATE__PARTITION_OUTGOING;
+           state == DROVER__PARTITION_STATE__PARTITION_RUNNING ||
+           state == DROVER__PARTITION_STATE__PARTITION_OUTGOING || state == DROVER__PARTITION_STATE__PARTITION_INCOMING;
 }
 
 /* No VM is forgotten while its host may run it, so this is a log that never knew it: of a cluster founded anew, or of
@@ -55,7 +58,8 @@ static struct reconcile_decision unknown_reports(const struct fleet_partition *p
     if (p->state == DROVER__PARTITION_STATE__PARTITION_STOPPING)
         return decide(RECONCILE_NOTHING, "about to end");
     if (may_run(p->state))
-        return decide(RECONCILE_WARN, "a guest of a VM that this cluster does not know; shut it down from inside");
+        return decide(RECONCILE_WARN, "a guest of a VM that this cluster does not know; shut it down from "
+                                      "inside, or end its QEMU on the host");
     return decide(RECONCILE_END, "no such VM");
 }
 

@@ -2,7 +2,8 @@
  *
  * The rule above all: a partition that could be the only instance of its VM is never ended here. Ended is only what the
  * log says nobody may run: the generation is older than the VM's and the host does not own it; or it has never run. Of
- * a VM that the log does not know only what does not run is ended: a log that has lost it says nothing about its guest.
+ * a VM that the log does not know only what cannot run is ended: a log that has lost it says nothing about its guest,
+ * and one that arrives is at any moment the only one there is.
  * While a job holds the VM, or a hand-over is under way, everything is the job's. */
 #ifndef CONTROLLER_FLEET_RECONCILE_H
 #define CONTROLLER_FLEET_RECONCILE_H

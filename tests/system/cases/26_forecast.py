@@ -51,6 +51,8 @@ def forecast_killed_with_its_guardian(run):
     def strike(kill):
         job_id = lab.cli("vm", "migrate", "watched", "--to", "h2", "--dry-run", "--tracker", "wp-sync", "--async").json["id"]
         until(lambda: lab.guardians("h1"), 20, "the guest to be watched")
+        engine, = lab.programs("h1", "drover-migrate")
+        os.kill(engine, signal.SIGSTOP)  # else it may be done before it is struck
         lab.cli("job", "cancel", job_id, "--async")  # else it is made anew, which would free the guest, too
         kill()
         lab.job_wait(job_id)

@@ -47,6 +47,7 @@ static const char *const names[] = {
     "destination.started",
     "destination.postcopy",
     "destination.done",
+    "destination.returning",
     "destination.failed",
     "destination.disks-exported",
     "destination.image-opened",

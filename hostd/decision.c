@@ -2,6 +2,9 @@
 
 #define REFUSALS_MAX   5u
 #define RESUME_LATE_MS 4000u /* less than the first answer that does not come */
+#define RESUME_MIN_MS  500u
+#define RESUME_DOUBLES 3u /* until the longest pause: nobody should wait long for a disk that is free again */
+#define RESUME_QUICK   8u /* so often at first, with the shortest */
 
 enum engine_verdict decide_engine_death(bool incoming, enum record_phase phase, bool other_boot)
 {
@@ -55,6 +58,12 @@ enum resume_step decide_resume(enum err_code why, unsigned refusals, uint64_t as
     if (why == ERR_WRONG_STATE && refusals >= REFUSALS_MAX)
         return RESUME_GIVE_UP;
     return !told && asked_ms >= RESUME_LATE_MS ? RESUME_TELL : RESUME_AGAIN;
+}
+
+uint32_t decide_resume_pause_ms(unsigned asked)
+{
+    unsigned doubles = asked < RESUME_QUICK ? 0 : asked - RESUME_QUICK + 1;
+    return RESUME_MIN_MS << (doubles < RESUME_DOUBLES ? doubles : RESUME_DOUBLES);
 }
 
 enum adoption decide_adoption(

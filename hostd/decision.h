@@ -43,9 +43,12 @@ enum resume_step {
     RESUME_GIVE_UP, /* it stands still for good: it ends */
 };
 /* A guest that is this host's has not been resumed, because of `why`, in `asked_ms` since it was asked first. A QEMU
- * that does not answer, or does not come out of its migration, says nothing about the guest, which may run; only one
- * that refuses, `refusals` times with this one, is given up. */
+ * that does not answer, or does not come out of its migration, says nothing about the guest, which may run; one that
+ * refuses as yet has a whole guest; only one that says that it never will, `refusals` times with this one, is given up.
+ */
 enum resume_step decide_resume(enum err_code why, unsigned refusals, uint64_t asked_ms, bool told);
+/* How long until it is asked again, after so many times. */
+uint32_t decide_resume_pause_ms(unsigned asked);
 
 enum adoption {
     ADOPT_WATCH,        /* the guest lives: take it up again */

@@ -21,9 +21,11 @@ static const struct {
     [DESTINATION_LISTENING] = {"listening", TO(DESTINATION_RECEIVING) | TO(DESTINATION_FAILED)},
     [DESTINATION_RECEIVING] = {"receiving", TO(DESTINATION_READY) | TO(DESTINATION_FAILED)},
     [DESTINATION_READY] = {"loading", TO(DESTINATION_OWNER) | TO(DESTINATION_FAILED)},
-    [DESTINATION_OWNER] = {"started", TO(DESTINATION_POSTCOPY) | TO(DESTINATION_DONE) | TO(DESTINATION_FAILED)},
+    [DESTINATION_OWNER] = {"started",
+        TO(DESTINATION_POSTCOPY) | TO(DESTINATION_DONE) | TO(DESTINATION_RETURNING) | TO(DESTINATION_FAILED)},
     [DESTINATION_POSTCOPY] = {"postcopy", TO(DESTINATION_DONE) | TO(DESTINATION_FAILED)},
     [DESTINATION_DONE] = {"done", 0},
+    [DESTINATION_RETURNING] = {"returning", TO(DESTINATION_FAILED)},
     [DESTINATION_FAILED] = {"failed", 0},
 };
 
@@ -51,16 +53,9 @@ void destination_finish(void *user)
     uv_stop(&d->side.loop);
 }
 
-/* It has not run here and never will: that is recorded before anyone is told. From OWNER on it is ours, whatever goes
- * wrong. */
-void destination_fail(struct destination *d, const struct err *err)
+static void destination_end(struct destination *d, const struct err *err, bool ours)
 {
     struct err why;
-    if (d->phase == DESTINATION_DONE || d->phase == DESTINATION_FAILED)
-        return;
-    bool ours = d->phase == DESTINATION_OWNER || d->phase == DESTINATION_POSTCOPY;
-    if (!ours && record_write(d->side.options->record_file, d->side.options->migration_id, "failed", &why) < 0)
-        log_event(LOG_ERROR, "record.unwritten", "message=%s", LOG_QUOTE(why.message));
     char code[32], message[ERR_MESSAGE_MAX];
     snprintf(code, sizeof code, "%s", err_name(err->code));
     snprintf(message, sizeof message, "%s", err->message);
@@ -84,6 +79,24 @@ void destination_fail(struct destination *d, const struct err *err)
     destination_move(d, DESTINATION_FAILED);
     side_failed(&d->side, err);
     destination_finish(d);
+}
+
+void destination_refuse(struct destination *d, const struct err *err)
+{
+    destination_end(d, err, false);
+}
+
+/* It has not run here and never will: that is recorded before anyone is told. From OWNER on it is ours, whatever goes
+ * wrong. One that is returned has failed already. */
+void destination_fail(struct destination *d, const struct err *err)
+{
+    struct err why;
+    if (d->phase >= DESTINATION_DONE)
+        return;
+    bool ours = d->phase == DESTINATION_OWNER || d->phase == DESTINATION_POSTCOPY;
+    if (!ours && record_write(d->side.options->record_file, d->side.options->migration_id, "failed", &why) < 0)
+        log_event(LOG_ERROR, "record.unwritten", "message=%s", LOG_QUOTE(why.message));
+    destination_end(d, err, ours);
 }
 
 static void destination_on_cancel(void *user)

@@ -14,7 +14,8 @@
 #define TOLD_MS        600000u    /* after post-copy the source must learn that it may go */
 #define HEARD_MAX_NS   250000000u /* a guest that is asked anything answers sooner, emulated or not */
 #define START_AGAIN_MS 100u
-#define REFUSED_MS     10000u /* whoever finds us dead asks on, but not for long */
+#define REFUSED_MS     1000u /* less than one try of the source's (source_hand_over.c), so that it hears the answer */
+#define UNWRITTEN_MS   1000u
 /* Switches learn from one frame; the others are for a lost one. */
 static const uint32_t announce_at_ms[] = {0, 50, 200};
 #define ANNOUNCEMENTS (sizeof announce_at_ms / sizeof *announce_at_ms)
@@ -113,23 +114,62 @@ void destination_on_resumed(void *user, uint64_t at_ns)
     destination_tell_heard(d);
 }
 
-/* QEMU opens the guest's disks for writing only now, and refuses while somebody else has one open, if only for a
- * moment. The guest has not run, but on record it is ours: it is tried again, and nobody is answered meanwhile. In
- * post-copy nothing else can be done with it, ever: its pages are at the source, and who finds us dead can only end it.
- */
-static bool destination_tries_again(struct destination *d, const struct err *err)
+/* From here on QEMU is not asked to run it, whatever happens. The record that it is ours may be on the disk: the one
+ * that takes it back must outlive a loss of power before the source runs its guest. Until then it is ours, and who
+ * finds us dead sees to it that it runs here, or reads that it never will. */
+static void destination_return(struct destination *d)
+{
+    struct err err;
+    const struct options *o = d->side.options;
+    if (record_write_lasting(o->record_file, o->migration_id, "failed", &err) == 0) {
+        destination_refuse(d, &d->refusal);
+        return;
+    }
+    log_event(LOG_ERROR, "record.unwritten", "message=%s", LOG_QUOTE(err.message));
+    loop_timer_start(d->starter, UNWRITTEN_MS, 0);
+}
+
+/* Where it cannot be told that it has not run: in post-copy nothing else can be done with it, its pages are at the
+ * source, and who finds us dead can only end it. Else who finds us dead asks on, and says so. */
+static void destination_asks_on(struct destination *d)
+{
+    if (d->puller)
+        loop_timer_start(d->starter, START_AGAIN_MS, 0);
+    else
+        destination_fail(d, &d->refusal);
+}
+
+/* QEMU says of each start that it comes, and answers in order: so it had not begun to run the guest when it refused. */
+static void destination_looked(void *user, const struct err *err)
+{
+    struct destination *d = user;
+    if (d->phase != DESTINATION_OWNER)
+        return;
+    if (err || d->resumed_ns) {
+        log_event(LOG_WARN, "guest.unknown", "message=%s", LOG_QUOTE(err ? err->message : "it was told to run"));
+        destination_asks_on(d);
+        return;
+    }
+    loop_timer_stop(d->announcer);
+    destination_move(d, DESTINATION_RETURNING);
+    destination_return(d);
+}
+
+/* QEMU opens the guest's disks for writing only now, and refuses while somebody else has one open. That may be for a
+ * moment: it is tried again, and nobody is answered meanwhile. Then the source, whose guest is whole, gets it back. */
+static void destination_refused(struct destination *d, const struct err *err)
 {
     uint64_t now_ns = clock_now_ns();
-    if (err->code != ERR_WRONG_STATE)
-        return false;
+    d->refusal = *err;
+    err_wrap(&d->refusal, "the guest is here but could not be started");
     if (!d->refused_ns) {
         d->refused_ns = now_ns;
         log_event(LOG_WARN, "guest.refused", "message=%s", LOG_QUOTE(err->message));
     }
-    if (!d->puller && now_ns - d->refused_ns >= REFUSED_MS * UINT64_C(1000000))
-        return false;
-    loop_timer_start(d->starter, START_AGAIN_MS, 0);
-    return true;
+    if (now_ns - d->refused_ns < REFUSED_MS * UINT64_C(1000000))
+        loop_timer_start(d->starter, START_AGAIN_MS, 0);
+    else
+        guest_look_paused(d->side.guest, destination_looked, d);
 }
 
 static void destination_started(void *user, const struct err *err)
@@ -140,8 +180,10 @@ static void destination_started(void *user, const struct err *err)
         destination_start(d);
         return;
     }
-    if (err && destination_tries_again(d, err))
+    if (err && err->code == ERR_WRONG_STATE) {
+        destination_refused(d, err);
         return;
+    }
     if (err) {
         struct err why = *err;
         err_wrap(&why, "the guest is here but could not be started");
@@ -166,6 +208,8 @@ void destination_start(void *user)
     struct destination *d = user;
     if (d->phase == DESTINATION_OWNER)
         guest_start(d->side.guest, destination_started, d);
+    else if (d->phase == DESTINATION_RETURNING)
+        destination_return(d);
 }
 
 /* The source may come back over another connection. */
@@ -226,7 +270,8 @@ static void destination_consider(
         destination_take(d);
     } else if (d->phase == DESTINATION_POSTCOPY || d->phase == DESTINATION_DONE) {
         destination_answer(d);
-    } else if (d->phase != DESTINATION_OWNER && !(d->phase == DESTINATION_RECEIVING && d->state_complete)) {
+    } else if (d->phase != DESTINATION_OWNER && d->phase != DESTINATION_RETURNING &&
+               !(d->phase == DESTINATION_RECEIVING && d->state_complete)) {
         err_set(&err, ERR_PROTOCOL, "handed over before everything was here");
         destination_fail(d, &err);
     }

@@ -35,6 +35,7 @@ enum destination_phase {
     DESTINATION_OWNER,
     DESTINATION_POSTCOPY,
     DESTINATION_DONE,
+    DESTINATION_RETURNING,
     DESTINATION_FAILED,
     DESTINATION_PHASES
 };
@@ -58,6 +59,7 @@ struct destination {
     uint64_t taken_ns;   /* when QEMU was told to run the guest; 0: it has not been */
     uint64_t heard_ns;   /* when the guest was first heard; 0: not yet */
     uint64_t refused_ns; /* since when QEMU refuses to run the guest; 0: it has not */
+    struct err refusal;  /* and why */
     struct guestclock clock;
     struct hostticks ticks;    /* as they were when we began */
     uint64_t stopped_ns;       /* when the guest stopped, by our clock; 0: not known */
@@ -84,6 +86,8 @@ void destination_move(struct destination *d, enum destination_phase to);
 void destination_trace(const struct destination *d, const char *what);
 void destination_finish(void *user);
 void destination_fail(struct destination *d, const struct err *err);
+/* It is on record that the guest has not run here and never will: the source is told, and all is over. */
+void destination_refuse(struct destination *d, const struct err *err);
 void destination_on_broken(void *user, const struct err *err);
 
 /* destination_begin.c */

@@ -49,7 +49,8 @@ struct guest {
 
     struct loop_timer *resume_timer;
     uint64_t resume_by_ms;
-    bool resuming; /* replies to what was under way before do not count any more */
+    bool resuming;      /* replies to what was under way before do not count any more */
+    struct err refusal; /* of the last `cont` while resuming; ERR_NONE: QEMU took it */
     bool gone;
 };
 
@@ -376,6 +377,25 @@ void guest_start(struct guest *guest, guest_fn fn, void *user)
     guest_run(guest, commands, 1, fn, user);
 }
 
+static int check_paused(struct guest *guest, json_t *result, struct err *err)
+{
+    const char *status = text_of(result, "status");
+    (void)guest;
+    return strcmp(status, "paused") == 0 ? 0 : err_set(err, ERR_WRONG_STATE, "the guest is not paused but %s", status);
+}
+
+void guest_look_paused(struct guest *guest, guest_fn fn, void *user)
+{
+    const struct command commands[] = {{"query-status", NULL, check_paused}};
+    guest_run(guest, commands, 1, fn, user);
+}
+
+void guest_announce(struct guest *guest)
+{
+    json_t *often = json_pack("{s:i, s:i, s:i, s:i}", "initial", 50, "max", 550, "rounds", 3, "step", 100);
+    qmp_command(guest->qmp, "announce-self", often, COMMAND_MS, NULL, NULL);
+}
+
 /* Resuming: cancel, cont, look; again until the guest runs. Each step is harmless when repeated, and QEMU refuses
  * `cont` for the moment its own migration takes to wind down. */
 static void guest_resume_looked(void *user, const struct err *err, json_t *result)
@@ -391,16 +411,26 @@ static void guest_resume_looked(void *user, const struct err *err, json_t *resul
     if (guest->gone || clock_now_ms() >= guest->resume_by_ms) {
         struct err why;
         err_set(&why, ERR_INTERNAL, "the guest could not be resumed; it is %s", status ? status : "not answering");
+        if (guest->refusal.code != ERR_NONE)
+            err_wrap(&why, "%.200s", guest->refusal.message);
         guest_end_sequence(guest, &why);
         return;
     }
     loop_timer_start(guest->resume_timer, RESUME_EACH_MS, 0);
 }
 
+static void guest_resume_told(void *user, const struct err *err, json_t *result)
+{
+    struct guest *guest = user;
+    (void)result;
+    if (!err || err->code != ERR_CANCELLED)
+        guest->refusal = err ? *err : (struct err){0};
+}
+
 static void guest_resume_try(void *user)
 {
     struct guest *guest = user;
-    qmp_command(guest->qmp, "cont", NULL, RESUME_COMMAND_MS, NULL, NULL);
+    qmp_command(guest->qmp, "cont", NULL, RESUME_COMMAND_MS, guest_resume_told, guest);
     qmp_command(guest->qmp, "query-status", NULL, RESUME_COMMAND_MS, guest_resume_looked, guest);
 }
 

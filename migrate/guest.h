@@ -76,7 +76,11 @@ bool guest_emulated(const struct guest *guest);
 /* Destination: has QEMU listen for device state at `path`, or (`whole`) for RAM and devices; on_migration("completed")
  * follows once it has loaded it. */
 void guest_prepare_destination(struct guest *guest, const char *path, bool whole, guest_fn fn, void *user);
-/* Destination: runs the guest. */
+/* Destination: runs the guest. on_resumed comes before a guest executes. ERR_WRONG_STATE: QEMU refuses. */
 void guest_start(struct guest *guest, guest_fn fn, void *user);
+/* Destination: does the guest stand as QEMU has loaded it, paused? */
+void guest_look_paused(struct guest *guest, guest_fn fn, void *user);
+/* Source: has QEMU tell the network that the guest is there. Nobody waits for it. */
+void guest_announce(struct guest *guest);
 
 #endif

@@ -8,7 +8,12 @@
  * stands still meanwhile, and hostd trusts no record of another boot (README.md). */
 MUST_CHECK int record_write(const char *path, const char *migration_id, const char *phase, struct err *err);
 
-/* The same for a hand-over after which pages follow: an engine that dies then can be replaced (policy.resume). */
+/* The same, but on return it outlives a loss of power, too: for what takes back an earlier record. -1: either may be
+ * there. */
+MUST_CHECK int record_write_lasting(const char *path, const char *migration_id, const char *phase, struct err *err);
+
+/* As record_write(), for a hand-over after which pages follow: an engine that dies then can be replaced
+ * (policy.resume). */
 MUST_CHECK int record_write_postcopy(const char *path, const char *migration_id, const char *phase, struct err *err);
 /* True if the record says `phase` of this very migration. */
 bool record_says(const char *path, const char *migration_id, const char *phase);

@@ -84,6 +84,8 @@ static void source_resumed(void *user, const struct err *err)
     struct source *s = user;
     if (err)
         err_wrap(&s->failure, "%s; after", err->message);
+    else if (s->hand_over_ns && s->side.guest) /* the network may have been told that it is there */
+        guest_announce(s->side.guest);
     struct err why;
     if (record_write(s->side.options->record_file, s->side.options->migration_id, "failed", &why) < 0)
         log_event(LOG_ERROR, "record.unwritten", "message=%s", LOG_QUOTE(why.message));

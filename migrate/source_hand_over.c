@@ -98,6 +98,14 @@ static void source_out_of_patience(struct source *s, const struct err *err)
     loop_timer_start(s->deadline, HAND_OVER_PAUSE_MS, 0);
 }
 
+/* The destination has written down that it never will be its: from here on nobody need ask whose it is. */
+static void source_back(struct source *s)
+{
+    struct err err;
+    if (record_write(s->side.options->record_file, s->side.options->migration_id, "failed", &err) < 0)
+        log_event(LOG_WARN, "record.unwritten", "message=%s", LOG_QUOTE(err.message));
+}
+
 static void source_handed_over(void *user, const struct err *err, const uint8_t *body, size_t len)
 {
     struct source *s = user;
@@ -119,6 +127,7 @@ static void source_handed_over(void *user, const struct err *err, const uint8_t 
         err_set(&why, ERR_PROTOCOL, "the destination's answer makes no sense");
         source_doubt(s, &why);
     } else if (reply && reply->refused) {
+        source_back(s);
         side_error_from(reply->refused, &why);
         err_wrap(&why, "the destination refused the guest");
         source_fail(s, &why);

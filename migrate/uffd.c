@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -168,8 +169,11 @@ static int uffd_find_ram(pid_t pid, const struct ram *ram, bool watched, struct 
     bool found = false;
     while (getline(&line, &space, maps) > 0) {
         uint64_t start, end, offset, inode;
-        if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64 " %*s %" SCNu64, &start, &end, &offset, &inode) == 4) {
-            found = inode == st.st_ino && offset == 0 && end - start >= ram->bytes;
+        unsigned major, minor; /* inodes are numbered by each file system for itself */
+        if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64 " %x:%x %" SCNu64, &start, &end, &offset, &major,
+                &minor, &inode) == 6) {
+            found =
+                makedev(major, minor) == st.st_dev && inode == st.st_ino && offset == 0 && end - start >= ram->bytes;
             if (found)
                 *address = start;
             if (found && !watched)

@@ -94,7 +94,8 @@ void guest_end(struct guest *guest);
 void guest_kill(struct guest *guest);
 
 /* Sees to it that the guest executes, also when a migration of its state was cut off. `fn` comes once, but not after
- * on_ended or guest_free(). ERR_WRONG_STATE: QEMU refuses; any other error says nothing about the guest. */
+ * on_ended or guest_free(). ERR_WRONG_STATE: QEMU refuses, and will for ever; ERR_BUSY: it refuses as yet; any other
+ * error says nothing about the guest. */
 typedef void (*guest_done_fn)(void *user, const struct err *err);
 void guest_resume(struct guest *guest, guest_done_fn fn, void *user);
 

@@ -111,8 +111,9 @@ static void late(struct partition *p, const struct err *err)
     struct err failure, unsaved;
     bool incoming = p->record.migration.incoming;
     err_set(&failure, ERR_TIMEOUT,
-        "the guest is on host %s, but QEMU has not been seen to run it: %s; it is asked on; where it stands still, "
-        "`drover vm stop --force %s` ends it",
+        "the guest is on host %s, but QEMU has not been seen to run it: %s; see to that: it is asked on and on; or, "
+        "where "
+        "it stands still, end it by `drover vm stop --force %s`",
         p->all->host_name, err->message, p->record.spec->name);
     if (keep_outcome(p,
             incoming ? DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN : DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED,

@@ -32,7 +32,7 @@ struct resuming {
     struct loop_timer *again; /* NULL: it was never asked twice */
     resume_fn on_end, on_late;
     uint64_t since_ms;
-    unsigned refusals;
+    unsigned refusals, asked;
     bool told;
 };
 

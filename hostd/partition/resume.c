@@ -1,12 +1,11 @@
 /* The guest is this host's, and QEMU is asked to run it: until it does, refuses for good, or dies. A monitor that is
  * silent, or a QEMU that does not come out of a migration that was cut off, says nothing against the guest, which may
- * run: it is asked on, but whoever waits for the end of the migration is told what there is to tell. */
+ * run; one that refuses because somebody else has a disk of it has a whole guest: it is asked on, but whoever waits for
+ * the end of the migration is told what there is to tell. */
 #include "base/clock.h"
 #include "base/ensure.h"
 #include "base/log.h"
 #include "hostd/partition/private.h"
-
-#define RESUME_PAUSE_MS 500u
 
 static void resume_answered(void *user, const struct err *err);
 
@@ -43,7 +42,7 @@ static void resume_answered(void *user, const struct err *err)
     }
     if (!r->again)
         r->again = loop_timer_new(p->all->env.loop, resume_ask, p);
-    loop_timer_start(r->again, RESUME_PAUSE_MS, 0);
+    loop_timer_start(r->again, decide_resume_pause_ms(r->asked++), 0);
 }
 
 void resume_begin(struct partition *p, resume_fn on_end, resume_fn on_late)

@@ -91,6 +91,16 @@ def gone():
     yield Blow("source", "hostd.in-doubt", "doubt", "")
 
 
+def refused():
+    """The destination's QEMU refuses to run the guest, which is given back."""
+    for way in ("refused", "refused-postcopy"):
+        yield from each("destination", "destination", ["returning", "failed"], way)
+        yield from each_record(way, ("destination", "failed"), ("source", "failed"))
+        yield from each("source", "source", ["hand-over-answered", "failing", "failed"], way)
+        yield from each("destination", "hostd", END + REMOVE, way)
+        yield from each("source", "hostd", END[1:] + SETTLE, way)
+
+
 def let_go():
     """An engine is killed together with its guardian, and then whoever lets go of the guest's memory in their stead."""
     for victim in ("", "companion"):
@@ -157,18 +167,20 @@ def controllers():
 
 
 def every():
-    return [blow for group in (precopy, called_off, postcopy, cut, gone, let_go, forecasts, controllers, with_storage, move_storage, visits) for blow in group()]
+    return [blow for group in (precopy, called_off, postcopy, cut, gone, refused, let_go, forecasts, controllers, with_storage, move_storage, visits) for blow in group()]
 
 
 # Once the guest is the destination's and pages are missing, it cannot go on without that engine: the named risk of post-copy.
 LOST = {(name, "postcopy") for name in ("record.after.owner", "destination.started", "destination.guest-started",
                                         "destination.hand-over-answered", "destination.postcopy")}
+# Nor can one that is about to be given back, until that is on record.
+LOST |= {(name, "refused-postcopy") for name in ("destination.returning", "record.before.failed")}
 # Until here a guest outlives the death of the destination's QEMU; from then on that may be what runs it.
 SPARES = {f"destination.{name}" for name in RECEIVING[:-2] + DISKS_TAKEN + ["image-opened", "image-told"]}
 
 
 def may_end_guest(blow):
-    return (blow.point, blow.way) in LOST or (blow.victim != "" and blow.point not in SPARES)
+    return (blow.whose == "destination" and (blow.point, blow.way) in LOST) or (blow.victim != "" and blow.point not in SPARES)
 
 # Those that every run strikes.
 USUAL = [Blow("source", "record.before.handed-over", "precopy", ""), Blow("source", "record.after.handed-over", "precopy", ""),

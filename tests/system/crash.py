@@ -1,7 +1,9 @@
 """Programs that die at named points (base/crashpoint.h), links that are cut while they stand at one, and a supervisor that starts daemons again, as systemd would."""
 import ctypes
+import fcntl
 import os
 import signal
+import struct
 import subprocess
 import threading
 import time
@@ -87,6 +89,27 @@ class HeldThread:
 
     def __exit__(self, *_):
         ptrace(PTRACE_DETACH, self.tid)
+
+
+class HeldDisk:
+    """Somebody has a disk in use, so that no QEMU opens it for writing any more; one that has it open already goes on."""
+
+    # QEMU proves to itself by locks on single bytes that nobody minds what it does: 200 is the first of those, and writing the second.
+    NO_OTHER_WRITER = 201
+
+    def __init__(self, path):
+        self.path = path
+
+    def __enter__(self):
+        self.file = os.open(self.path, os.O_RDONLY)
+        lock = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, self.NO_OTHER_WRITER, 1, 0)
+        fcntl.fcntl(self.file, getattr(fcntl, "F_OFD_SETLK", 37), lock)
+        return self
+
+    def __exit__(self, *_):
+        if self.file is not None:
+            os.close(self.file)
+        self.file = None
 
 
 class Severed:

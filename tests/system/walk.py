@@ -11,7 +11,7 @@ import signal
 import time
 
 from blows import may_end_guest
-from crash import Severed, Supervisor, arm, disarm, hit_at, kill_with_guardian, reached, unlisted_points, wait_reached
+from crash import HeldDisk, Severed, Supervisor, arm, disarm, hit_at, kill_with_guardian, reached, unlisted_points, wait_reached
 from lab import netns, program
 from lab.program import until
 from watched import SLOW, Watched, other_host, owner
@@ -334,6 +334,24 @@ class Act:
             self.cancel()
         self.strike()
 
+    def refused(self, *mode):
+        """The destination's QEMU cannot open the disk, so that the guest is given back; what comes after that on the source can."""
+        far, late = self.host("destination"), self.blow.whose != "destination"
+        with HeldDisk(self.victim.disks()[0]):
+            if late:
+                arm(far, "destination.returning", "pause")
+            self.arm()
+            self.move(*mode)
+            if late:
+                wait_reached(far, "the refusal")
+            else:
+                self.strike()
+        if late:
+            disarm(far)
+            for pid in self.lab.programs(far.name, "drover-migrate"):
+                os.kill(pid, signal.SIGCONT)
+            self.strike()
+
     def let_go(self):
         """The source's engine and its guardian die at once, so that a third has to let the guest's writes through."""
         self.move("--tracker", "wp-sync", *SLOW)
@@ -431,6 +449,8 @@ WAYS = {
     "cut-precopy": lambda act: act.cut("source", "source.handed-over"),
     "gone": lambda act: act.gone(False),
     "gone-cancel": lambda act: act.gone(True),
+    "refused": Act.refused,
+    "refused-postcopy": lambda act: act.refused(*POSTCOPY),
     "let-go": Act.let_go,
     "dry-run": lambda act: act.go(act.move, *DRY_RUN),
     "dry-run-cancel": Act.forecast,

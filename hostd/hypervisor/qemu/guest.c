@@ -45,6 +45,7 @@ struct guest {
     void (*jobs_fn)(void *user); /* of guest_observe_jobs() */
     void *jobs_user;
     unsigned settle_steps;
+    bool broken;     /* it would have to be reset before it can run again */
     char status[32]; /* of the migration that it does not leave */
 };
 
@@ -326,11 +327,34 @@ static void guest_resumed(struct guest *guest, const struct err *err)
         fn(guest->resume_user, err);
 }
 
+/* The network may have been told that the guest is elsewhere: nobody waits until it knows better. */
+static void guest_announce(struct guest *guest)
+{
+    json_t *often = json_pack("{s:i, s:i, s:i, s:i}", "initial", 50, "max", 550, "rounds", 3, "step", 100);
+    qmp_command(guest->qmp, "announce-self", often, COMMAND_TIMEOUT_MS, NULL, NULL);
+}
+
+/* QEMU's storage or what else it has to have may be in somebody's hands, for however long, and the guest is whole. Only
+ * what would have to be reset does not run again. */
 static void guest_continued(void *user, const struct err *err, json_t *result)
 {
+    struct guest *guest = user;
+    struct err why;
     (void)result;
-    if (!err || err->code != ERR_CANCELLED)
-        guest_resumed(user, err);
+    if (err && err->code == ERR_CANCELLED)
+        return;
+    if (!err)
+        guest_announce(guest);
+    if (err && err->code == ERR_WRONG_STATE && !guest->broken) {
+        err_set(&why, ERR_BUSY, "%s", err->message);
+        err = &why;
+    }
+    guest_resumed(guest, err);
+}
+
+static bool run_state_broken(const char *status)
+{
+    return status && (strcmp(status, "internal-error") == 0 || strcmp(status, "shutdown") == 0);
 }
 
 static void guest_run_state_known(void *user, const struct err *err, json_t *result)
@@ -342,8 +366,10 @@ static void guest_run_state_known(void *user, const struct err *err, json_t *res
         guest_resumed(guest, err);
     else if (json_is_true(json_object_get(result, "running")))
         guest_resumed(guest, NULL);
-    else
+    else {
+        guest->broken = run_state_broken(json_string_value(json_object_get(result, "status")));
         qmp_command(guest->qmp, "cont", NULL, RESUME_TIMEOUT_MS, guest_continued, guest);
+    }
 }
 
 /* QEMU has been told to give its migration up, and does not come to it. A guest that executes will go on doing so. */

@@ -1,11 +1,11 @@
-"""A QEMU that is silent, hangs or dies just when its host is to have its guest go on: a guest is not ended for being unwilling to say
-that it runs."""
+"""A QEMU that is silent, hangs, refuses or dies just when its host is to have its guest go on: a guest is not ended for being unwilling
+to say that it runs."""
 import json
 import os
 import signal
 import socket
 
-from crash import HeldThread
+from crash import HeldDisk, HeldThread, arm, disarm, wait_reached
 from harness import MIGRATION, case
 from lab.program import until
 from watched import Watched, begin_slow_move, settled
@@ -83,4 +83,40 @@ def hanging_migration_is_told_and_ends(run):
     assert settled(lab, "hung") == "h1"
     watched.check()
     lab.migrate("hung", "h2")
+    watched.check()
+
+
+@case(deadline=90, needs=MIGRATION)
+def guest_that_is_refused_goes_on_where_it_was(run):
+    """The destination's QEMU cannot open the disk: the guest, which has not run there, is given back, by pre-copy and by post-copy. Where
+    its own QEMU cannot have it back either, it is asked on and on, and the guest goes on as soon as it can."""
+    lab = run.lab
+    lab.vm_create("locked", run="mem:500:16M", host="h1", disk=True)
+    watched = Watched(lab, "locked")
+    disk = lab.vm("locked")["spec"]["disks"][0]["path"]
+    source, far = lab.hosts["h1"], lab.hosts["h2"]
+    qemu, = lab.programs("h1", "qemu-system-x86_64")
+
+    arm(far, "destination.returning", "pause")
+    with HeldDisk(disk):
+        job_id = lab.cli("vm", "migrate", "locked", "--to", "h2", "--async").json["id"]
+        wait_reached(far, "the refusal")
+    disarm(far)
+    for engine in lab.programs("h2", "drover-migrate"):
+        os.kill(engine, signal.SIGCONT)
+    job = lab.job_wait(job_id, 30)
+    assert job["state"] == "failed" and "lock" in job["error"]["message"], job
+    assert settled(lab, "locked") == "h1"
+    watched.check()
+
+    arm(source, "source.failing")
+    with HeldDisk(disk):
+        job_id = lab.cli("vm", "migrate", "locked", "--to", "h2", "--mode", "postcopy", "--async").json["id"]
+        wait_reached(source, "the guest to be given back")
+        disarm(source)
+        told(lab, job_id, "lock")
+        assert lab.qemus(lab.vm("locked")["id"]) == {"h1": [qemu]}
+    assert settled(lab, "locked") == "h1"
+    watched.check()
+    lab.migrate("locked", "h2")
     watched.check()

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <limits.h>
 /* clang-format on */
 #include "hostd/decision.h"
 
@@ -159,6 +160,7 @@ static void a_silent_monitor_costs_no_guest(void **unused)
         assert_int_equal(decide_resume(ERR_TIMEOUT, refusals, 0, false), RESUME_AGAIN);
         assert_int_equal(decide_resume(ERR_UNAVAILABLE, refusals, 3600000, true), RESUME_AGAIN);
     }
+    assert_int_equal(decide_resume(ERR_BUSY, 0, 3600000, true), RESUME_AGAIN);
     assert_int_equal(decide_resume(ERR_WRONG_STATE, 1, 0, false), RESUME_AGAIN);
     assert_int_equal(decide_resume(ERR_WRONG_STATE, 5, 0, false), RESUME_GIVE_UP);
     assert_int_equal(decide_resume(ERR_WRONG_STATE, 5, 3600000, true), RESUME_GIVE_UP);
@@ -171,7 +173,18 @@ static void a_long_silence_is_told_once(void **unused)
     assert_int_equal(decide_resume(ERR_TIMEOUT, 0, 1000, false), RESUME_AGAIN);
     assert_int_equal(decide_resume(ERR_TIMEOUT, 0, 60000, false), RESUME_TELL);
     assert_int_equal(decide_resume(ERR_WRONG_STATE, 1, 60000, false), RESUME_TELL);
+    assert_int_equal(decide_resume(ERR_BUSY, 0, 60000, false), RESUME_TELL);
     assert_int_equal(decide_resume(ERR_TIMEOUT, 0, 60000, true), RESUME_AGAIN);
+}
+
+static void it_is_asked_ever_more_seldom_but_for_good(void **unused)
+{
+    (void)unused;
+    assert_int_equal(decide_resume_pause_ms(0), 500);
+    for (unsigned asked = 0; asked < 100; asked++)
+        assert_true(decide_resume_pause_ms(asked) <= decide_resume_pause_ms(asked + 1));
+    assert_int_equal(decide_resume_pause_ms(100), 4000);
+    assert_int_equal(decide_resume_pause_ms(UINT_MAX), 4000);
 }
 
 /* What an engine has said is no sign that it let go of the guest's memory: how it ended is. */
@@ -215,6 +228,7 @@ int main(void)
         cmocka_unit_test(a_sender_outlives_its_guest),
         cmocka_unit_test(a_silent_monitor_costs_no_guest),
         cmocka_unit_test(a_long_silence_is_told_once),
+        cmocka_unit_test(it_is_asked_ever_more_seldom_but_for_good),
         cmocka_unit_test(who_lets_go_of_the_guests_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -26,8 +26,9 @@ struct fixture {
     struct jsonline *monitor; /* NULL: nobody has connected */
     struct guest *guest;
     const char *run_state, *migration;
-    unsigned silent; /* how many times it still does not say how it stands */
-    unsigned asked;  /* how often it was asked to */
+    const char *refusal; /* why it does not run the guest; NULL: it does */
+    unsigned silent;     /* how many times it still does not say how it stands */
+    unsigned asked;      /* how often it was asked to */
     bool ready, resumed;
     struct err failure;
 };
@@ -60,6 +61,10 @@ static void monitor_asked(void *user, json_t *request)
             json_pack("{s:b, s:s}", "running", strcmp(f->run_state, "running") == 0, "status", f->run_state));
     } else if (strcmp(command, "query-migrate") == 0) {
         answer(f, request, json_pack("{s:s}", "status", f->migration));
+    } else if (strcmp(command, "cont") == 0 && f->refusal) {
+        json_t *why = json_pack("{s:{s:s, s:s}}", "error", "class", "GenericError", "desc", f->refusal);
+        json_object_set(why, "id", json_object_get(request, "id"));
+        jsonline_send(f->monitor, why);
     } else {
         answer(f, request, json_object());
     }
@@ -194,6 +199,24 @@ static void a_migration_that_hangs_is_named(void **state)
     assert_int_equal(f->failure.code, ERR_NONE);
 }
 
+/* Somebody else has one of its disks: that may end, and the guest is whole. One that broke down does not come back. */
+static void a_refusal_is_for_good_only_of_a_broken_guest(void **state)
+{
+    struct fixture *f = *state;
+    adopt(f);
+    f->refusal = "Failed to get \"write\" lock";
+    resume(f, "cancelled", "paused");
+    assert_int_equal(f->failure.code, ERR_BUSY);
+    assert_non_null(strstr(f->failure.message, f->refusal));
+    f->resumed = false;
+    resume(f, "cancelled", "internal-error");
+    assert_int_equal(f->failure.code, ERR_WRONG_STATE);
+    f->refusal = NULL;
+    f->resumed = false;
+    resume(f, "cancelled", "paused");
+    assert_int_equal(f->failure.code, ERR_NONE);
+}
+
 /* It may yet stop the guest: it was not called off. */
 static void a_migration_at_work_is_no_resumed_guest(void **state)
 {
@@ -210,6 +233,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_guest_that_runs_is_resumed, setup, teardown),
         cmocka_unit_test_setup_teardown(a_guest_runs_though_its_migration_hangs, setup, teardown),
         cmocka_unit_test_setup_teardown(a_migration_that_hangs_is_named, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_refusal_is_for_good_only_of_a_broken_guest, setup, teardown),
         cmocka_unit_test_setup_teardown(a_migration_at_work_is_no_resumed_guest, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

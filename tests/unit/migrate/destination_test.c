@@ -8,11 +8,14 @@
 
 #include <cmocka.h>
 
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -27,6 +30,7 @@
 #define WAIT_MS 20000u
 
 #define CONTS_REFUSED 3u
+#define FOR_GOOD      UINT_MAX
 
 struct fixture {
     struct destination d;
@@ -35,7 +39,13 @@ struct fixture {
     struct loop_timer *bound;
     char directory[32], record[64], qmp[64], control[64];
     int listener;   /* where QEMU would be */
-    unsigned conts; /* asked of QEMU; its thread's until that is joined */
+    pthread_t qemu; /* one of cardboard, while `qemu_runs` */
+    bool qemu_runs;
+    atomic_uint conts;  /* asked of it */
+    unsigned refusals;  /* of so many of them */
+    const char *status; /* of its guest, when it is asked */
+    bool starts,
+        obstacle; /* with its first refusal: it says that the guest runs; nothing can be written down any more */
     bool answered, late, refused;
     enum err_code code; /* of the answer */
 };
@@ -129,6 +139,8 @@ static int setup(void **state)
     quota_init(&d->side.quota);
     uv_loop_init(&d->side.loop);
     f->bound = loop_timer_new(&d->side.loop, on_late, f);
+    d->starter = loop_timer_new(&d->side.loop, destination_start, d);
+    d->announcer = loop_timer_new(&d->side.loop, destination_announce, d);
     const struct wire_options options = {.handler = on_request, .user = f};
     if (key_generate(&err, &key) < 0 || wire_new(&d->side.loop, &key, "test", on_auth, f, &err, &d->side.wire) < 0 ||
         wire_server_open(d->side.wire, "tcp://127.0.0.1:0", &options, &err, &d->server) < 0 ||
@@ -148,6 +160,11 @@ static int teardown(void **state)
     guestclock_free(&d->clock);
     relay_close(d->relay);
     digests_free(&d->digests);
+    if (d->hand_over) { /* that it kept to itself */
+        struct err err;
+        err_set(&err, ERR_CANCELLED, "over");
+        wire_reply_error(d->hand_over, &err);
+    }
     wire_client_close(f->client);
     wire_server_close(d->server);
     wire_free(d->side.wire);
@@ -155,8 +172,11 @@ static int teardown(void **state)
     control_close(d->side.control);
     loop_timer_free(d->deadline);
     loop_timer_free(d->starter);
+    loop_timer_free(d->announcer);
     loop_timer_free(f->bound);
     uv_run(&d->side.loop, UV_RUN_DEFAULT); /* the monitor's connection closes in its own time */
+    if (f->qemu_runs)
+        pthread_join(f->qemu, NULL);
     loop_close(&d->side.loop);
     ram_close(&d->side.ram);
     if (f->listener >= 0)
@@ -229,8 +249,23 @@ static void qemu_listen(struct fixture *f)
 static void qemu_open(struct fixture *f)
 {
     struct err err;
-    const struct guest_events events = {.on_gone = on_gone};
+    const struct guest_events events = {.on_gone = on_gone, .on_resumed = destination_on_resumed, .user = &f->d};
     assert_int_equal(guest_open(&f->d.side.loop, f->qmp, &events, &err, &f->d.side.guest), 0);
+}
+
+static void obstacle_path(const struct fixture *f, size_t size, char *out)
+{
+    snprintf(out, size, "%s.%d.tmp", f->record, (int)getpid());
+}
+
+static void qemu_first_refusal(struct fixture *f, int fd)
+{
+    char path[96];
+    obstacle_path(f, sizeof path, path);
+    if (f->starts)
+        dprintf(fd, "{\"event\":\"RESUME\",\"timestamp\":{\"seconds\":1,\"microseconds\":0}}\n");
+    if (f->obstacle && mkdir(path, 0700) < 0)
+        abort();
 }
 
 /* A QEMU that takes any command but the first `cont`s. */
@@ -244,39 +279,125 @@ static void *qemu_main(void *arg)
     while (fgets(line, sizeof line, stream)) {
         json_t *command = json_loads(line, 0, NULL);
         const char *name = json_string_value(json_object_get(command, "execute"));
-        bool refused = name && strcmp(name, "cont") == 0 && ++f->conts <= CONTS_REFUSED;
+        bool cont = name && strcmp(name, "cont") == 0;
+        unsigned number = cont ? atomic_fetch_add(&f->conts, 1) + 1 : 0;
+        if (number == 1 && f->refusals)
+            qemu_first_refusal(f, fd);
         dprintf(fd,
-            refused ? "{\"error\":{\"class\":\"GenericError\",\"desc\":\"locked\"},\"id\":%lld}\n"
-                    : "{\"return\":{},\"id\":%lld}\n",
-            (long long)json_integer_value(json_object_get(command, "id")));
+            cont && number <= f->refusals ? "{\"error\":{\"class\":\"GenericError\",\"desc\":\"%s\"},\"id\":%lld}\n"
+                                          : "{\"return\":{\"status\":\"%s\"},\"id\":%lld}\n",
+            cont ? "locked" : f->status, (long long)json_integer_value(json_object_get(command, "id")));
         json_decref(command);
     }
     fclose(stream);
     return NULL;
 }
 
+/* All is here, and its source hands over to a QEMU that refuses so often to run the guest. */
+static void hand_over_to_qemu(struct fixture *f, unsigned refusals)
+{
+    struct err err;
+    struct destination *d = &f->d;
+    Drover__EngineHandOver message = DROVER__ENGINE_HAND_OVER__INIT;
+    message.migration_id = mine;
+    f->refusals = refusals;
+    if (!f->status)
+        f->status = "paused";
+    assert_int_equal(control_open(&d->side.loop, f->control, NULL, NULL, &err, &d->side.control), 0);
+    qemu_listen(f);
+    assert_int_equal(pthread_create(&f->qemu, NULL, qemu_main, f), 0);
+    f->qemu_runs = true;
+    qemu_open(f);
+    d->phase = DESTINATION_READY;
+    f->answered = f->late = false;
+    wire_call(
+        wire_client_peer(f->client), DROVER__ENGINE_METHOD__ENGINE_HAND_OVER, &message.base, WAIT_MS, on_answer, f);
+    loop_timer_start(f->bound, WAIT_MS, 0);
+}
+
+static void await(struct fixture *f, enum destination_phase phase)
+{
+    while (f->d.phase != phase && !f->late)
+        uv_run(&f->d.side.loop, UV_RUN_ONCE);
+    assert_int_equal(f->d.phase, phase);
+}
+
+static void await_answer(struct fixture *f)
+{
+    while (!f->answered && !f->late)
+        uv_run(&f->d.side.loop, UV_RUN_ONCE);
+    assert_true(f->answered);
+    assert_int_equal(f->code, ERR_NONE);
+}
+
 /* Somebody else has one of its disks open for a moment: that costs no guest, and the source hears when it runs. */
 static void test_a_guest_that_is_refused_at_first_is_started(void **state)
 {
     struct fixture *f = *state;
-    pthread_t qemu;
-    struct err err;
-    assert_int_equal(control_open(&f->d.side.loop, f->control, NULL, NULL, &err, &f->d.side.control), 0);
-    qemu_listen(f);
-    assert_int_equal(pthread_create(&qemu, NULL, qemu_main, f), 0);
-    qemu_open(f);
-    f->d.starter = loop_timer_new(&f->d.side.loop, destination_start, &f->d);
-    f->d.phase = DESTINATION_READY;
-    hand_over(f, mine);
-    guest_close(f->d.side.guest);
-    f->d.side.guest = NULL;
-    uv_run(&f->d.side.loop, UV_RUN_NOWAIT);
-    pthread_join(qemu, NULL);
-    assert_int_equal(f->code, ERR_NONE);
+    hand_over_to_qemu(f, CONTS_REFUSED);
+    await_answer(f);
     assert_false(f->refused);
     assert_int_equal(f->conts, CONTS_REFUSED + 1);
     assert_int_equal(f->d.phase, DESTINATION_DONE);
     assert_true(record_says(f->record, mine, "owner"));
+}
+
+/* It has not run here and cannot: its source may have it back. */
+static void test_a_guest_that_is_refused_for_good_is_returned(void **state)
+{
+    struct fixture *f = *state;
+    hand_over_to_qemu(f, FOR_GOOD);
+    await_answer(f);
+    assert_true(f->refused);
+    assert_true(f->conts > 1);
+    assert_int_equal(f->d.phase, DESTINATION_FAILED);
+    assert_true(record_says(f->record, mine, "failed"));
+}
+
+/* The source hears nothing before it is on record, and from then on QEMU is not asked once more. */
+static void test_a_guest_is_returned_by_the_record_first(void **state)
+{
+    struct fixture *f = *state;
+    char path[96];
+    obstacle_path(f, sizeof path, path);
+    f->obstacle = true;
+    hand_over_to_qemu(f, FOR_GOOD);
+    await(f, DESTINATION_RETURNING);
+    unsigned conts = f->conts;
+    assert_true(record_says(f->record, mine, "owner"));
+    struct err err;
+    err_set(&err, ERR_UNAVAILABLE, "QEMU has ended");
+    destination_fail(&f->d, &err); /* which changes nothing about whose it is */
+    assert_int_equal(f->d.phase, DESTINATION_RETURNING);
+    assert_false(f->answered);
+    assert_int_equal(rmdir(path), 0);
+    await_answer(f);
+    assert_true(f->refused);
+    assert_int_equal(f->conts, conts);
+    assert_true(record_says(f->record, mine, "failed"));
+}
+
+/* Then it is this host's, whatever QEMU says: the source hears nothing, and the record stays. */
+static void keeps_it(struct fixture *f)
+{
+    hand_over_to_qemu(f, FOR_GOOD);
+    await(f, DESTINATION_FAILED);
+    assert_false(f->refused);
+    assert_true(record_says(f->record, mine, "owner"));
+}
+
+static void test_a_guest_that_was_told_to_run_is_not_returned(void **state)
+{
+    struct fixture *f = *state;
+    f->starts = true;
+    keeps_it(f);
+}
+
+static void test_a_guest_that_may_have_run_is_not_returned(void **state)
+{
+    struct fixture *f = *state;
+    f->status = "internal-error";
+    keeps_it(f);
 }
 
 /* Half of what it needs is open when it finds that it cannot go on: another hello must not open it once more. */
@@ -399,6 +520,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_hand_over_that_comes_too_early_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_state_that_comes_too_late_costs_no_guest, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_guest_that_is_refused_at_first_is_started, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_guest_that_is_refused_for_good_is_returned, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_guest_is_returned_by_the_record_first, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_guest_that_was_told_to_run_is_not_returned, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_guest_that_may_have_run_is_not_returned, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_hello_that_cannot_be_followed_ends_it, setup, teardown),
         cmocka_unit_test_setup_teardown(test_only_its_own_source_lets_it_go, setup, teardown),
         cmocka_unit_test_setup_teardown(test_it_tells_when_the_guest_was_heard, setup, teardown),

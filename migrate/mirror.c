@@ -281,6 +281,11 @@ void mirror_finish(struct mirror *m)
         ask(m, "block-job-cancel", json_pack("{s:s}", "device", m->disks[i].name), finish_asked);
 }
 
+bool mirror_copies(const struct mirror *m)
+{
+    return !m->over;
+}
+
 static void abandoned(void *user, const struct err *err, json_t *result)
 {
     struct mirror *m = user;

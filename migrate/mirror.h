@@ -45,12 +45,14 @@ void mirror_on_job(struct mirror *mirror, const char *event, json_t *data);
 /* Source: from here on copies at most so fast, all disks together; 0: not limited. */
 void mirror_limit(struct mirror *mirror, uint64_t bytes_per_s);
 void mirror_finish(struct mirror *mirror);
+/* Source: it has neither finished nor failed. */
+bool mirror_copies(const struct mirror *mirror);
 /* Calls the copying off; `fn` once QEMU has heard of it, which may be at once. The guest stands still from then on.
  *
  * A mirror of QEMU that ends while a write of the guest is on its way to the target frees what that write goes on to
  * use (10.0: mirror_run() frees its bitmaps before it drains; seen as a broken heap in one of 20 such ends under many
  * writes, never in 200 with the guest stopped first). So the guest is stopped, which waits for its writes: the target
- * must answer until `fn`, or be closed, which leaves that risk. */
+ * must answer until `fn` (relay_answer_alone()), or be closed, which leaves that risk. */
 void mirror_abandon(struct mirror *mirror, void (*fn)(void *user));
 
 void mirror_export(struct mirror *mirror);

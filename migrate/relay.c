@@ -1,64 +1,19 @@
-#include "migrate/relay.h"
-
+/* Connections of a relay, and what passes through them. */
 #include <endian.h>
 #include <netinet/in.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <utlist.h>
 
-#include "base/buf.h"
 #include "base/crashpoint.h"
 #include "base/ensure.h"
 #include "base/log.h"
-#include "base/loop.h"
-#include "migrate/seal.h"
+#include "migrate/relay_private.h"
 
 #define RELAY_STRIPE   1000u /* first part of the nonces: far from those of the stripes for pages */
 #define RELAY_PROVE_MS 10000 /* how long a connection may take to prove that it is the source's */
 #define HEADER_BYTES   4u
 #define SEALED_MAX     (RELAY_DATA_MAX + SEAL_OVERHEAD)
-
-/* One connection of QEMU. Handles close asynchronously; the link is freed with the last of them. */
-struct link {
-    struct link *prev, *next;
-    struct relay *relay; /* NULL: the relay is closed */
-    uv_pipe_t local;     /* QEMU */
-    uv_tcp_t remote;     /* the other relay */
-    uv_connect_t connect;
-    struct loop_timer *timer;
-    struct seal *closing, *opening;
-    struct buf in;                  /* of the network: a part of a message */
-    size_t local_held, remote_held; /* bytes written and not taken yet */
-    bool local_reading, remote_reading;
-    uint32_t number;
-    bool proved; /* destination: the first message was the source's */
-    bool connected;
-    bool closed;
-    unsigned handles;
-};
-
-struct relay {
-    uv_loop_t *loop;
-    bool source;
-    union {
-        uv_handle_t handle;
-        uv_stream_t stream;
-        uv_pipe_t pipe;
-        uv_tcp_t tcp;
-    } listener;
-    char path[108];
-    struct sockaddr_storage to, from; /* source: the other relay; destination: its host */
-    char address[128];
-    uint8_t key[SEAL_KEY_BYTES];
-    struct link *links;
-    uint32_t opened;            /* source: numbers given so far */
-    bool used[RELAY_LINKS_MAX]; /* destination: numbers seen */
-    uint64_t wire_bytes;
-    unsigned handles;
-};
 
 /* A write on its way; `held` counts it until QEMU or the network has taken it. */
 struct piece {
@@ -68,15 +23,6 @@ struct piece {
     size_t len;
     uint8_t data[];
 };
-
-static void link_pump(struct link *link);
-
-static void relay_closed(uv_handle_t *handle)
-{
-    struct relay *relay = handle->data;
-    explicit_bzero(relay->key, sizeof relay->key);
-    free(relay);
-}
 
 static void link_free(struct link *link)
 {
@@ -93,7 +39,7 @@ static void link_handle_closed(uv_handle_t *handle)
         link_free(link);
 }
 
-static void link_close(struct link *link)
+void relay_link_close(struct link *link)
 {
     if (link->closed)
         return;
@@ -107,20 +53,37 @@ static void link_close(struct link *link)
 
 static void link_fail(struct link *link, const char *what)
 {
-    if (!link->closed)
+    struct err err;
+    if (link->closed || link->alone)
+        return;
+    if (link->relay->source) {
+        err_set(&err, ERR_UNAVAILABLE, "the connection over which disks are copied broke: %s", what);
+        relay_link_lost(link, &err);
+    } else {
         log_event(LOG_WARN, "relay.broken", "what=%s", LOG_QUOTE(what));
-    link_close(link);
+        relay_link_close(link);
+    }
 }
 
-static struct link *link_new(struct relay *relay)
+struct link *relay_link_new(struct relay *relay)
 {
     struct link *link = mem_zalloc(sizeof *link);
     link->relay = relay;
     ENSURE(uv_pipe_init(relay->loop, &link->local, 0) == 0 && uv_tcp_init(relay->loop, &link->remote) == 0);
     link->local.data = link->remote.data = link->connect.data = link;
     link->handles = 2;
+    nbd_init(&link->nbd);
     DL_APPEND(relay->links, link);
     return link;
+}
+
+/* The other relay's end of it is gone, which is nothing to speak of at the destination. */
+static void remote_over(struct link *link, int status)
+{
+    if (link->relay && link->relay->source)
+        link_fail(link, uv_strerror(status));
+    else
+        relay_link_close(link);
 }
 
 static void link_seals(struct link *link, uint32_t number)
@@ -136,12 +99,17 @@ static void piece_written(uv_write_t *request, int status)
 {
     struct piece *piece = (struct piece *)request;
     struct link *link = piece->link;
+    bool to_remote = piece->held == &link->remote_held;
     *piece->held -= piece->len;
+    if (to_remote && status == 0)
+        link->sent_bytes += piece->len;
     free(piece);
-    if (status < 0)
-        link_close(link);
+    if (status == 0)
+        relay_link_pump(link);
+    else if (to_remote)
+        remote_over(link, status);
     else
-        link_pump(link);
+        relay_link_close(link);
 }
 
 static struct piece *piece_new(struct link *link, size_t *held, size_t len)
@@ -172,6 +140,13 @@ static void remote_send(struct link *link, const uint8_t *data, size_t len)
     piece_write(piece, (uv_stream_t *)&link->remote);
 }
 
+void relay_link_tell(struct link *link, const void *data, size_t len)
+{
+    struct piece *piece = piece_new(link, &link->local_held, len);
+    memcpy(piece->data, data, len);
+    piece_write(piece, (uv_stream_t *)&link->local);
+}
+
 /* --- from QEMU to the network --- */
 
 static void local_space(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
@@ -186,12 +161,16 @@ static void local_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *data)
 {
     struct link *link = stream->data;
     if (n < 0) {
-        link_close(link);
-    } else if (n > 0) {
-        remote_send(link, (const uint8_t *)data->base, (size_t)n);
-        if (!link->closed)
-            link_pump(link);
+        relay_link_close(link);
+        return;
     }
+    if (link->relay->source)
+        nbd_sent(&link->nbd, (const uint8_t *)data->base, (size_t)n);
+    if (!link->alone && n > 0)
+        remote_send(link, (const uint8_t *)data->base, (size_t)n);
+    else if (link->alone && !relay_link_answer(link))
+        relay_link_close(link);
+    relay_link_pump(link);
 }
 
 /* --- from the network to QEMU --- */
@@ -221,6 +200,8 @@ static bool message_take(struct link *link, const uint8_t *sealed, size_t len)
         return false;
     }
     if (piece->len > 0) {
+        if (link->relay->source)
+            nbd_answered(&link->nbd, piece->data, piece->len);
         piece_write(piece, (uv_stream_t *)&link->local);
         return !link->closed;
     }
@@ -282,14 +263,14 @@ static void remote_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *data)
     struct link *link = stream->data;
     (void)data;
     if (n < 0) {
-        link_close(link);
+        remote_over(link, (int)n);
         return;
     }
     link->in.len += (size_t)n;
+    link->came_bytes += (uint64_t)n;
     link->relay->wire_bytes += (uint64_t)n;
     remote_take(link);
-    if (!link->closed)
-        link_pump(link);
+    relay_link_pump(link);
 }
 
 /* --- back-pressure: each side is read only while the other takes what it is given --- */
@@ -302,13 +283,14 @@ static void pump_one(bool want, bool *reading, uv_stream_t *stream, uv_alloc_cb 
         *reading = uv_read_stop(stream) != 0;
 }
 
-static void link_pump(struct link *link)
+void relay_link_pump(struct link *link)
 {
     if (link->closed)
         return;
     bool joined = link->connected && (link->relay->source || link->proved);
-    bool to_remote = joined && link->remote_held < RELAY_HELD_BYTES;
+    bool to_remote = joined && (link->alone || link->remote_held < RELAY_HELD_BYTES);
     bool to_local = (joined || (!link->relay->source && !link->proved)) && link->local_held < RELAY_HELD_BYTES;
+    to_local = to_local && !link->alone;
     pump_one(to_remote, &link->local_reading, (uv_stream_t *)&link->local, local_space, local_read);
     pump_one(to_local, &link->remote_reading, (uv_stream_t *)&link->remote, remote_space, remote_read);
 }
@@ -326,7 +308,7 @@ static void local_connected(uv_connect_t *request, int status)
     }
     link->connected = true;
     crashpoint("destination", "relay-connected");
-    link_pump(link);
+    relay_link_pump(link);
 }
 
 static void remote_connected(uv_connect_t *request, int status)
@@ -354,14 +336,14 @@ static void remote_connected(uv_connect_t *request, int status)
     uv_tcp_nodelay(&link->remote, 1);
     link->connected = true;
     crashpoint("source", "relay-connected");
-    link_pump(link);
+    relay_link_pump(link);
 }
 
-static void source_accept(uv_stream_t *listener, int status)
+void relay_source_accept(uv_stream_t *listener, int status)
 {
     struct relay *relay = listener->data;
-    struct link *link = link_new(relay);
-    if (status < 0 || uv_accept(listener, (uv_stream_t *)&link->local) != 0 ||
+    struct link *link = relay_link_new(relay);
+    if (relay->alone || status < 0 || uv_accept(listener, (uv_stream_t *)&link->local) != 0 ||
         uv_tcp_connect(&link->connect, &link->remote, (const struct sockaddr *)&relay->to, remote_connected) != 0)
         link_fail(link, "cannot connect to the destination");
 }
@@ -390,10 +372,10 @@ static bool link_is_the_sources(const struct link *link)
            same_host(&from, &link->relay->from);
 }
 
-static void destination_accept(uv_stream_t *listener, int status)
+void relay_destination_accept(uv_stream_t *listener, int status)
 {
     struct relay *relay = listener->data;
-    struct link *other, *link = link_new(relay);
+    struct link *other, *link = relay_link_new(relay);
     unsigned count = 0;
     DL_COUNT(relay->links, other, count);
     if (status < 0 || uv_accept(listener, (uv_stream_t *)&link->remote) != 0 || count > RELAY_LINKS_MAX) {
@@ -401,127 +383,11 @@ static void destination_accept(uv_stream_t *listener, int status)
         return;
     }
     if (!link_is_the_sources(link)) {
-        link_close(link); /* in silence: strangers are not to fill the log either */
+        relay_link_close(link); /* in silence: strangers are not to fill the log either */
         return;
     }
     uv_tcp_nodelay(&link->remote, 1);
     link->timer = loop_timer_new(relay->loop, prove_late, link);
     loop_timer_start(link->timer, RELAY_PROVE_MS, 0);
-    link_pump(link);
-}
-
-/* --- life --- */
-
-static struct relay *relay_new(uv_loop_t *loop, bool source, const char *path, const uint8_t *key)
-{
-    struct relay *relay = mem_zalloc(sizeof *relay);
-    relay->loop = loop;
-    relay->source = source;
-    memcpy(relay->key, key, SEAL_KEY_BYTES);
-    ENSURE(strlen(path) < sizeof relay->path);
-    strcpy(relay->path, path);
-    if (source)
-        ENSURE(uv_pipe_init(loop, &relay->listener.pipe, 0) == 0);
-    else
-        ENSURE(uv_tcp_init(loop, &relay->listener.tcp) == 0);
-    relay->listener.handle.data = relay;
-    return relay;
-}
-
-/* "tcp://IP:PORT", with brackets around an IPv6 address. */
-static int address_parse(const char *address, struct sockaddr_storage *out)
-{
-    char host[64];
-    const char *colon = strrchr(address, ':');
-    if (strncmp(address, "tcp://", 6) != 0 || !colon || (size_t)(colon - address) >= sizeof host + 6)
-        return -1;
-    int port = atoi(colon + 1);
-    snprintf(host, sizeof host, "%.*s", (int)(colon - address - 6), address + 6);
-    size_t len = strlen(host);
-    if (host[0] == '[' && host[len - 1] == ']') {
-        host[len - 1] = '\0';
-        return uv_ip6_addr(host + 1, port, (struct sockaddr_in6 *)out) == 0 ? 0 : -1;
-    }
-    return uv_ip4_addr(host, port, (struct sockaddr_in *)out) == 0 ? 0 : -1;
-}
-
-int relay_open_source(
-    uv_loop_t *loop, const char *path, const char *address, const uint8_t *key, struct err *err, struct relay **out)
-{
-    struct relay *relay = relay_new(loop, true, path, key);
-    if (address_parse(address, &relay->to) < 0) {
-        relay_close(relay);
-        return err_set(err, ERR_PROTOCOL, "'%.64s' is not where disks can be sent to", address);
-    }
-    unlink(path);
-    mode_t old = umask(0177);
-    int rc = uv_pipe_bind(&relay->listener.pipe, path);
-    umask(old);
-    if (rc == 0)
-        rc = uv_listen(&relay->listener.stream, 16, source_accept);
-    if (rc != 0) {
-        relay_close(relay);
-        return err_set(err, ERR_INTERNAL, "cannot listen at %s: %s", path, uv_strerror(rc));
-    }
-    *out = relay;
-    return 0;
-}
-
-static void address_print(struct relay *relay, const char *host)
-{
-    struct sockaddr_storage bound;
-    int len = sizeof bound;
-    ENSURE(uv_tcp_getsockname(&relay->listener.tcp, (struct sockaddr *)&bound, &len) == 0);
-    uint16_t port = bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
-                                                : ((struct sockaddr_in *)&bound)->sin_port;
-    snprintf(relay->address, sizeof relay->address, "tcp://%s:%u", host, (unsigned)be16toh(port));
-}
-
-int relay_open_destination(uv_loop_t *loop, const char *host, const char *from, const char *path, const uint8_t *key,
-    struct err *err, struct relay **out)
-{
-    struct relay *relay = relay_new(loop, false, path, key);
-    struct sockaddr_storage bind_to;
-    char any_port[128];
-    if (uv_ip4_addr(from, 0, (struct sockaddr_in *)&relay->from) != 0 &&
-        uv_ip6_addr(from, 0, (struct sockaddr_in6 *)&relay->from) != 0) {
-        relay_close(relay);
-        return err_set(err, ERR_INTERNAL, "'%.64s' is not the source's address", from);
-    }
-    snprintf(any_port, sizeof any_port, "tcp://%.100s:0", host);
-    int rc = address_parse(any_port, &bind_to) < 0 ? UV_EINVAL
-                                                   : uv_tcp_bind(&relay->listener.tcp, (struct sockaddr *)&bind_to, 0);
-    if (rc == 0)
-        rc = uv_listen(&relay->listener.stream, 16, destination_accept);
-    if (rc != 0) {
-        relay_close(relay);
-        return err_set(err, ERR_INTERNAL, "cannot listen for disks at %s: %s", host, uv_strerror(rc));
-    }
-    address_print(relay, host);
-    *out = relay;
-    return 0;
-}
-
-const char *relay_address(const struct relay *relay)
-{
-    return relay->address;
-}
-
-uint64_t relay_wire_bytes(const struct relay *relay)
-{
-    return relay->wire_bytes;
-}
-
-void relay_close(struct relay *relay)
-{
-    if (!relay)
-        return;
-    while (relay->links) {
-        struct link *link = relay->links;
-        link_close(link);
-        link->relay = NULL;
-    }
-    if (relay->source)
-        unlink(relay->path);
-    uv_close(&relay->listener.handle, relay_closed);
+    relay_link_pump(link);
 }

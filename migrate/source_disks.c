@@ -10,6 +10,11 @@
 #define OVER_MS    10000u
 #define ABANDON_MS 500u /* the guest may stand still for so long */
 
+/* What the guest writes meanwhile waits, and a guest's SCSI or SATA driver gives a disk up after 30 s. No disk that
+ * works takes 10 s for a write; with neighbouring writes under way nothing at all may pass for that long. */
+#define DATA_MS  10000u
+#define RANGE_MS 25000u
+
 static void disks_ready(void *user)
 {
     struct source *s = user;
@@ -52,6 +57,13 @@ static void disks_finished(void *user)
         wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_DISKS_OVER, &request.base, OVER_MS, disks_taken, s);
 }
 
+static void disks_lost(void *user, const struct err *err)
+{
+    struct source *s = user;
+    if (s->mirror && mirror_copies(s->mirror)) /* else the destination has closed its side, as it should */
+        source_fail_if_running(s, err);
+}
+
 void source_send_disks(struct source *s, const char *address)
 {
     struct err err;
@@ -68,9 +80,10 @@ void source_send_disks(struct source *s, const char *address)
         .on_failed = disks_failed,
         .user = s,
     };
+    const struct relay_watch watch = {.data_ms = DATA_MS, .range_ms = RANGE_MS, .on_lost = disks_lost, .user = s};
     if (snprintf(path, sizeof path, "%s.nbd", o->control_socket) >= (int)sizeof path)
         err_set(&err, ERR_INVALID, "control.socket is too long");
-    else if (relay_open_source(&s->side.loop, path, address, s->bulk_key, &err, &s->relay) == 0 &&
+    else if (relay_open_source(&s->side.loop, path, address, s->bulk_key, &watch, &err, &s->relay) == 0 &&
              mirror_new(&mirror, &err, &s->mirror) == 0) {
         source_move(s, SOURCE_DISKS);
         s->disks_ns = clock_now_ns();
@@ -101,11 +114,12 @@ static void disks_abandoned(void *user)
     s->relay = NULL;
 }
 
-/* The relay stays until QEMU has heard of it. But what the guest writes must not wait for a host that may be gone: then
- * it ends with an error. */
+/* The relay stays until QEMU has heard of it, and answers it meanwhile: what the guest writes must neither wait for a
+ * host that may be gone nor break the mirror. Should QEMU not hear of it either, its connections are closed. */
 void source_abandon_disks(struct source *s)
 {
     s->abandoning = loop_timer_new(&s->side.loop, disks_abandoned, s);
+    relay_answer_alone(s->relay);
     if (s->mirror) {
         loop_timer_start(s->abandoning, ABANDON_MS, 0);
         mirror_abandon(s->mirror, disks_abandoned);

@@ -1,10 +1,12 @@
 """The migration engine by itself, with the guest's disk: nothing is shared between the two hosts."""
 import json
 import os
+import signal
 import subprocess
 
 from bare import Side, move
 from harness import MIGRATION, case
+from lab.program import until
 
 MEMORY_MIB = 192
 
@@ -26,8 +28,19 @@ def engine_alone_moves_disks(run):
         source = Side(lab, "h1", MEMORY_MIB, "disk:200,mem:500:16M", incoming=False, devices=with_disk(*disks["h1"]))
         guest = lab.guest_wait("bare")
 
-        # Cut off while disks are copied: the guest writes on, to its own.
+        # What the guest writes waits for a destination that does nothing, but not for ever.
         keys = [("storage", "disks = 0")]
+        destination = move(lab, source, "h2", MEMORY_MIB, "idle", keys=[*keys, ("limits", "bandwidth = 4M")],
+                           devices=with_disk(*disks["h2"]))
+        until(lambda: any(job["offset"] for job in source.command("query-block-jobs")), 30, "the disk to be copied")
+        destination.qemu.send_signal(signal.SIGSTOP)
+        failed = source.event("done", "failed")
+        assert "has done nothing for 10 s" in failed["message"] and source.engine.wait(10) == 1, failed
+        destination.end()
+        before = guest.verify("disk")
+        until(lambda: guest.verify("disk") > before, 10, "the guest to write on")
+
+        # Cut off while disks are copied: the guest writes on, to its own.
         destination = move(lab, source, "h2", MEMORY_MIB, "idle", keys=keys, devices=with_disk(*disks["h2"]))
         while source.event("phase")["phase"] != "disks":
             pass

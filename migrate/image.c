@@ -14,8 +14,6 @@
 #include "base/file.h"
 #include "migrate/gcm.h"
 
-#define RUN_PAGES 64u
-
 /* ---- sealing ---- */
 
 struct image_cipher {
@@ -67,8 +65,8 @@ struct keeping {
     int fd;
     struct image_cipher *cipher;
     uint64_t written_bytes, max_bytes;
-    uint8_t content[RUN_PAGES * PAGE_BYTES];
-    uint8_t tags[RUN_PAGES * IMAGE_TAG_BYTES];
+    uint8_t content[IMAGE_RUN_PAGES * PAGE_BYTES];
+    uint8_t tags[IMAGE_RUN_PAGES * IMAGE_TAG_BYTES];
 };
 
 static off_t tag_at(uint64_t ram_bytes, size_t page)
@@ -121,7 +119,7 @@ static int keep_all(struct keeping *k, struct err *err)
             return -1;
         if (first == end)
             return 0;
-        end = first + RUN_PAGES < end ? first + RUN_PAGES : end;
+        end = first + IMAGE_RUN_PAGES < end ? first + IMAGE_RUN_PAGES : end;
         if (keep_run(k, first, end - first, err) < 0)
             return -1;
     }
@@ -247,15 +245,27 @@ int image_tags(const struct image *image, size_t max, struct err *err, size_t *p
     return (int)count;
 }
 
-int image_read(const struct image *image, struct image_cipher *cipher, size_t page, struct err *err, uint8_t *out)
+/* `out` holds what was sealed, and then what that was. */
+static bool page_open(struct image_cipher *cipher, size_t page, const uint8_t *tag, uint8_t *out)
 {
-    uint8_t tag[IMAGE_TAG_BYTES], nonce[GCM_NONCE_BYTES];
-    if (page >= image->pages)
-        return err_set(err, ERR_PROTOCOL, "the image of RAM ends before page %zu", page);
+    uint8_t nonce[GCM_NONCE_BYTES];
     nonce_of(page, nonce);
-    if (read_at(image, cipher->sealed, PAGE_BYTES, (off_t)(page * PAGE_BYTES), err) == 0 &&
-        read_at(image, tag, sizeof tag, tag_at(image->ram_bytes, page), err) == 0 &&
-        gcm_best()->decrypt(cipher->gcm, nonce, cipher->sealed, PAGE_BYTES, tag, out))
+    return gcm_best()->decrypt(cipher->gcm, nonce, out, PAGE_BYTES, tag, out);
+}
+
+int image_read(
+    const struct image *image, struct image_cipher *cipher, size_t first, size_t pages, struct err *err, uint8_t *out)
+{
+    uint8_t tags[IMAGE_RUN_PAGES * IMAGE_TAG_BYTES];
+    size_t done = 0;
+    ENSURE(pages <= IMAGE_RUN_PAGES);
+    if (first > image->pages || pages > image->pages - first)
+        return err_set(err, ERR_PROTOCOL, "the image of RAM ends before page %zu", first + pages - 1);
+    if (read_at(image, out, pages * PAGE_BYTES, (off_t)(first * PAGE_BYTES), err) == 0 &&
+        read_at(image, tags, pages * IMAGE_TAG_BYTES, tag_at(image->ram_bytes, first), err) == 0)
+        while (done < pages && page_open(cipher, first + done, tags + done * IMAGE_TAG_BYTES, out + done * PAGE_BYTES))
+            done++;
+    if (done == pages)
         return 0;
     /* Without it the next try goes well. */
     unlink(image->key_path);
@@ -263,5 +273,5 @@ int image_read(const struct image *image, struct image_cipher *cipher, size_t pa
     return err_set(err, ERR_CORRUPT,
         "page %zu of what was kept of this guest's last visit is damaged or cannot be read; that is removed, so try "
         "again",
-        page);
+        first + done);
 }

@@ -20,6 +20,7 @@
 
 #define IMAGE_KEY_BYTES 32 /* as gcm.h has them */
 #define IMAGE_TAG_BYTES 16u
+#define IMAGE_RUN_PAGES 64u
 
 struct image;
 struct image_cipher;
@@ -43,8 +44,9 @@ const uint8_t *image_key(const struct image *image);
 /* Tags of up to `max` pages from the first at or after `*page` whose neighbourhood holds any: `*page` is where they
  * begin, the result how many there are; 0: no more follow. */
 MUST_CHECK int image_tags(const struct image *image, size_t max, struct err *err, size_t *page, uint8_t *out);
-/* Reads a page. ERR_CORRUPT: it is not what was kept or cannot be read, and the image is gone now. Thread safe. */
+/* Reads `pages` (up to IMAGE_RUN_PAGES) neighbours from `first` on, with two calls of the disk. ERR_CORRUPT: one is not
+ * what was kept or cannot be read, and the image is gone now. Thread safe. */
 MUST_CHECK int image_read(
-    const struct image *image, struct image_cipher *cipher, size_t page, struct err *err, uint8_t *out);
+    const struct image *image, struct image_cipher *cipher, size_t first, size_t pages, struct err *err, uint8_t *out);
 
 #endif

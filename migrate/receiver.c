@@ -6,6 +6,8 @@
 #include <time.h>
 #include <zmq.h>
 
+#include "base/buf.h"
+#include "base/clock.h"
 #include "base/ensure.h"
 #include "migrate/ack.h"
 #include "migrate/batch.h"
@@ -14,6 +16,7 @@
 #include "migrate/seal.h"
 
 #define POLL_MS   100
+#define ALIVE_MS  1000 /* so often at least a sender hears of who reads an image; far below SENDER_SILENCE_MS */
 #define FRAME_MAX (BATCH_BYTES_MAX + SEAL_OVERHEAD)
 
 struct applier {
@@ -24,7 +27,10 @@ struct applier {
     char address[LISTENER_ADDRESS_MAX];
     struct seal *in, *out;
     struct image_cipher *cipher; /* NULL: there is no image */
-    uint64_t applied_bytes;
+    uint8_t *reused;             /* a run of its pages */
+    const void *identity;        /* whom the message is from that is being applied */
+    size_t identity_len;
+    uint64_t applied_bytes, acked_ns;
     struct receiver_stats stats;
     struct batch batch; /* points into the message it came with */
 };
@@ -106,17 +112,30 @@ static int applier_deltas(struct applier *a, const struct batch_run *run, struct
     return 0;
 }
 
-/* What is read is proved to be what was offered. */
+static int applier_ack(struct applier *a, struct err *err)
+{
+    uint8_t body[ACK_BODY_BYTES], ack[ACK_FRAME_BYTES];
+    ack_encode(a->applied_bytes, body);
+    seal_close(a->out, body, sizeof body, ack);
+    a->acked_ns = clock_now_ns();
+    /* The sender holds back once the window is used up, so its side of the connection takes the few acknowledgements.
+     */
+    if (zmq_send(a->socket, a->identity, a->identity_len, ZMQ_SNDMORE) < 0 ||
+        zmq_send(a->socket, ack, sizeof ack, 0) < 0)
+        return err_set(err, ERR_UNAVAILABLE, "connection to the source lost");
+    return 0;
+}
+
+/* What is read is proved to be what was offered. A message names few bytes and much to read, so a slow disk is heard of
+ * within it: nothing new is acknowledged, but somebody is at work. */
 static int applier_reused(struct applier *a, const struct batch_run *run, struct err *err)
 {
-    uint8_t page[PAGE_BYTES];
     if (!a->cipher)
         return err_set(err, ERR_PROTOCOL, "batch names pages of an image that was never offered");
-    for (uint32_t i = 0; i < run->pages; i++)
-        if (image_read(a->receiver->options.image, a->cipher, run->first + i, err, page) < 0 ||
-            applier_full(a, run->first + i, 1, page, err) < 0)
-            return -1;
-    return 0;
+    if (image_read(a->receiver->options.image, a->cipher, run->first, run->pages, err, a->reused) < 0 ||
+        applier_full(a, run->first, run->pages, a->reused, err) < 0)
+        return -1;
+    return clock_now_ns() - a->acked_ns < ALIVE_MS * UINT64_C(1000000) ? 0 : applier_ack(a, err);
 }
 
 static int applier_run(struct applier *a, const struct batch_run *run, struct err *err)
@@ -154,6 +173,8 @@ static int applier_take(
     struct applier *a, uint8_t *frame, size_t len, const void *identity, size_t identity_len, struct err *err)
 {
     struct err forged;
+    a->identity = identity;
+    a->identity_len = identity_len;
     if (len > FRAME_MAX || seal_open(a->in, frame, len, &forged, frame + SEAL_HEAD) < 0) {
         a->stats.dropped++;
         return 0;
@@ -164,14 +185,7 @@ static int applier_take(
     a->stats.batches++;
     a->stats.wire_bytes += len;
     a->applied_bytes += len;
-    uint8_t body[ACK_BODY_BYTES], ack[ACK_FRAME_BYTES];
-    ack_encode(a->applied_bytes, body);
-    seal_close(a->out, body, sizeof body, ack);
-    /* The sender holds back once the window is used up, so its side of the connection takes the few acknowledgements.
-     */
-    if (zmq_send(a->socket, identity, identity_len, ZMQ_SNDMORE) < 0 || zmq_send(a->socket, ack, sizeof ack, 0) < 0)
-        return err_set(err, ERR_UNAVAILABLE, "connection to the source lost");
-    return 0;
+    return applier_ack(a, err);
 }
 
 /* Rests until this process may use CPU time again. */
@@ -233,7 +247,10 @@ static int applier_start(struct applier *a, struct receiver *r, uint32_t index, 
     a->receiver = r;
     a->in = seal_new(r->options.key, SEAL_TO_DESTINATION, index);
     a->out = seal_new(r->options.key, SEAL_TO_SOURCE, index);
-    a->cipher = r->options.image ? image_cipher_new(image_key(r->options.image)) : NULL;
+    if (r->options.image) {
+        a->cipher = image_cipher_new(image_key(r->options.image));
+        a->reused = mem_alloc(BATCH_RUN_PAGES * PAGE_BYTES);
+    }
     if (listener_open(r->zmq, r->options.host, r->options.from, FRAME_MAX, err, a->address, &a->socket) < 0)
         return -1;
     int rc = pthread_create(&a->thread, NULL, applier_main, a);
@@ -301,6 +318,7 @@ void receiver_close(struct receiver *r, struct receiver_stats *stats)
         seal_free(a->in);
         seal_free(a->out);
         image_cipher_free(a->cipher);
+        free(a->reused);
     }
     if (stats)
         *stats = sum;

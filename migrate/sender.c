@@ -182,6 +182,11 @@ static int worker_listen(struct worker *w, long timeout_ms, struct err *err)
     }
 }
 
+static bool worker_hears_nothing(const struct worker *w)
+{
+    return clock_now_ns() - w->heard_ns > w->sender->options.silence_ms * UINT64_C(1000000);
+}
+
 /* Waits until at most `limit` bytes are unacknowledged. */
 static int worker_wait_acks(struct worker *w, uint64_t limit, struct err *err)
 {
@@ -191,8 +196,9 @@ static int worker_wait_acks(struct worker *w, uint64_t limit, struct err *err)
             return err_set(err, ERR_CANCELLED, "stopped");
         if (worker_listen(w, POLL_MS, err) < 0)
             return -1;
-        if (clock_now_ns() - w->heard_ns > SENDER_SILENCE_MS * UINT64_C(1000000))
-            return err_set(err, ERR_TIMEOUT, "destination has acknowledged nothing for %u s", SENDER_SILENCE_MS / 1000);
+        if (worker_hears_nothing(w))
+            return err_set(err, ERR_TIMEOUT, "destination has acknowledged nothing for %llu s",
+                (unsigned long long)w->sender->options.silence_ms / 1000);
     }
     return 0;
 }
@@ -241,16 +247,18 @@ static int worker_send(struct worker *w, size_t packed, struct err *err)
         zmq_msg_close(&message);
         return -1;
     }
-    uint64_t since = clock_now_ns();
+    w->heard_ns = clock_now_ns();
     while (zmq_msg_send(&message, w->socket, ZMQ_DONTWAIT) < 0) {
         zmq_pollitem_t item = {.socket = w->socket, .events = ZMQ_POLLOUT};
-        bool silent = clock_now_ns() - since > SENDER_SILENCE_MS * UINT64_C(1000000);
-        if (errno == EAGAIN && !silent && !atomic_load(&w->sender->stop)) {
-            (void)zmq_poll(&item, 1, POLL_MS);
-            continue;
+        if (errno != EAGAIN || worker_hears_nothing(w) || atomic_load(&w->sender->stop)) {
+            zmq_msg_close(&message);
+            return err_set(err, ERR_UNAVAILABLE, "the destination takes no pages on stripe %u", w->index);
         }
-        zmq_msg_close(&message);
-        return err_set(err, ERR_UNAVAILABLE, "the destination takes no pages on stripe %u", w->index);
+        (void)zmq_poll(&item, 1, POLL_MS);
+        if (worker_listen(w, 0, err) < 0) {
+            zmq_msg_close(&message);
+            return -1;
+        }
     }
     w->sent_bytes += len;
     w->stats.wire_bytes += len;
@@ -405,6 +413,7 @@ int sender_open(uv_loop_t *loop, const struct sender_options *options, struct er
     ENSURE(options->stripes >= 1 && options->stripes <= SENDER_STRIPES_MAX);
     struct sender *s = mem_zalloc(sizeof *s + options->stripes * sizeof *s->workers);
     s->options = *options;
+    s->options.silence_ms = options->silence_ms ? options->silence_ms : SENDER_SILENCE_MS;
     memcpy(s->key, options->key, sizeof s->key);
     s->zmq = zmq_ctx_new();
     ENSURE(s->zmq != NULL);

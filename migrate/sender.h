@@ -4,9 +4,9 @@
  *   sender_pass(pages) -> [workers] -> on_pass(stats)     when the receiver has applied and acknowledged everything
  *
  * What each page becomes is the sieve's business. Bandwidth and "pass over" come from acknowledgements, never from
- * local sends. Failure (receiver silent for
- * SENDER_SILENCE_MS, RAM unreadable) stops all workers and is told once through on_failed. Memory: per stripe a
- * batch, room for one packed, and the window. Callbacks come on the loop's thread. */
+ * local sends; one that acknowledges no more than the one before says that the receiver is at work. Failure (receiver
+ * silent for SENDER_SILENCE_MS, RAM unreadable) stops all workers and is told once through on_failed. Memory: per
+ * stripe a batch, room for one packed, and the window. Callbacks come on the loop's thread. */
 #ifndef MIGRATE_SENDER_H
 #define MIGRATE_SENDER_H
 
@@ -48,6 +48,7 @@ struct sender_options {
     struct copies *copies;
     bool silent;
     const struct offer *offer; /* NULL: nothing is; may be filled until the first pass */
+    uint64_t silence_ms;       /* 0: SENDER_SILENCE_MS; tests have no time */
     bool thorough;             /* bytes are dear, whatever the workers find; false: they find out */
     /* In sender_pass(), on a worker's thread: it is about to read pages of [first, first + pages), multiples of 64,
      * which are its alone. May be NULL. */

@@ -109,7 +109,7 @@ static void test_what_was_held_comes_back(void **state)
         assert_int_equal(offer_holds(offer, f->cipher, i, f->held[i]), !zero);
         if (zero)
             continue;
-        assert_int_equal(image_read(f->image, f->cipher, i, &f->err, page), 0);
+        assert_int_equal(image_read(f->image, f->cipher, i, 1, &f->err, page), 0);
         assert_memory_equal(page, f->held[i], PAGE_BYTES);
     }
     offer_free(offer);
@@ -220,10 +220,31 @@ static void test_damage_is_found_and_ends_the_image(void **state)
     assert_int_equal(pwrite(fd, &byte, 1, 20 * PAGE_BYTES + 100), 1);
     close(fd);
     assert_int_equal(reopen(f), 0);
-    assert_int_equal(image_read(f->image, f->cipher, 21, &f->err, page), 0);
-    assert_int_equal(image_read(f->image, f->cipher, 20, &f->err, page), -1);
+    assert_int_equal(image_read(f->image, f->cipher, 21, 1, &f->err, page), 0);
+    assert_int_equal(image_read(f->image, f->cipher, 20, 1, &f->err, page), -1);
     assert_int_equal(f->err.code, ERR_CORRUPT);
     assert_int_equal(files(f), 0);
+}
+
+/* Neighbours come with one call of the disk, and each is proved by itself. */
+static void test_a_run_is_read_at_once(void **state)
+{
+    struct fixture *f = *state;
+    static uint8_t pages[IMAGE_RUN_PAGES * PAGE_BYTES];
+    keep(f);
+    assert_int_equal(reopen(f), 0);
+    assert_int_equal(image_read(f->image, f->cipher, PAGES - 3, 3, &f->err, pages), 0);
+    assert_memory_equal(pages, f->held[PAGES - 3], 3 * PAGE_BYTES);
+    assert_int_equal(image_read(f->image, f->cipher, PAGES - 3, 4, &f->err, pages), -1);
+    assert_int_equal(f->err.code, ERR_PROTOCOL);
+    assert_int_equal(image_read(f->image, f->cipher, SIZE_MAX - 1, 4, &f->err, pages), -1);
+    assert_int_equal(f->err.code, ERR_PROTOCOL);
+    assert_int_equal(image_read(f->image, f->cipher, 4, 6, &f->err, pages), 0);
+    assert_memory_equal(pages, f->held[4], 6 * PAGE_BYTES);
+    assert_int_equal(files(f), 2);
+    assert_int_equal(image_read(f->image, f->cipher, 4, 7, &f->err, pages), -1); /* the last was never kept */
+    assert_int_equal(f->err.code, ERR_CORRUPT);
+    assert_non_null(strstr(f->err.message, "page 10 "));
 }
 
 static void test_pages_that_were_never_kept_cannot_be_read(void **state)
@@ -232,8 +253,8 @@ static void test_pages_that_were_never_kept_cannot_be_read(void **state)
     uint8_t page[PAGE_BYTES];
     keep(f);
     assert_int_equal(reopen(f), 0);
-    assert_int_equal(image_read(f->image, f->cipher, 3, &f->err, page), -1);
-    assert_int_equal(image_read(f->image, f->cipher, PAGES, &f->err, page), -1);
+    assert_int_equal(image_read(f->image, f->cipher, 3, 1, &f->err, page), -1);
+    assert_int_equal(image_read(f->image, f->cipher, PAGES, 1, &f->err, page), -1);
     assert_int_equal(f->err.code, ERR_PROTOCOL);
 }
 
@@ -254,7 +275,7 @@ static void test_the_newest_visit_counts(void **state)
     assert_int_equal(ram_read(&f->ram, 11, 1, &f->err, f->held[11]), 0);
     keep(f);
     assert_int_equal(reopen(f), 0);
-    assert_int_equal(image_read(f->image, f->cipher, 11, &f->err, page), 0);
+    assert_int_equal(image_read(f->image, f->cipher, 11, 1, &f->err, page), 0);
     assert_memory_equal(page, f->held[11], PAGE_BYTES);
     assert_int_equal(files(f), 2);
 }
@@ -271,6 +292,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_of_other_memory_it_is_none, setup, teardown),
         cmocka_unit_test_setup_teardown(test_under_another_key_nothing_is_held, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damage_is_found_and_ends_the_image, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_run_is_read_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pages_that_were_never_kept_cannot_be_read, setup, teardown),
         cmocka_unit_test_setup_teardown(test_too_large_leaves_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_newest_visit_counts, setup, teardown),

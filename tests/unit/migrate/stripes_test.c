@@ -8,8 +8,10 @@
 
 #include <dlfcn.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -41,10 +43,26 @@ struct fixture {
     struct receiver_stats received;
     struct err failure; /* of either side */
     bool over, late;
+    uint64_t silence_ms; /* the sender's patience */
 };
 
 static struct fixture fixture;
-static sem_t full; /* a worker waits for room on its connection */
+static sem_t full;                      /* a worker waits for room on its connection */
+static ino_t disk;                      /* an image's inode; 0: its reads are not looked at */
+static atomic_uint disk_us, disk_reads; /* how long each takes, and how many there were */
+
+/* The C library's own, but for the time that a disk takes. */
+ssize_t pread(int fd, void *to, size_t len, off_t at)
+{
+    ssize_t (*real)(int, void *, size_t, off_t);
+    *(void **)&real = dlsym(RTLD_NEXT, "pread");
+    struct stat st;
+    if (disk && fstat(fd, &st) == 0 && st.st_ino == disk) {
+        atomic_fetch_add(&disk_reads, 1);
+        usleep(atomic_load(&disk_us));
+    }
+    return real(fd, to, len, at);
+}
 
 /* ZeroMQ's own, but for the note that it takes of who waits for room. */
 int zmq_poll(zmq_pollitem_t *items, int count, long timeout_ms)
@@ -83,6 +101,7 @@ static int setup(void **state)
 {
     struct fixture *f = &fixture;
     *f = (struct fixture){.from = memory_file(PAGES), .to = memory_file(PAGES)};
+    disk = 0;
     digests_init(&f->digests, PAGES, 5, true);
     digests_init(&f->received_digests, PAGES, 5, true);
     f->copies = copies_new(PAGES, 1u << 20);
@@ -141,6 +160,7 @@ static void open_sender(struct fixture *f, const uint8_t *with, uint64_t window)
         .silent = true,
         .thorough = true,
         .offer = f->offer,
+        .silence_ms = f->silence_ms,
         .on_pass = on_pass,
         .on_failed = on_failed,
         .user = f};
@@ -234,9 +254,10 @@ static void test_passes_make_memory_equal(void **state)
     bitmap_free(&some);
 }
 
-/* The guest was at the receiver's before, with `seed` in every third page. */
-static void remember_visit(struct fixture *f, unsigned seed)
+/* The guest was at the receiver's before, with `seed` in every `step`th page. */
+static void remember_visit(struct fixture *f, unsigned seed, size_t step)
 {
+    struct stat st;
     char path[] = "/tmp/drover-visit-XXXXXX", key_path[64];
     uint8_t tags[PAGES * IMAGE_TAG_BYTES];
     size_t first = 0;
@@ -244,7 +265,7 @@ static void remember_visit(struct fixture *f, unsigned seed)
     struct err err;
     close(mkstemp(path));
     snprintf(key_path, sizeof key_path, "%s.key", path);
-    for (size_t page = 0; page < PAGES; page += 3)
+    for (size_t page = 0; page < PAGES; page += step)
         memory_fill(&then, page, seed);
     assert_int_equal(image_keep(&then, path, key_path, UINT64_MAX, &err), 0);
     assert_int_equal(image_open(path, key_path, then.bytes, &err, &f->image), 0);
@@ -252,6 +273,10 @@ static void remember_visit(struct fixture *f, unsigned seed)
     f->offer = offer_new(PAGES, image_key(f->image));
     assert_int_equal(offer_add(f->offer, 0, tags, sizeof tags, &err), 0);
     ram_close(&then);
+    assert_int_equal(stat(path, &st), 0);
+    disk = st.st_ino;
+    atomic_store(&disk_us, 0);
+    atomic_store(&disk_reads, 0);
     unlink(path);
     unlink(key_path);
 }
@@ -259,7 +284,7 @@ static void remember_visit(struct fixture *f, unsigned seed)
 static void test_what_is_there_from_the_last_visit_is_not_sent(void **state)
 {
     struct fixture *f = *state;
-    remember_visit(f, 1);
+    remember_visit(f, 1, 3);
     for (size_t page = 0; page < PAGES; page += 3)
         memory_fill(&f->from, page, page % 60 ? 1 : 2); /* some were written since */
     open_receiver(f);
@@ -271,12 +296,43 @@ static void test_what_is_there_from_the_last_visit_is_not_sent(void **state)
     assert_int_equal(classes_sent(&f->stats.classes), PAGES / 60);
 }
 
+/* A few bytes name many pages that the receiver's disk may have to look for one by one. */
+static void test_a_slow_disk_is_no_silence(void **state)
+{
+    struct fixture *f = *state;
+    remember_visit(f, 1, 3);
+    for (size_t page = 0; page < PAGES; page += 3)
+        memory_fill(&f->from, page, 1);
+    atomic_store(&disk_us, 8000); /* 4 s for a message of 256 runs */
+    f->silence_ms = 2500;
+    open_receiver(f);
+    open_sender(f, key, 1u << 20);
+    send_all(f);
+    assert_int_equal(f->failure.code, ERR_NONE);
+    assert_same_memory(f);
+    assert_int_equal(f->stats.classes.pages[CLASS_REUSED], PAGES / 3);
+}
+
+static void test_neighbours_are_read_at_once(void **state)
+{
+    struct fixture *f = *state;
+    remember_visit(f, 1, 1);
+    for (size_t page = 0; page < PAGES; page++)
+        memory_fill(&f->from, page, 1);
+    open_receiver(f);
+    open_sender(f, key, 1u << 20);
+    send_all(f);
+    assert_int_equal(f->failure.code, ERR_NONE);
+    assert_same_memory(f);
+    assert_true(atomic_load(&disk_reads) <= 2 * (PAGES / BATCH_RUN_PAGES + 20)); /* content and tags of each run */
+}
+
 /* A sender that names what was never offered. */
 static void test_an_offer_that_was_never_made_fails(void **state)
 {
     struct fixture *f = *state;
     struct bitmap all = bitmap_new(PAGES);
-    remember_visit(f, 1);
+    remember_visit(f, 1, 3);
     for (size_t page = 0; page < PAGES; page += 3)
         memory_fill(&f->from, page, 1);
     image_close(f->image);
@@ -415,6 +471,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_passes_make_memory_equal, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_is_there_from_the_last_visit_is_not_sent, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_slow_disk_is_no_silence, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_neighbours_are_read_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_an_offer_that_was_never_made_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_empty_pass_ends, setup, teardown),
         cmocka_unit_test_setup_teardown(test_other_hosts_are_not_let_in, setup, teardown),

@@ -12,17 +12,17 @@ static void source_clock_told(void *user, const struct err *err, const uint8_t *
         peerclock_sample(&s->clock, s->clock_asked_ns, reply->now_ns, clock_now_ns());
     drover__engine_clock_reply__free_unpacked(reply, NULL);
     s->clock_asked_ns = 0;
-    source_state_arrived(s); /* also if it does not answer */
-    if (!reply)
-        return; /* a destination that cannot tell does not set the guest's clock either */
-    if (--s->clock_questions > 0)
+    s->clock_questions = reply ? s->clock_questions - 1 : 0; /* who cannot tell does not set the guest's clock either */
+    source_state_arrived(s);                                 /* also if it does not answer */
+    if (s->clock_questions > 0)
         source_ask_clock(s, s->clock_questions);
 }
 
 void source_ask_clock(struct source *s, uint32_t times)
 {
     Drover__EngineClock question = DROVER__ENGINE_CLOCK__INIT;
-    s->clock_questions = times;
+    if (times > s->clock_questions) /* one that paces what is sent takes none away from those that find out the time */
+        s->clock_questions = times;
     if (s->clock_asked_ns)
         return; /* the answer under way is the first */
     s->clock_asked_ns = clock_now_ns();

@@ -173,7 +173,8 @@ void source_state_arrived(struct source *s);
 
 #define CLOCK_QUESTIONS 4u
 
-/* Asks the destination for its time, so many times, one after the other: the quickest answer is the best. */
+/* Asks the destination for its time, at least so many times from now on, one after the other: the quickest answer is
+ * the best. */
 void source_ask_clock(struct source *s, uint32_t times);
 /* When the guest stopped, by the destination's clock, if that is known. */
 void source_tell_stop(const struct source *s, Drover__EngineStateEnd *end);

@@ -361,7 +361,7 @@ void source_begin_switch(struct source *s)
         source_fail(s, &err);
     else
         source_send_pass(s);
-    if (s->phase != SOURCE_SWITCHING)
+    if (s->phase != SOURCE_SWITCHING) /* the scan or the pass may have failed, and has ended it */
         return;
     guest_migrate(s->side.guest, s->pipe_path, s->mirror != NULL, source_switched, s);
     source_ask_clock(s, CLOCK_QUESTIONS);

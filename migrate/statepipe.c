@@ -29,7 +29,7 @@ struct statepipe {
     uv_poll_t taken;
     int taken_fd;                 /* the stream's, again: libuv has a file descriptor watched once; -1: not watched */
     int writer_fd;                /* the other end, while it is narrow; else -1 */
-    int buffer;                   /* that the socket had before */
+    int buffer;                   /* what a socket is told to have what it had before */
     void (*on_taken)(void *user); /* NULL: nobody waits */
     uint8_t chunk[STATEPIPE_CHUNK];
 };
@@ -102,23 +102,34 @@ static int statepipe_find_writer(const struct statepipe *pipe, pid_t pid)
     return found;
 }
 
+/* What a socket has to be told to have the buffer that it has: Linux tells twice what it is told. -1: not known. */
+static int buffer_of(int fd)
+{
+    int bytes;
+    socklen_t len = sizeof bytes;
+    return getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, &len) == 0 ? bytes / 2 : -1;
+}
+
 static void statepipe_narrow(struct statepipe *pipe)
 {
-    int bytes = NARROW_BYTES;
-    socklen_t len = sizeof pipe->buffer;
-    pipe->writer_fd = statepipe_find_writer(pipe, pipe->options.narrow_pid);
-    if (pipe->writer_fd < 0 || getsockopt(pipe->writer_fd, SOL_SOCKET, SO_SNDBUF, &pipe->buffer, &len) < 0 ||
-        setsockopt(pipe->writer_fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) < 0)
-        log_event(LOG_DEBUG, "statepipe.wide", "errno=%d", errno);
+    int bytes = NARROW_BYTES, fd = statepipe_find_writer(pipe, pipe->options.narrow_pid);
+    int before = fd < 0 ? -1 : buffer_of(fd);
+    if (before > 0 && setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) == 0) {
+        pipe->writer_fd = fd;
+        pipe->buffer = before;
+        return;
+    }
+    log_event(LOG_DEBUG, "statepipe.wide", "errno=%d", errno);
+    if (fd >= 0)
+        close(fd);
 }
 
 void statepipe_widen(struct statepipe *pipe)
 {
-    int bytes = pipe->buffer / 2; /* Linux tells twice what it is told */
     pipe->options.narrow_pid = 0; /* it may have written, and be heard to have, before it is accepted */
     if (pipe->writer_fd < 0)
         return;
-    if (setsockopt(pipe->writer_fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) < 0)
+    if (setsockopt(pipe->writer_fd, SOL_SOCKET, SO_SNDBUF, &pipe->buffer, sizeof pipe->buffer) < 0)
         log_event(LOG_DEBUG, "statepipe.narrow", "errno=%d", errno);
     close(pipe->writer_fd); /* else the writer's end would not be the stream's */
     pipe->writer_fd = -1;
@@ -251,7 +262,8 @@ static void statepipe_writable(uv_poll_t *handle, int status, int events)
     struct statepipe *pipe = handle->data;
     (void)status;
     (void)events;
-    statepipe_buffer(pipe, pipe->buffer);
+    if (pipe->buffer > 0)
+        statepipe_buffer(pipe, pipe->buffer);
     statepipe_unwatch(pipe);
     statepipe_tell_taken(pipe);
 }
@@ -261,7 +273,6 @@ static void statepipe_writable(uv_poll_t *handle, int status, int events)
 static void statepipe_watch(struct statepipe *pipe)
 {
     uv_os_fd_t fd = -1;
-    socklen_t len = sizeof pipe->buffer;
     if (uv_fileno((uv_handle_t *)&pipe->stream, &fd) == 0)
         pipe->taken_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (pipe->taken_fd < 0) {
@@ -272,9 +283,9 @@ static void statepipe_watch(struct statepipe *pipe)
     ENSURE(uv_poll_init(pipe->stream.loop, &pipe->taken, pipe->taken_fd) == 0);
     pipe->taken.data = pipe;
     pipe->open_handles++;
-    if (getsockopt(pipe->taken_fd, SOL_SOCKET, SO_SNDBUF, &pipe->buffer, &len) == 0)
-        pipe->buffer /= 2; /* Linux tells twice what it is told */
-    statepipe_buffer(pipe, 1);
+    pipe->buffer = buffer_of(pipe->taken_fd);
+    if (pipe->buffer > 0)
+        statepipe_buffer(pipe, 1);
     ENSURE(uv_poll_start(&pipe->taken, UV_WRITABLE, statepipe_writable) == 0);
 }
 

@@ -46,7 +46,8 @@ static int wait_acks(struct tunnel *t, uint64_t limit, struct err *err)
         if (stopped(t, err) < 0 || take_acks(t, err) < 0)
             return -1;
         if (clock_now_ns() - t->heard_ns > t->silence_ms * 1000000)
-            return err_set(err, ERR_TIMEOUT, "destination has acknowledged nothing for %u s", TUNNEL_SILENCE_MS / 1000);
+            return err_set(err, ERR_TIMEOUT, "destination has acknowledged nothing for %llu s",
+                (unsigned long long)t->silence_ms / 1000);
     }
     return 0;
 }

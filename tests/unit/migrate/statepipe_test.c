@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -103,8 +104,14 @@ static void test_what_is_not_taken_is_bounded(void **state)
 #define STREAM_BYTES (300u << 10) /* more than a socket holds, narrow or wide */
 #define PATIENCE_MS  20000u
 
+/* What the writer's socket told of its own buffer. */
+struct buffers {
+    int first, least, last;
+};
+
 struct reader {
     uv_loop_t loop;
+    struct buffers *buffers; /* shared with the writer */
     struct statepipe *pipe;
     char directory[64], path[80];
     pid_t writer;
@@ -132,13 +139,23 @@ static void on_reader_failed(void *user, const struct err *err)
     r->failed = true;
 }
 
+static int buffer_of(int fd)
+{
+    int bytes;
+    socklen_t len = sizeof bytes;
+    if (getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, &len) < 0)
+        _exit(3);
+    return bytes;
+}
+
 /* In a process of its own: waits for a byte on `go`, connects, writes all of it, ends. */
-static void writer_run(const char *path, int go)
+static void writer_run(const char *path, int go, struct buffers *buffers)
 {
     uint8_t data[8192];
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    buffers->first = buffers->least = buffer_of(fd);
     if (read(go, data, 1) != 1 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0)
         _exit(1);
     for (size_t at = 0; at < STREAM_BYTES;) {
@@ -149,6 +166,8 @@ static void writer_run(const char *path, int go)
         if (n <= 0)
             _exit(2);
         at += (size_t)n;
+        buffers->last = buffer_of(fd);
+        buffers->least = buffers->last < buffers->least ? buffers->last : buffers->least;
     }
     _exit(0);
 }
@@ -161,9 +180,11 @@ static void reader_open(struct reader *r)
     assert_non_null(mkdtemp(r->directory));
     snprintf(r->path, sizeof r->path, "%s/state", r->directory);
     assert_int_equal(pipe(go), 0);
+    r->buffers = mmap(NULL, sizeof *r->buffers, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(r->buffers, MAP_FAILED);
     r->writer = fork();
     if (r->writer == 0)
-        writer_run(r->path, go[0]);
+        writer_run(r->path, go[0], r->buffers);
     assert_true(r->writer > 0);
     assert_int_equal(uv_loop_init(&r->loop), 0);
     const struct statepipe_options options = {
@@ -174,14 +195,19 @@ static void reader_open(struct reader *r)
     close(go[1]);
 }
 
-static void reader_close(struct reader *r)
+static void writer_ended(struct reader *r)
 {
     int status;
     assert_int_equal(waitpid(r->writer, &status, 0), r->writer);
     assert_int_equal(status, 0);
+}
+
+static void reader_close(struct reader *r)
+{
     statepipe_close(r->pipe);
     uv_run(&r->loop, UV_RUN_DEFAULT);
     assert_int_equal(uv_loop_close(&r->loop), 0);
+    assert_int_equal(munmap(r->buffers, sizeof *r->buffers), 0);
     assert_int_equal(rmdir(r->directory), 0);
 }
 
@@ -193,6 +219,7 @@ static void reader_run(struct reader *r)
     while (!r->over && !r->failed && !(r->holding && r->pieces > pieces) && clock_now_ms() < by_ms)
         uv_run(&r->loop, UV_RUN_ONCE);
     assert_false(r->failed);
+    assert_true(r->over || r->pieces > pieces); /* else it ran out of patience */
 }
 
 static void test_held_piece_by_piece_all_of_it_comes(void **state)
@@ -210,6 +237,9 @@ static void test_held_piece_by_piece_all_of_it_comes(void **state)
     reader_run(&r);
     assert_true(r.over);
     assert_int_equal(r.bytes, STREAM_BYTES);
+    writer_ended(&r);
+    assert_true(r.buffers->least < r.buffers->first); /* it was narrow */
+    assert_int_equal(r.buffers->last, r.buffers->first);
     reader_close(&r);
 }
 
@@ -224,6 +254,8 @@ static void test_widened_before_it_connects_the_stream_ends(void **state)
     reader_run(&r);
     assert_true(r.over);
     assert_int_equal(r.bytes, STREAM_BYTES);
+    writer_ended(&r);
+    assert_int_equal(r.buffers->least, r.buffers->first);
     reader_close(&r);
 }
 

@@ -1,7 +1,7 @@
 #include "hostd/decision.h"
 
 #define REFUSALS_MAX   5u
-#define RESUME_LATE_MS 4000u /* less than the first answer that does not come */
+#define RESUME_LATE_MS 4000u /* less than QEMU is given for an answer (5 s): the first one that fails is told of */
 #define RESUME_MIN_MS  500u
 #define RESUME_DOUBLES 3u /* until the longest pause: nobody should wait long for a disk that is free again */
 #define RESUME_QUICK   8u /* so often at first, with the shortest */

@@ -6,10 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/ensure.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/packet.h"
@@ -21,8 +19,7 @@
 struct ear {
     struct ear *next;
     struct heard *heard;
-    uv_poll_t poll;
-    int fd;
+    struct packet *packet;
     uint8_t mac[6];
     struct neighbour recent[RECENT];
     size_t recent_next;
@@ -96,20 +93,15 @@ static void ear_learn(struct ear *ear, const struct neighbour *n)
         log_event(LOG_WARN, "address.unsaved", "reason=%s", LOG_QUOTE(err.message));
 }
 
-static void ear_ready(uv_poll_t *poll, int status, int events)
+static void ear_ready(void *user, int fd)
 {
-    struct ear *ear = poll->data;
-    (void)events;
-    if (status < 0) {
-        uv_poll_stop(poll); /* the tap is gone */
-        return;
-    }
+    struct ear *ear = user;
     for (int i = 0; i < FRAMES_AT_ONCE; i++) {
         uint8_t frame[128];
         struct sockaddr_ll from;
         socklen_t from_len = sizeof from;
         struct neighbour n;
-        ssize_t len = recvfrom(ear->fd, frame, sizeof frame, MSG_DONTWAIT, (struct sockaddr *)&from, &from_len);
+        ssize_t len = recvfrom(fd, frame, sizeof frame, MSG_DONTWAIT, (struct sockaddr *)&from, &from_len);
         if (len < 0)
             return;
         if (from.sll_pkttype != PACKET_OUTGOING && neighbour_learn(frame, (size_t)len, &n) &&
@@ -123,26 +115,17 @@ void heard_listen(struct heard *heard, const char *tap, const char *mac)
     const struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
     struct ear *ear = mem_zalloc(sizeof *ear);
     struct err err;
-    int rc = neighbour_parse_mac(mac, ear->mac) ? packet_listen(tap, &program, &err, &ear->fd)
-                                                : err_set(&err, ERR_INVALID, "'%.32s' is not a MAC address", mac);
+    int rc = neighbour_parse_mac(mac, ear->mac)
+                 ? packet_open(heard->loop, tap, &program, ear_ready, ear, &err, &ear->packet)
+                 : err_set(&err, ERR_INVALID, "'%.32s' is not a MAC address", mac);
     if (rc < 0) {
         log_event(LOG_WARN, "tap.not_heard", "tap=%s reason=%s", tap, LOG_QUOTE(err.message));
         free(ear);
         return;
     }
     ear->heard = heard;
-    ear->poll.data = ear;
-    ENSURE(uv_poll_init(heard->loop, &ear->poll, ear->fd) == 0);
-    ENSURE(uv_poll_start(&ear->poll, UV_READABLE, ear_ready) == 0);
     ear->next = heard->ears;
     heard->ears = ear;
-}
-
-static void ear_closed(uv_handle_t *handle)
-{
-    struct ear *ear = handle->data;
-    close(ear->fd);
-    free(ear);
 }
 
 void heard_close(struct heard *heard)
@@ -151,7 +134,8 @@ void heard_close(struct heard *heard)
         return;
     for (struct ear *ear = heard->ears, *next; ear; ear = next) {
         next = ear->next;
-        uv_close((uv_handle_t *)&ear->poll, ear_closed);
+        packet_close(ear->packet);
+        free(ear);
     }
     free(heard->file);
     free(heard);

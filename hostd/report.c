@@ -4,19 +4,8 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/jsonfield.h"
 #include "hostd/text.h"
-
-static uint64_t number_of(const json_t *object, const char *key)
-{
-    json_int_t value = json_integer_value(json_object_get(object, key));
-    return value < 0 ? 0 : (uint64_t)value;
-}
-
-static const char *text_of(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    return text ? text : "";
-}
 
 /* Protobuf-c frees strings that are not the empty default. */
 static void set_text(char **field, const char *text)
@@ -44,12 +33,12 @@ static void add_round(Drover__MigrationRecord *record, const json_t *event)
         return;
     Drover__MigrationRound *round = mem_alloc(sizeof *round);
     drover__migration_round__init(round);
-    round->number = (uint32_t)number_of(event, "number");
-    round->pages = number_of(event, "pages");
-    round->zero_pages = number_of(event, "zero_pages");
-    round->raw_bytes = number_of(event, "raw_bytes");
-    round->wire_bytes = number_of(event, "wire_bytes");
-    round->duration_us = number_of(event, "duration_us");
+    round->number = (uint32_t)jsonfield_count(event, "number");
+    round->pages = jsonfield_count(event, "pages");
+    round->zero_pages = jsonfield_count(event, "zero_pages");
+    round->raw_bytes = jsonfield_count(event, "raw_bytes");
+    round->wire_bytes = jsonfield_count(event, "wire_bytes");
+    round->duration_us = jsonfield_count(event, "duration_us");
     record->rounds = mem_realloc(record->rounds, (record->n_rounds + 1) * sizeof *record->rounds);
     record->rounds[record->n_rounds++] = round;
 }
@@ -75,8 +64,8 @@ static void set_classes(Drover__MigrationRecord *record, json_t *from)
         Drover__MigrationClass *class = mem_alloc(sizeof *class);
         drover__migration_class__init(class);
         set_text(&class->name, name);
-        class->pages = number_of(value, "pages");
-        class->bytes = number_of(value, "bytes");
+        class->pages = jsonfield_count(value, "pages");
+        class->bytes = jsonfield_count(value, "bytes");
         record->classes = mem_realloc(record->classes, (record->n_classes + 1) * sizeof(Drover__MigrationClass *));
         record->classes[record->n_classes++] = class;
     }
@@ -84,12 +73,12 @@ static void set_classes(Drover__MigrationRecord *record, json_t *from)
 
 static enum report_change apply_round(struct report *r, const json_t *event)
 {
-    r->round = (uint32_t)number_of(event, "number");
-    r->remaining_bytes = number_of(event, "remaining_bytes");
-    r->bandwidth_bytes_per_s = number_of(event, "bandwidth_bytes_per_s");
-    r->dirty_pages_per_s = number_of(event, "dirty_pages_per_s");
-    r->raw_bytes += number_of(event, "raw_bytes");
-    r->wire_bytes += number_of(event, "wire_bytes");
+    r->round = (uint32_t)jsonfield_count(event, "number");
+    r->remaining_bytes = jsonfield_count(event, "remaining_bytes");
+    r->bandwidth_bytes_per_s = jsonfield_count(event, "bandwidth_bytes_per_s");
+    r->dirty_pages_per_s = jsonfield_count(event, "dirty_pages_per_s");
+    r->raw_bytes += jsonfield_count(event, "raw_bytes");
+    r->wire_bytes += jsonfield_count(event, "wire_bytes");
     add_round(record_of(r), event);
     return REPORT_ROUND;
 }
@@ -114,17 +103,17 @@ static enum report_change apply_forecast(struct report *r, const json_t *event)
         drover__migration_forecast__free_unpacked(record->forecast, NULL);
     Drover__MigrationForecast *f = record->forecast = mem_alloc(sizeof *f);
     drover__migration_forecast__init(f);
-    set_text(&f->mode, text_of(event, "mode"));
-    set_text(&f->link, text_of(event, "link"));
-    set_text(&f->why, text_of(event, "why"));
-    f->total_us = number_of(event, "total_us");
-    f->blackout_us = number_of(event, "blackout_us");
-    f->wire_bytes = number_of(event, "wire_bytes");
-    f->rounds = (uint32_t)number_of(event, "rounds");
-    f->throttle_percent = (uint32_t)number_of(event, "throttle_percent");
-    f->bandwidth_bytes_per_s = number_of(event, "bandwidth_bytes_per_s");
-    f->pace_bytes_per_s = number_of(event, "pace_bytes_per_s");
-    f->dirty_pages_per_s = number_of(event, "dirty_pages_per_s");
+    set_text(&f->mode, jsonfield_text(event, "mode"));
+    set_text(&f->link, jsonfield_text(event, "link"));
+    set_text(&f->why, jsonfield_text(event, "why"));
+    f->total_us = jsonfield_count(event, "total_us");
+    f->blackout_us = jsonfield_count(event, "blackout_us");
+    f->wire_bytes = jsonfield_count(event, "wire_bytes");
+    f->rounds = (uint32_t)jsonfield_count(event, "rounds");
+    f->throttle_percent = (uint32_t)jsonfield_count(event, "throttle_percent");
+    f->bandwidth_bytes_per_s = jsonfield_count(event, "bandwidth_bytes_per_s");
+    f->pace_bytes_per_s = jsonfield_count(event, "pace_bytes_per_s");
+    f->dirty_pages_per_s = jsonfield_count(event, "dirty_pages_per_s");
     const json_t *curve = json_object_get(event, "curve"), *pair;
     size_t i;
     json_array_foreach(curve, i, pair) if (i < CURVE_MAX) add_point(f, pair);
@@ -135,30 +124,30 @@ static enum report_change apply_done(struct report *r, const json_t *event)
 {
     const json_t *from = json_object_get(event, "record");
     Drover__MigrationRecord *record = record_of(r);
-    record->total_us = number_of(from, "total_us");
-    record->blackout_us = number_of(from, "blackout_us");
-    record->last_pages_us = number_of(from, "last_pages_us");
-    record->raw_bytes = number_of(from, "raw_bytes");
-    record->wire_bytes = number_of(from, "wire_bytes");
-    record->state_bytes = number_of(from, "state_bytes");
-    record->throttle_percent = (uint32_t)number_of(from, "throttle_percent");
-    record->throttled_us = number_of(from, "throttled_us");
-    record->disk_bytes = number_of(from, "disk_bytes");
-    record->disk_us = number_of(from, "disk_us");
-    record->clock_forward_us = number_of(from, "clock_forward_us");
-    set_text(&record->clock_left, text_of(from, "clock_left"));
+    record->total_us = jsonfield_count(from, "total_us");
+    record->blackout_us = jsonfield_count(from, "blackout_us");
+    record->last_pages_us = jsonfield_count(from, "last_pages_us");
+    record->raw_bytes = jsonfield_count(from, "raw_bytes");
+    record->wire_bytes = jsonfield_count(from, "wire_bytes");
+    record->state_bytes = jsonfield_count(from, "state_bytes");
+    record->throttle_percent = (uint32_t)jsonfield_count(from, "throttle_percent");
+    record->throttled_us = jsonfield_count(from, "throttled_us");
+    record->disk_bytes = jsonfield_count(from, "disk_bytes");
+    record->disk_us = jsonfield_count(from, "disk_us");
+    record->clock_forward_us = jsonfield_count(from, "clock_forward_us");
+    set_text(&record->clock_left, jsonfield_text(from, "clock_left"));
     const json_t *postcopy = json_object_get(from, "postcopy");
-    record->postcopy_us = number_of(postcopy, "duration_us");
-    record->stale_pages = number_of(postcopy, "stale_pages");
-    record->demanded_pages = number_of(postcopy, "demanded_pages");
-    record->page_wait_p50_us = number_of(postcopy, "wait_p50_us");
-    record->page_wait_max_us = number_of(postcopy, "wait_max_us");
-    record->resumes = (uint32_t)number_of(postcopy, "resumes");
-    set_text(&record->mode, text_of(from, "mode"));
-    set_text(&record->tracker, text_of(from, "tracker"));
-    set_text(&record->receipt, text_of(from, "receipt"));
-    set_text(&record->source_hash, text_of(from, "source_hash"));
-    set_text(&record->destination_hash, text_of(from, "destination_hash"));
+    record->postcopy_us = jsonfield_count(postcopy, "duration_us");
+    record->stale_pages = jsonfield_count(postcopy, "stale_pages");
+    record->demanded_pages = jsonfield_count(postcopy, "demanded_pages");
+    record->page_wait_p50_us = jsonfield_count(postcopy, "wait_p50_us");
+    record->page_wait_max_us = jsonfield_count(postcopy, "wait_max_us");
+    record->resumes = (uint32_t)jsonfield_count(postcopy, "resumes");
+    set_text(&record->mode, jsonfield_text(from, "mode"));
+    set_text(&record->tracker, jsonfield_text(from, "tracker"));
+    set_text(&record->receipt, jsonfield_text(from, "receipt"));
+    set_text(&record->source_hash, jsonfield_text(from, "source_hash"));
+    set_text(&record->destination_hash, jsonfield_text(from, "destination_hash"));
     if (!r->done)
         set_classes(record, json_object_get(from, "classes"));
     const json_t *rounds = json_object_get(from, "rounds"), *round;
@@ -176,14 +165,14 @@ static enum report_change apply_done(struct report *r, const json_t *event)
 
 enum report_change report_apply(struct report *r, const json_t *event)
 {
-    const char *name = text_of(event, "event");
+    const char *name = jsonfield_text(event, "event");
     if (strcmp(name, "phase") == 0) {
-        text_print(r->phase, sizeof r->phase, text_of(event, "phase"));
+        text_print(r->phase, sizeof r->phase, jsonfield_text(event, "phase"));
         r->unanswered = strcmp(r->phase, "unanswered") == 0;
         return REPORT_PHASE;
     }
     if (strcmp(name, "listening") == 0) {
-        text_print(r->address, sizeof r->address, text_of(event, "address"));
+        text_print(r->address, sizeof r->address, jsonfield_text(event, "address"));
         return r->address[0] ? REPORT_LISTENING : REPORT_NOTHING;
     }
     if (strcmp(name, "round") == 0)
@@ -191,24 +180,24 @@ enum report_change report_apply(struct report *r, const json_t *event)
     if (strcmp(name, "forecast") == 0)
         return apply_forecast(r, event);
     if (strcmp(name, "throttle") == 0) {
-        r->throttle_percent = (uint32_t)number_of(event, "percent");
+        r->throttle_percent = (uint32_t)jsonfield_count(event, "percent");
         return REPORT_PROGRESS;
     }
     if (strcmp(name, "progress") == 0) {
-        r->remaining_bytes = number_of(event, "remaining_bytes");
+        r->remaining_bytes = jsonfield_count(event, "remaining_bytes");
         r->dirty_pages_per_s = 0; /* the guest writes elsewhere now */
         return REPORT_PROGRESS;
     }
     if (strcmp(name, "done") == 0)
         return apply_done(r, event);
     if (strcmp(name, "heard") == 0) {
-        r->heard_us = number_of(event, "after_us");
+        r->heard_us = jsonfield_count(event, "after_us");
         return REPORT_HEARD;
     }
     if (strcmp(name, "failed") == 0) {
         char message[ERR_MESSAGE_MAX];
-        err_set(&r->failure, err_from_name(text_of(event, "code")), "%s",
-            text_print(message, sizeof message, text_of(event, "message")));
+        err_set(&r->failure, err_from_name(jsonfield_text(event, "code")), "%s",
+            text_print(message, sizeof message, jsonfield_text(event, "message")));
         r->failed = true;
         return REPORT_FAILED;
     }
@@ -246,9 +235,9 @@ enum record_phase record_phase_parse(const char *text, size_t len, const char *m
         {"owner", RECORD_OWNER}};
     json_t *json = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
     enum record_phase found = RECORD_UNREADABLE;
-    if (strcmp(text_of(json, "migration"), migration_id) == 0)
+    if (strcmp(jsonfield_text(json, "migration"), migration_id) == 0)
         for (size_t i = 0; i < sizeof phases / sizeof *phases; i++)
-            if (strcmp(text_of(json, "phase"), phases[i].name) == 0)
+            if (strcmp(jsonfield_text(json, "phase"), phases[i].name) == 0)
                 found = phases[i].phase;
     if (json_is_true(json_object_get(json, "postcopy")))
         found = found == RECORD_OWNER ? RECORD_FETCHING : found == RECORD_HANDED_OVER ? RECORD_SENDING : found;

@@ -8,12 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 #include <utlist.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
-#include "base/ensure.h"
 #include "base/log.h"
 #include "base/packet.h"
 
@@ -23,8 +21,7 @@
 struct port {
     struct port *next;
     struct ear *ear;
-    uv_poll_t poll;
-    int fd;
+    struct packet *packet;
 };
 
 struct ear {
@@ -59,17 +56,12 @@ static uint64_t stamp_of(struct msghdr *message)
 static void ear_deafen(struct ear *ear)
 {
     for (struct port *port = ear->ports; port; port = port->next)
-        uv_poll_stop(&port->poll);
+        packet_deafen(port->packet);
 }
 
-static void port_ready(uv_poll_t *poll, int status, int events)
+static void port_ready(void *user, int fd)
 {
-    struct port *port = poll->data;
-    (void)events;
-    if (status < 0) {
-        uv_poll_stop(poll); /* the port is gone */
-        return;
-    }
+    struct port *port = user;
     for (int i = 0; i < FRAMES_AT_ONCE; i++) {
         char byte;
         union {
@@ -79,7 +71,7 @@ static void port_ready(uv_poll_t *poll, int status, int events)
         struct iovec data = {&byte, sizeof byte};
         struct msghdr message = {
             .msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-        if (recvmsg(port->fd, &message, MSG_DONTWAIT) < 0)
+        if (recvmsg(fd, &message, MSG_DONTWAIT) < 0)
             return;
         if (port->ear->fn(port->ear->user, stamp_of(&message))) {
             ear_deafen(port->ear);
@@ -93,20 +85,17 @@ static void port_open(uv_loop_t *loop, struct ear *ear, const char *name)
     const struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
     struct err err;
     const int on = 1, room = RECEIVE_BYTES;
-    int fd;
-    if (packet_listen(name, &program, &err, &fd) < 0) {
+    struct port *port = mem_zalloc(sizeof *port);
+    if (packet_open(loop, name, &program, port_ready, port, &err, &port->packet) < 0) {
         log_event(LOG_WARN, "port.not_heard", "port=%s reason=%s", name, LOG_QUOTE(err.message));
+        free(port);
         return;
     }
+    int fd = packet_fd(port->packet);
     if (setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on) < 0 ||
         setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room) < 0)
         log_event(LOG_WARN, "port.not_stamped", "port=%s reason=%s", name, LOG_QUOTE(strerror(errno)));
-    struct port *port = mem_zalloc(sizeof *port);
     port->ear = ear;
-    port->fd = fd;
-    port->poll.data = port;
-    ENSURE(uv_poll_init(loop, &port->poll, fd) == 0);
-    ENSURE(uv_poll_start(&port->poll, UV_READABLE, port_ready) == 0);
     LL_PREPEND(ear->ports, port);
 }
 
@@ -125,20 +114,14 @@ struct ear *ear_open(uv_loop_t *loop, const char *ports, ear_fn fn, void *user)
     return ear;
 }
 
-static void port_closed(uv_handle_t *handle)
-{
-    struct port *port = handle->data;
-    close(port->fd);
-    free(port);
-}
-
 void ear_close(struct ear *ear)
 {
     if (!ear)
         return;
     for (struct port *port = ear->ports, *next; port; port = next) {
         next = port->next;
-        uv_close((uv_handle_t *)&port->poll, port_closed);
+        packet_close(port->packet);
+        free(port);
     }
     free(ear);
 }

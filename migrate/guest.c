@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/ensure.h"
+#include "base/jsonfield.h"
 #include "base/loop.h"
 #include "base/qmp.h"
 #include "migrate/blind.h"
@@ -105,26 +106,14 @@ static void guest_run(struct guest *guest, const struct command *commands, size_
     guest_send_next(guest);
 }
 
-static const char *text_of(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    return text ? text : "";
-}
-
-static uint64_t count_of(const json_t *object, const char *key)
-{
-    json_int_t count = json_integer_value(json_object_get(object, key));
-    return count > 0 ? (uint64_t)count : 0;
-}
-
 static int check_devices(struct guest *guest, json_t *result, struct err *err)
 {
     size_t i;
     json_t *device;
     json_array_foreach(result, i, device)
     {
-        const char *type = text_of(device, "type");
-        if (blind_check_device(text_of(device, "name"), type, err) < 0)
+        const char *type = jsonfield_text(device, "type");
+        if (blind_check_device(jsonfield_text(device, "name"), type, err) < 0)
             return -1;
         guest->frees_memory = guest->frees_memory || strstr(type, "balloon");
     }
@@ -146,8 +135,8 @@ static int check_nodes(struct guest *guest, json_t *result, struct err *err)
     json_t *node;
     json_array_foreach(result, i, node)
     {
-        const char *driver = text_of(node, "drv");
-        if (blind_check_block(text_of(node, "node-name"), driver, err) < 0)
+        const char *driver = jsonfield_text(node, "drv");
+        if (blind_check_block(jsonfield_text(node, "node-name"), driver, err) < 0)
             return -1;
         guest->reads_directly = guest->reads_directly || strncmp(driver, "host_", 5) == 0 ||
                                 json_is_true(json_object_get(json_object_get(node, "cache"), "direct"));
@@ -163,7 +152,7 @@ static int check_disks(struct guest *guest, json_t *result, struct err *err)
     json_array_foreach(result, i, block)
     {
         json_t *inserted = json_object_get(block, "inserted");
-        const char *file = text_of(inserted, "file");
+        const char *file = jsonfield_text(inserted, "file");
         if (file[0] == '/' && !json_is_true(json_object_get(inserted, "ro")) && guest->disk_count < GUEST_DISKS_MAX)
             guest->disks[guest->disk_count++] = mem_strdup(file);
     }
@@ -258,10 +247,10 @@ static void guest_on_ram(void *user, const struct err *err, json_t *result)
         return;
     const json_t *ram = json_object_get(result, "ram");
     struct guest_ram told = {
-        .zero_pages = count_of(ram, "duplicate"),
-        .pages = count_of(ram, "duplicate") + count_of(ram, "normal"),
-        .remaining_bytes = count_of(ram, "remaining"),
-        .dirty_pages_per_s = count_of(ram, "dirty-pages-rate"),
+        .zero_pages = jsonfield_count(ram, "duplicate"),
+        .pages = jsonfield_count(ram, "duplicate") + jsonfield_count(ram, "normal"),
+        .remaining_bytes = jsonfield_count(ram, "remaining"),
+        .dirty_pages_per_s = jsonfield_count(ram, "dirty-pages-rate"),
     };
     fn(guest->ram_user, ram ? &told : NULL);
 }
@@ -379,7 +368,7 @@ void guest_start(struct guest *guest, guest_fn fn, void *user)
 
 static int check_paused(struct guest *guest, json_t *result, struct err *err)
 {
-    const char *status = text_of(result, "status");
+    const char *status = jsonfield_text(result, "status");
     (void)guest;
     return strcmp(status, "paused") == 0 ? 0 : err_set(err, ERR_WRONG_STATE, "the guest is not paused but %s", status);
 }
@@ -454,7 +443,7 @@ static void guest_on_event(void *user, const char *event, json_t *data, uint64_t
     else if (strcmp(event, "RESUME") == 0 && guest->events.on_resumed)
         guest->events.on_resumed(guest->events.user, at_ns);
     else if (strcmp(event, "MIGRATION_PASS") == 0 && guest->events.on_pass)
-        guest->events.on_pass(guest->events.user, count_of(data, "pass"));
+        guest->events.on_pass(guest->events.user, jsonfield_count(data, "pass"));
     else if (strcmp(event, "MIGRATION") == 0 && status)
         guest->events.on_migration(guest->events.user, status);
     else if (strncmp(event, "BLOCK_JOB_", 10) == 0 && guest->events.on_block_job)

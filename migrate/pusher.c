@@ -294,16 +294,19 @@ static void pusher_again(struct pusher *p, const struct err *err)
     loop_timer_start(p->timer, AGAIN_MS, 0);
 }
 
-/* Of this very resume? */
-static bool pusher_expects(const struct pusher *p, uint32_t attempt)
-{
-    return p->state == PUSHER_RESUMING && p->attempt == attempt;
-}
-
 struct resume_call {
     struct pusher *pusher;
     uint32_t attempt;
 };
+
+/* Whose call was answered; NULL: it was of an earlier resume. Takes the call. */
+static struct pusher *pusher_answered(struct resume_call *call)
+{
+    struct pusher *p = call->pusher;
+    bool expected = p->state == PUSHER_RESUMING && p->attempt == call->attempt;
+    free(call);
+    return expected ? p : NULL;
+}
 
 static void pusher_call(struct pusher *p, uint32_t method, const ProtobufCMessage *request, wire_reply_fn fn)
 {
@@ -330,11 +333,9 @@ static int pusher_take_missing(struct pusher *p, const uint8_t *body, size_t len
 
 static void pusher_missing(void *user, const struct err *err, const uint8_t *body, size_t len)
 {
-    struct resume_call call = *(struct resume_call *)user;
-    struct pusher *p = call.pusher;
+    struct pusher *p = pusher_answered(user);
     struct err why;
-    free(user);
-    if (!pusher_expects(p, call.attempt))
+    if (!p)
         return;
     if (err || pusher_take_missing(p, body, len, &why) < 0) {
         pusher_again(p, err ? err : &why);
@@ -383,11 +384,9 @@ static int pusher_open_sender(struct pusher *p, const Drover__EngineResumeReply 
 
 static void pusher_welcomed(void *user, const struct err *err, const uint8_t *body, size_t len)
 {
-    struct resume_call call = *(struct resume_call *)user;
-    struct pusher *p = call.pusher;
+    struct pusher *p = pusher_answered(user);
     struct err why;
-    free(user);
-    if (!pusher_expects(p, call.attempt))
+    if (!p)
         return;
     Drover__EngineResumeReply *reply = err ? NULL : drover__engine_resume_reply__unpack(NULL, len, body);
     int rc = err      ? err_set(&why, err->code, "%s", err->message)

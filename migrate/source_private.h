@@ -29,6 +29,8 @@
 #include "migrate/tunnel.h"
 #include "proto/engine.pb-c.h"
 
+#define SOURCE_SWITCH_MS 20000u /* a switch that has come no further than the hand-over by then is called off */
+
 enum source_phase {
     SOURCE_CONNECTING,
     SOURCE_DISKS,

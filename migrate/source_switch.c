@@ -32,7 +32,6 @@
 #include "migrate/pack.h"
 #include "migrate/source_private.h"
 
-#define SWITCH_MS       20000u /* from QEMU's migrate to the hand-over; then it is called off */
 #define LAST_PASSES_MAX 8u
 
 /* ---- verifying ---- */
@@ -91,7 +90,7 @@ void source_try_commit(struct source *s)
     }
     s->sw.hashing = true;
     Drover__EngineVerify request = DROVER__ENGINE_VERIFY__INIT;
-    wire_call(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_VERIFY, &request.base, SWITCH_MS,
+    wire_call(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_VERIFY, &request.base, SOURCE_SWITCH_MS,
         source_peer_hashed, s);
     side_hash(&s->side, source_hashed, s);
 }
@@ -349,7 +348,7 @@ void source_begin_switch(struct source *s)
         .user = s};
     source_move(s, SOURCE_SWITCHING);
     source_hurry(s);
-    loop_timer_start(s->deadline, SWITCH_MS, 0);
+    loop_timer_start(s->deadline, SOURCE_SWITCH_MS, 0);
     if (statepipe_listen(&s->side.loop, s->pipe_path, &options, &err, &s->pipe) < 0) {
         source_fail(s, &err);
         return;

@@ -12,8 +12,6 @@
 #include "base/loop.h"
 #include "migrate/source_private.h"
 
-#define SWITCH_MS 20000u /* from the guest's stop to the hand-over; then it is called off */
-
 static void tunnel_done(struct source *s, const struct err *err)
 {
     if (err)
@@ -141,7 +139,7 @@ void source_tunnel_on_migration(struct source *s, const char *status)
     source_trace(s, status);
     if (strcmp(status, "pre-switchover") == 0 && s->phase == SOURCE_PRECOPY) {
         source_move(s, SOURCE_SWITCHING);
-        loop_timer_start(s->deadline, SWITCH_MS, 0);
+        loop_timer_start(s->deadline, SOURCE_SWITCH_MS, 0);
         guest_switch(s->side.guest, tunnel_migrating, s);
     } else if (strcmp(status, "completed") == 0 && s->phase == SOURCE_SWITCHING) {
         guest_query_ram(s->side.guest, tunnel_completed, s);

@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/ensure.h"
+#include "base/file.h"
 #include "base/format.h"
 #include "base/log.h"
 
@@ -153,12 +154,7 @@ bool place_committed(const char *target, const char *id)
 static int directory_sync(const char *path, struct err *err)
 {
     char directory[PATH_MAX];
-    if (directory_real(path, err, directory) < 0)
-        return -1;
-    cleanup_fd int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || fsync(fd) < 0)
-        return err_errno(err, ERR_INTERNAL, errno, "cannot sync %.400s", directory);
-    return 0;
+    return directory_real(path, err, directory) < 0 ? -1 : file_sync_directory(directory, err);
 }
 
 int place_commit(const char *target, const char *id, struct err *err)

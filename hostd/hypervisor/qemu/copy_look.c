@@ -5,18 +5,7 @@
 #include <string.h>
 
 #include "base/buf.h"
-
-static const char *text_of(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    return text ? text : "";
-}
-
-static uint64_t number_of(const json_t *object, const char *key)
-{
-    json_int_t number = json_integer_value(json_object_get(object, key));
-    return number > 0 ? (uint64_t)number : 0;
-}
+#include "base/jsonfield.h"
 
 static enum copy_job job_state(const char *status)
 {
@@ -44,13 +33,13 @@ static void jobs_known(struct copy_look *look, const struct copy_names *names, c
     const json_t *job;
     json_array_foreach(jobs, i, job)
     {
-        if (strcmp(text_of(job, "id"), names->job) != 0)
+        if (strcmp(jsonfield_text(job, "id"), names->job) != 0)
             continue;
-        snprintf(look->job_error, sizeof look->job_error, "%s", text_of(job, "error"));
-        look->view.job = job_state(text_of(job, "status"));
+        snprintf(look->job_error, sizeof look->job_error, "%s", jsonfield_text(job, "error"));
+        look->view.job = job_state(jsonfield_text(job, "status"));
         look->view.job_failed = look->job_error[0] != '\0';
-        look->done_bytes = number_of(job, "current-progress");
-        look->total_bytes = number_of(job, "total-progress");
+        look->done_bytes = jsonfield_count(job, "current-progress");
+        look->total_bytes = jsonfield_count(job, "total-progress");
     }
 }
 
@@ -66,16 +55,16 @@ static void devices_known(struct copy_look *look, const struct copy_names *names
     const json_t *device;
     json_array_foreach(devices, i, device)
     {
-        if (strncmp(text_of(device, "qdev"), names->device, strlen(names->device)) != 0)
+        if (strncmp(jsonfield_text(device, "qdev"), names->device, strlen(names->device)) != 0)
             continue;
         const json_t *inserted = json_object_get(device, "inserted"), *image = json_object_get(inserted, "image");
-        snprintf(look->source_node, sizeof look->source_node, "%s", text_of(inserted, "node-name"));
+        snprintf(look->source_node, sizeof look->source_node, "%s", jsonfield_text(inserted, "node-name"));
         look->view.on_target = strcmp(look->source_node, names->node) == 0;
         if (look->view.on_target)
             continue;
-        look->bytes = number_of(image, "virtual-size");
-        replace(&look->backing, text_of(image, "full-backing-filename"));
-        replace(&look->backing_format, text_of(image, "backing-filename-format"));
+        look->bytes = jsonfield_count(image, "virtual-size");
+        replace(&look->backing, jsonfield_text(image, "full-backing-filename"));
+        replace(&look->backing_format, jsonfield_text(image, "backing-filename-format"));
     }
 }
 
@@ -91,7 +80,7 @@ static void nodes_known(struct copy_look *look, const struct copy_names *names, 
     look->old_node[0] = '\0';
     json_array_foreach(nodes, i, node)
     {
-        const char *name = text_of(node, "node-name");
+        const char *name = jsonfield_text(node, "node-name");
         if (strcmp(name, names->node) == 0) {
             look->view.target_open = true;
         } else if (strncmp(name, prefix, (size_t)len) == 0 && (name[len] == '\0' || name[len] == '-')) {

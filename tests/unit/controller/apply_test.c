@@ -10,11 +10,12 @@
 
 #include "sim.h"
 
-#define VMS       3
-#define RUNNING   DROVER__JOB_STATE__JOB_RUNNING
-#define OK        DROVER__JOB_STATE__JOB_SUCCEEDED
-#define FAILED    DROVER__JOB_STATE__JOB_FAILED
-#define CANCELLED DROVER__JOB_STATE__JOB_CANCELLED
+#define ACTIONS_MAX 400u
+#define VMS         3
+#define RUNNING     DROVER__JOB_STATE__JOB_RUNNING
+#define OK          DROVER__JOB_STATE__JOB_SUCCEEDED
+#define FAILED      DROVER__JOB_STATE__JOB_FAILED
+#define CANCELLED   DROVER__JOB_STATE__JOB_CANCELLED
 
 /* h1 gives two away, and gets one of h3's once they have left. */
 static const struct {
@@ -25,13 +26,30 @@ static const struct {
     {"vm-3", "h3", "h1", "m-3"},
 };
 
-static uint64_t begin(struct sim *sim)
+static Drover__JobCreate *plan_new(void)
 {
-    sim_open(sim);
     Drover__JobCreate *create = pb_new(&drover__job_create__descriptor);
     create->kind = DROVER__JOB_KIND__JOB_OPTIMIZER_APPLY;
     create->data = pb_new(&drover__job_data__descriptor);
     pb_string(&create->actor, "anna");
+    return create;
+}
+
+static void plan_move(Drover__JobCreate *plan, size_t i)
+{
+    Drover__PlannedMove *move = pb_new(&drover__planned_move__descriptor);
+    pb_string(&move->vm_id, moves[i].vm);
+    pb_string(&move->vm, moves[i].vm);
+    pb_string(&move->to_host, moves[i].to);
+    pb_string(&move->migration_id, moves[i].migration);
+    PB_ADD(plan->data, moves, move);
+    PB_ADD(plan, steps, mem_strdup(moves[i].vm));
+}
+
+static uint64_t begin(struct sim *sim)
+{
+    sim_open(sim);
+    Drover__JobCreate *plan = plan_new();
     for (size_t i = 0; i < VMS; i++) {
         Drover__VmSpec spec = DROVER__VM_SPEC__INIT;
         spec.name = (char *)(uintptr_t)moves[i].vm;
@@ -39,29 +57,14 @@ static uint64_t begin(struct sim *sim)
         spec.memory_bytes = 128u << 20;
         sim_change(sim, effect_vm_insert(moves[i].vm, &spec, ""));
         sim_change(sim, effect_vm_grant(moves[i].vm, moves[i].from, 1));
-        Drover__PlannedMove *move = pb_new(&drover__planned_move__descriptor);
-        pb_string(&move->vm_id, moves[i].vm);
-        pb_string(&move->vm, moves[i].vm);
-        pb_string(&move->to_host, moves[i].to);
-        pb_string(&move->migration_id, moves[i].migration);
-        PB_ADD(create->data, moves, move);
-        PB_ADD(create, steps, mem_strdup(moves[i].vm));
+        plan_move(plan, i);
     }
-    return sim_job(sim, create);
-}
-
-/* NULL: accepted, else why not. Takes the update. */
-static const char *propose(struct sim *sim, Drover__JobUpdate *update)
-{
-    Drover__Command *command = pb_new(&drover__command__descriptor);
-    command->body_case = DROVER__COMMAND__BODY_JOB_UPDATE;
-    command->job_update = update;
-    return sim_apply(sim, command, NULL);
+    return sim_job(sim, plan);
 }
 
 static void commit(struct sim *sim, Drover__JobUpdate *update)
 {
-    const char *why = propose(sim, update);
+    const char *why = sim_propose(sim, update);
     if (why)
         fail_msg("%s", why);
 }
@@ -84,20 +87,9 @@ static bool over(Drover__JobState state)
 static void run(struct sim *sim, uint64_t id)
 {
     for (unsigned n = 0; n < 50 && !over(state_of(sim, id)); n++) {
-        struct job job = {0};
-        struct job_action action;
-        struct job_env env = sim_env(sim);
-        struct job_event enter = {.type = JOB_ENTER, .now_ms = sim->now_ms};
-        assert_true(state_job(sim->state, id, &job.log));
-        job_step(&job, &env, &enter, &action);
-        bool commits = action.act == ACT_COMMIT;
-        if (commits)
-            commit(sim, action.update);
-        action.update = commits ? NULL : action.update;
-        assert_true(commits || (action.act == ACT_WAIT && job.queued));
-        job_action_clear(&action);
-        job_clear(&job);
-        if (!commits)
+        enum job_act act = sim_step(sim, id);
+        assert_true(act == ACT_COMMIT || (act == ACT_WAIT && sim->job.queued));
+        if (act == ACT_WAIT)
             return;
     }
     assert_true(over(state_of(sim, id)));
@@ -165,7 +157,7 @@ static void refused(struct sim *sim, struct job *job, Drover__JobUpdate *update)
     struct err why = {0};
     struct job_action action;
     struct job_env env = sim_env(sim);
-    const char *message = propose(sim, update);
+    const char *message = sim_propose(sim, update);
     assert_non_null(message);
     err_set(&why, ERR_WRONG_STATE, "%.200s", message);
     struct job_event event = {.type = JOB_REFUSED, .now_ms = sim->now_ms, .err = &why};
@@ -185,6 +177,37 @@ static void timer(struct sim *sim, struct job *job)
         commit(sim, action.update);
     action.update = action.act == ACT_COMMIT ? NULL : action.update;
     job_action_clear(&action);
+}
+
+/* The moves are jobs of their own: the parent's waits are the child's time. */
+static void a_move_is_a_migration(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    sim_open(&sim);
+    sim_running_vm(&sim, moves[0].vm, "web-1");
+    Drover__JobCreate *plan = plan_new();
+    plan_move(plan, 0);
+    uint64_t id = sim_job(&sim, plan);
+    assert_int_equal(sim_step(&sim, id), ACT_COMMIT);
+    uint64_t child = child_of(&sim, id, 0);
+    assert_true(child);
+    assert_int_equal(sim_run(&sim, child, ACTIONS_MAX), OK);
+    assert_int_equal(sim.job.log.job->kind, DROVER__JOB_KIND__JOB_VM_MIGRATE);
+    assert_int_equal(sim_run(&sim, id, ACTIONS_MAX), OK);
+    assert_string_equal(sim_vm(&sim, moves[0].vm).owner, moves[0].to);
+    sim_close(&sim);
+}
+
+static void a_plan_without_moves_succeeds(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    sim_open(&sim);
+    Drover__JobCreate *plan = plan_new();
+    PB_ADD(plan, steps, mem_strdup("nothing to do"));
+    assert_int_equal(sim_run(&sim, sim_job(&sim, plan), ACTIONS_MAX), OK);
+    sim_close(&sim);
 }
 
 static void moves_are_under_way_together(void **unused)
@@ -443,6 +466,8 @@ static void a_move_in_its_last_step_is_let_finish(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_move_is_a_migration),
+        cmocka_unit_test(a_plan_without_moves_succeeds),
         cmocka_unit_test(moves_are_under_way_together),
         cmocka_unit_test(one_that_fails_lets_the_others_end),
         cmocka_unit_test(cancelling_it_cancels_its_moves),

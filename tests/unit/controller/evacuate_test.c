@@ -57,28 +57,9 @@ static bool in_maintenance(struct sim *sim)
 /* One event of the parent. True: it did something; false: it waits. */
 static bool parent_step(struct sim *sim, uint64_t id)
 {
-    struct job job = {0};
-    struct job_action action;
-    struct job_env env = sim_env(sim);
-    struct job_event enter = {.type = JOB_ENTER, .now_ms = sim->now_ms};
-    assert_true(state_job(sim->state, id, &job.log));
-    job_step(&job, &env, &enter, &action);
-    bool commits = action.act == ACT_COMMIT;
-    if (commits) {
-        Drover__Command *command = pb_new(&drover__command__descriptor);
-        command->body_case = DROVER__COMMAND__BODY_JOB_UPDATE;
-        command->job_update = action.update;
-        action.update = NULL;
-        const char *why = sim_apply(sim, command, NULL);
-        if (why)
-            fail_msg("%s", why);
-    } else {
-        assert_int_equal(action.act, ACT_WAIT);
-        assert_true(job.waiting[0] && job.queued);
-    }
-    job_action_clear(&action);
-    job_clear(&job);
-    return commits;
+    enum job_act act = sim_step(sim, id);
+    assert_true(act == ACT_COMMIT || (act == ACT_WAIT && sim->job.waiting[0] && sim->job.queued));
+    return act == ACT_COMMIT;
 }
 
 static Drover__JobState job_state(struct sim *sim, uint64_t id, struct state_job *out)
@@ -120,7 +101,6 @@ static Drover__JobState run(struct sim *sim, uint64_t id, size_t *most)
         assert_true(active > 0);
         memset(&sim->migration, 0, sizeof sim->migration);
         sim_run(sim, child, ACTIONS_MAX);
-        job_clear(&sim->job);
     }
     fail_msg("the evacuation does not end");
     return FAILED;
@@ -232,7 +212,6 @@ static void a_plan_lasts_while_nothing_changes(void **unused)
     assert_int_equal(plans, 2); /* in ten looks */
     assert_int_equal(active_children(&sim, id, &child), 3);
     sim_run(&sim, child, ACTIONS_MAX);
-    job_clear(&sim.job);
     job_step(&job, &env, &(struct job_event){.type = JOB_TIMER, .now_ms = job.planned.at_ms + 1}, &action);
     assert_int_equal(plans, 3);
     assert_int_equal(action.act, ACT_COMMIT); /* the fourth */
@@ -259,7 +238,6 @@ static void ids_of_moves_are_never_used_twice(void **unused)
         state_job_clear(&log);
         sim.fate = FATE_ABORT;
         sim_run(&sim, children[i].id, ACTIONS_MAX);
-        job_clear(&sim.job);
         memset(&sim.migration, 0, sizeof sim.migration);
     }
     free(children);
@@ -267,7 +245,6 @@ static void ids_of_moves_are_never_used_twice(void **unused)
         Drover__JobCreate *other = sim_vm_job(DROVER__JOB_KIND__JOB_HOST_SET, "", "", false);
         uint64_t other_id = sim_job(&sim, other);
         assert_int_equal(sim_run(&sim, other_id, ACTIONS_MAX), OK);
-        job_clear(&sim.job);
     }
     assert_int_equal(state_jobs_children(sim.state, id, &children), 0);
     free(children);
@@ -392,7 +369,6 @@ static void maintenance_refuses_vms(void **unused)
         sim_run(&sim, sim_job(&sim, sim_vm_job(DROVER__JOB_KIND__JOB_VM_START, "vm-9", "h3", false)), ACTIONS_MAX),
         FAILED);
     assert_non_null(strstr(sim.job.log.job->error->message, "maintenance"));
-    job_clear(&sim.job);
     sim_change(&sim, effect_host_maintenance("h3", false));
     assert_int_equal(
         sim_run(&sim, sim_job(&sim, sim_vm_job(DROVER__JOB_KIND__JOB_VM_START, "vm-9", "h3", false)), ACTIONS_MAX), OK);

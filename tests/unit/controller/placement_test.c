@@ -126,14 +126,12 @@ static void hot_host_is_relieved_once(void **unused)
     uint64_t job = sim_job(&w.sim, sim_vm_job(DROVER__JOB_KIND__JOB_VM_MIGRATE, move.vm_id, "h3", false));
     struct placement_move second;
     assert_int_equal(wait_for_move(&w, 20, &second), 0);
-    Drover__Command *command = pb_new(&drover__command__descriptor);
-    command->body_case = DROVER__COMMAND__BODY_JOB_UPDATE;
-    command->job_update = pb_new(&drover__job_update__descriptor);
-    command->job_update->job_id = job;
-    command->job_update->revision = 1;
-    command->job_update->state = DROVER__JOB_STATE__JOB_SUCCEEDED;
-    PB_ADD(command->job_update, effects, effect_hand_over_taken(move.vm_id, "m"));
-    assert_null(sim_apply(&w.sim, command, NULL));
+    Drover__JobUpdate *update = pb_new(&drover__job_update__descriptor);
+    update->job_id = job;
+    update->revision = 1;
+    update->state = DROVER__JOB_STATE__JOB_SUCCEEDED;
+    PB_ADD(update, effects, effect_hand_over_taken(move.vm_id, "m"));
+    assert_null(sim_propose(&w.sim, update));
     /* and afterwards the cluster is quiet: h1 is below its lower threshold */
     assert_int_equal(wait_for_move(&w, 120, &second), 0);
     world_close(&w);

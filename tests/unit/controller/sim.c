@@ -139,17 +139,19 @@ uint64_t sim_job(struct sim *sim, Drover__JobCreate *create)
     return id;
 }
 
+const char *sim_propose(struct sim *sim, Drover__JobUpdate *update)
+{
+    Drover__Command *command = pb_new(&drover__command__descriptor);
+    command->body_case = DROVER__COMMAND__BODY_JOB_UPDATE;
+    command->job_update = update;
+    return sim_apply(sim, command, NULL);
+}
+
 struct state_vm sim_vm(struct sim *sim, const char *vm_id)
 {
     struct state_vm vm;
     assert_true(state_vm(sim->state, vm_id, &vm));
     return vm;
-}
-
-static void new_leader(struct sim *sim)
-{
-    job_clear(&sim->job);
-    sim->loaded = false;
 }
 
 static void cancel(struct sim *sim, uint64_t job_id)
@@ -205,12 +207,9 @@ static struct job_event act(struct sim *sim, struct job_action *action, enum sim
     if (action->act == ACT_WAIT || action->act == ACT_KEEP) {
         sim->now_ms += action->act == ACT_WAIT ? action->timer_ms : 100;
     } else if (action->act == ACT_COMMIT) {
-        Drover__Command *command = pb_new(&drover__command__descriptor);
-        command->body_case = DROVER__COMMAND__BODY_JOB_UPDATE;
-        command->job_update = action->update;
-        action->update = NULL;
         uint64_t id = sim->job.log.job->id, revision = sim->job.log.revision;
-        const char *why = sim_apply(sim, command, NULL);
+        const char *why = sim_propose(sim, action->update);
+        action->update = NULL;
         struct state_job now;
         assert_true(state_job(sim->state, id, &now));
         bool moved_on = now.revision != revision;
@@ -257,7 +256,6 @@ static void load(struct sim *sim, uint64_t job_id)
 {
     state_job_clear(&sim->job.log);
     assert_true(state_job(sim->state, job_id, &sim->job.log));
-    sim->loaded = true;
 }
 
 struct job_env sim_env(struct sim *sim)
@@ -265,10 +263,28 @@ struct job_env sim_env(struct sim *sim)
     return (struct job_env){sim->state, sim, env_host, env_partition, env_place, env_admit, env_evacuate};
 }
 
+enum job_act sim_step(struct sim *sim, uint64_t job_id)
+{
+    struct job_env env = sim_env(sim);
+    struct job_event enter = {.type = JOB_ENTER, .now_ms = sim->now_ms};
+    struct job_action action;
+    job_clear(&sim->job);
+    load(sim, job_id);
+    job_step(&sim->job, &env, &enter, &action);
+    enum job_act act = action.act;
+    const char *why = act == ACT_COMMIT ? sim_propose(sim, action.update) : NULL;
+    if (why)
+        fail_msg("%s", why);
+    action.update = act == ACT_COMMIT ? NULL : action.update;
+    job_action_clear(&action);
+    return act;
+}
+
 Drover__JobState sim_run(struct sim *sim, uint64_t job_id, unsigned max)
 {
     struct job_env env = sim_env(sim);
     struct job_event event = {.type = JOB_ENTER};
+    job_clear(&sim->job);
     for (sim->actions = 0; sim->actions < max; sim->actions++) {
         Drover__MigrateOutcomeRequest told = DROVER__MIGRATE_OUTCOME_REQUEST__INIT;
         struct job_event outcome;
@@ -306,7 +322,7 @@ Drover__JobState sim_run(struct sim *sim, uint64_t job_id, unsigned max)
         sim_engines_run(sim);
         invariant(sim);
         if (blow == BLOW_LEADER_BEFORE || blow == BLOW_LEADER_AFTER) {
-            new_leader(sim);
+            job_clear(&sim->job);
             event = (struct job_event){.type = JOB_ENTER};
         }
     }
@@ -361,6 +377,27 @@ void sim_settle(struct sim *sim)
         }
         invariant(sim);
     }
+}
+
+void sim_check_order(struct sim *sim, const char *vm_id, const char *name)
+{
+    struct state_vm vm;
+    bool known = state_vm(sim->state, vm_id, &vm);
+    if (sim_running_on(sim, vm_id) & ~(known && vm.owner[0] ? 1u << (vm.owner[1] - '1') : 0u))
+        fail_msg("%s: the log lets go of a VM that still runs", name);
+    sim->away_until_ms = 0;
+    sim_settle(sim);
+    unsigned running = sim_running_on(sim, vm_id);
+    if (!state_vm(sim->state, vm_id, &vm)) {
+        assert_int_equal(sim_partitions_of(sim, vm_id), 0);
+        return;
+    }
+    if (vm.job_id || vm.hand_over_id[0] || sim_partitions_of(sim, vm_id) != (unsigned)__builtin_popcount(running))
+        fail_msg("%s: job %u holds it, hand-over '%s', %u partitions", name, (unsigned)vm.job_id, vm.hand_over_id,
+            sim_partitions_of(sim, vm_id));
+    unsigned owner = vm.owner[0] ? 1u << (vm.owner[1] - '1') : 0;
+    if (running != owner)
+        fail_msg("%s: owner %s, but it runs on hosts %x", name, vm.owner[0] ? vm.owner : "nobody", running);
 }
 
 Drover__JobCreate *sim_vm_job(Drover__JobKind kind, const char *vm_id, const char *host, bool start)

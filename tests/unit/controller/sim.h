@@ -87,10 +87,9 @@ struct sim {
     struct sim_migration migration;
     struct sim_storage storage;
     enum sim_fate fate;
-    bool outcomes; /* hosts tell outcomes unasked */
-    bool silent;   /* the guest is listened for, and not heard */
-    struct job job;
-    bool loaded;
+    bool outcomes;  /* hosts tell outcomes unasked */
+    bool silent;    /* the guest is listened for, and not heard */
+    struct job job; /* of the last sim_run() or sim_step() */
     uint64_t now_ms, away_ms, away_until_ms, admit_from_ms;
     unsigned actions, members;
     const char *stuck;        /* why a host cannot be emptied; NULL: it can */
@@ -111,14 +110,22 @@ void sim_change(struct sim *sim, Drover__Effect *effect);
 const char *sim_apply(struct sim *sim, Drover__Command *command, uint64_t *job_id);
 /* A new job, accepted. */
 uint64_t sim_job(struct sim *sim, Drover__JobCreate *create);
+/* What the log says of a job's update; NULL: accepted, else why not (in a static buffer). Takes it. */
+const char *sim_propose(struct sim *sim, Drover__JobUpdate *update);
 /* A VM that h1 runs as generation 1. */
 void sim_running_vm(struct sim *sim, const char *vm_id, const char *name);
 /* What jobs see of the simulation, for tests that step them themselves. */
 struct job_env sim_env(struct sim *sim);
+/* One event of the job, with which another leader has just begun; what it wants committed must be accepted. Returns
+ * what it does. */
+enum job_act sim_step(struct sim *sim, uint64_t job_id);
 /* Steps the job until it ends; its final state. Fails the test when it takes more than `max` actions. */
 Drover__JobState sim_run(struct sim *sim, uint64_t job_id, unsigned max);
 /* Lets the fleet's reconciling put everything right, as heartbeats would. */
 void sim_settle(struct sim *sim);
+/* Whatever happened: the VM has one owner that runs it or nobody, nothing is left anywhere, nothing held. Fails the
+ * test `name` if not. */
+void sim_check_order(struct sim *sim, const char *vm_id, const char *name);
 /* Hosts (bits by index) on which an instance of the VM is running. */
 unsigned sim_running_on(const struct sim *sim, const char *vm_id);
 /* Partitions of the VM in whatever state, on all hosts. */

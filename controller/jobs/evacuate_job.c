@@ -100,8 +100,7 @@ static void run_maintenance(struct job_ctx *ctx)
 /* --- moves --- */
 
 /* Neither ids of jobs nor revisions of one are ever used twice within a cluster, so neither is this, whatever has been
- * forgotten of the moves made before; nor by another cluster, of which hosts may remember moves: the job's time is in
- * it.
+ * forgotten of the moves made before; nor by another cluster, of which hosts may remember moves: it has the job's time.
  */
 static Drover__JobCreate *move_create(const struct job_ctx *ctx, const struct job_move *move, size_t number)
 {

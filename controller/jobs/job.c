@@ -8,7 +8,8 @@
 #include "controller/foretold.h"
 #include "controller/jobs/step.h"
 
-#define VMS_AT_ONCE 256u
+#define VMS_AT_ONCE  256u
+#define HEARD_MAX_US 1000000u /* hosts wait for less */
 
 /* The kinds and the names of their steps. Steps of an optimizer.apply are named by its moves. */
 static const struct {
@@ -83,8 +84,6 @@ static const struct job_step_kind *step_kind(const struct job *job)
                 return k;
     return NULL;
 }
-
-#define HEARD_MAX_US 1000000u /* hosts wait for less */
 
 static void note_outcome(struct job *job, const struct job_event *event)
 {

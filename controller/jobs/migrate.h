@@ -11,6 +11,7 @@
 #define MIGRATE_HEARD_MS    150u    /* how long the end of a job waits for the guest's first frame, at most */
 #define MIGRATE_FAREWELL_MS 10000u  /* how long the end of a job waits for a host whose part no longer matters */
 #define MIGRATE_NOTE_MAX    512     /* bytes of what is added to a step's detail */
+#define MIGRATE_NEXT_MAX    384     /* bytes of what is to be done next, in words */
 
 /* The step `preflight`: nothing has been done yet, and nothing is to be undone. */
 void migrate_preflight(struct job_ctx *ctx);
@@ -52,7 +53,7 @@ bool migrate_disks_leave(struct job_ctx *ctx);
 const char *migrate_disks_kept(const struct job_ctx *ctx, char out[static MIGRATE_NOTE_MAX]);
 
 /* What is to be done before the VM is started again where the destination may have run it, in words. */
-void migrate_disks_next(const struct job_ctx *ctx, char out[static 384]);
+void migrate_disks_next(const struct job_ctx *ctx, char out[static MIGRATE_NEXT_MAX]);
 
 void migrate_undo(struct job_ctx *ctx);
 /* The step of a dry run. */

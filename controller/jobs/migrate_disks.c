@@ -111,20 +111,21 @@ void migrate_disks_taken(const struct job_ctx *ctx, Drover__JobUpdate *update)
     }
 }
 
-void migrate_disks_next(const struct job_ctx *ctx, char out[static 384])
+void migrate_disks_next(const struct job_ctx *ctx, char out[static MIGRATE_NEXT_MAX])
 {
     const Drover__JobData *data = job_data(ctx);
     size_t count = data->disks ? data->disks->n_disks : 0;
     char more[32] = "";
     if (count == 0) {
-        snprintf(out, 384, "start it again");
+        snprintf(out, MIGRATE_NEXT_MAX, "start it again");
         return;
     }
     if (count > 1)
         snprintf(more, sizeof more, ", and %zu more", count - 1);
     const Drover__DiskMove *first = data->disks->disks[0];
-    snprintf(out, 384, "before you start it again, see which is newer: %.100s, or its copy %.100s on host %.63s%s",
-        first->path, first->target, data->host, more);
+    snprintf(out, MIGRATE_NEXT_MAX,
+        "before you start it again, see which is newer: %.100s, or its copy %.100s on host %.63s%s", first->path,
+        first->target, data->host, more);
 }
 
 /* The next old file that is to go, or, with `kept`, that is not because another VM names it, whose name is written.

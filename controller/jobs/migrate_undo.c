@@ -184,7 +184,7 @@ static void undo_stop(struct job_ctx *ctx)
 {
     const Drover__JobData *data = job_data(ctx);
     const Drover__Job *job = ctx->job->log.job;
-    char next[384];
+    char next[MIGRATE_NEXT_MAX];
     migrate_disks_next(ctx, next);
     Drover__JobUpdate *update = job_undone(
         ctx, "host %s had taken nothing it still knows of: VM %s is stopped; %s", data->host, job->target, next);

@@ -197,10 +197,12 @@ static void undo_stop(struct job_ctx *ctx)
 {
     struct state_vm vm;
     struct job_host host;
-    bool asked = job_vm(ctx, &vm) && vm.owner[0] && ctx->env->host(ctx->env->user, vm.owner, &host) && host.up;
+    bool owned = job_vm(ctx, &vm) && vm.owner[0];
     bool failed = ctx->job->log.job->steps[ctx->job->log.step]->state == DROVER__STEP_STATE__STEP_FAILED;
-    if (!asked || failed)
+    if (!owned || failed)
         job_undone(ctx, "not stopped");
+    else if (!ctx->env->host(ctx->env->user, vm.owner, &host) || !host.up)
+        job_undone(ctx, "host %s is away; if it was asked, it goes on stopping the guest", vm.owner);
     else if (job_data(ctx)->force)
         job_resume(ctx, ctx->job->log.step);
     else

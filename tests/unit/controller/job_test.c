@@ -346,6 +346,27 @@ static void a_cancelled_stop_frees_the_vm(void **unused)
     sim_close(&sim);
 }
 
+/* Nobody knows whether the host has heard of it. */
+static void a_cancelled_stop_on_a_host_that_is_away_says_so(void **unused)
+{
+    (void)unused;
+    for (int force = 0; force < 2; force++) {
+        struct sim sim;
+        sim_open(&sim);
+        sim_running_vm(&sim, VM, "web-1");
+        Drover__JobCreate *stop = sim_vm_job(STOP, VM, "", false);
+        stop->data->force = force;
+        uint64_t id = sim_job(&sim, stop);
+        assert_int_equal(sim_step(&sim, id), ACT_CALL);
+        sim.hosts[0].up = false;
+        sim_change(&sim, effect_job_cancel(id, "anna"));
+        assert_int_equal(sim_run(&sim, id, ACTIONS_MAX), CANCELLED);
+        assert_non_null(strstr(sim.job.log.job->steps[0]->detail, "host h1 is away; if it was asked"));
+        assert_string_equal(sim_vm(&sim, VM).owner, "h1");
+        sim_close(&sim);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -364,6 +385,7 @@ int main(void)
         cmocka_unit_test(guest_handed_to_nobody_is_soon_back),
         cmocka_unit_test(start_on_a_host_that_is_away),
         cmocka_unit_test(a_cancelled_stop_frees_the_vm),
+        cmocka_unit_test(a_cancelled_stop_on_a_host_that_is_away_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,7 +22,8 @@
 #include "hostd/partition/partition.h"
 #include "tests/unit/hostd/specs.h"
 
-#define VM SPECS_VM_ID
+#define VM           SPECS_VM_ID
+#define MAPPED_BYTES 4096
 
 struct fixture {
     char folder[64], directory[96], memory[96], ram[160];
@@ -31,6 +32,8 @@ struct fixture {
     struct partitions_env env;
     uv_loop_t loop;
     struct hypervisor hypervisor;
+    struct partitions *ps;
+    void *mapped; /* NULL: nothing */
 };
 
 static int setup(void **state)
@@ -59,6 +62,9 @@ static int teardown(void **state)
 {
     struct fixture *f = *state;
     struct err err;
+    partitions_close(f->ps);
+    if (f->mapped)
+        munmap(f->mapped, MAPPED_BYTES);
     uv_run(&f->loop, UV_RUN_DEFAULT);
     loop_close(&f->loop);
     int rc = file_remove_tree(f->folder, &err);
@@ -66,46 +72,42 @@ static int teardown(void **state)
     return rc;
 }
 
-/* We are the QEMU. Take: munmap(). */
-static void *memory_map(const char *path)
+/* We are the QEMU. */
+static void map(struct fixture *f, const char *path)
 {
     int fd = open(path, O_RDWR | O_CREAT, 0600);
-    assert_int_equal(ftruncate(fd, 4096), 0);
-    void *ram = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    assert_int_equal(ftruncate(fd, MAPPED_BYTES), 0);
+    void *ram = mmap(NULL, MAPPED_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     assert_ptr_not_equal(ram, MAP_FAILED);
+    f->mapped = ram;
     close(fd);
-    return ram;
 }
 
 static void refused(struct fixture *f, const char *why)
 {
-    struct partitions *ps = NULL;
     struct err err;
     struct stat unused;
-    assert_int_equal(partitions_open(&f->env, &err, &ps), -1);
+    assert_int_equal(partitions_open(&f->env, &err, &f->ps), -1);
     assert_non_null(strstr(err.message, VM));
     assert_non_null(strstr(err.message, why));
     assert_int_equal(lstat(f->ram, &unused), 0);
-    partitions_close(ps);
 }
 
 static void memory_in_use_is_a_guest_of_ours(void **state)
 {
     struct fixture *f = *state;
-    void *ram = memory_map(f->ram);
+    map(f, f->ram);
     refused(f, "runs the guest");
-    munmap(ram, 4096);
 }
 
 static void a_lost_record_does_not_make_a_guest_dead(void **state)
 {
     struct fixture *f = *state;
     struct err err;
-    void *ram = memory_map(f->ram);
+    map(f, f->ram);
     assert_int_equal(file_make_dirs(f->record_directory, 0700, &err), 0);
     refused(f, "runs the guest");
     assert_int_equal(access(f->record_directory, F_OK), 0);
-    munmap(ram, 4096);
 }
 
 static void memory_that_cannot_be_looked_at_may_be_in_use(void **state)
@@ -119,21 +121,17 @@ static void memory_that_cannot_be_looked_at_may_be_in_use(void **state)
 static void memory_of_a_guest_that_left_may_be_in_use(void **state)
 {
     struct fixture *f = *state;
-    struct partitions *ps;
     struct err err;
     char leaving[180];
     snprintf(leaving, sizeof leaving, "%s/%s.leaving", f->memory, VM);
-    void *ram = memory_map(leaving);
-    assert_int_equal(partitions_open(&f->env, &err, &ps), 0);
+    map(f, leaving);
+    assert_int_equal(partitions_open(&f->env, &err, &f->ps), 0);
     assert_int_equal(access(leaving, F_OK), 0);
-    partitions_close(ps);
-    munmap(ram, 4096);
 }
 
 static void a_guest_with_a_record_is_taken_up(void **state)
 {
     struct fixture *f = *state;
-    struct partitions *ps;
     struct specs specs;
     struct err err;
     char path[PATH_MAX];
@@ -144,11 +142,9 @@ static void a_guest_with_a_record_is_taken_up(void **state)
     assert_int_equal(process_identify(getpid(), &err, &record.guest), 0);
     assert_int_equal(file_make_dirs(f->record_directory, 0700, &err), 0);
     assert_int_equal(record_save(paths_file(f->record_directory, PATH_RECORD, path), &record, &err), 0);
-    void *ram = memory_map(f->ram);
-    assert_int_equal(partitions_open(&f->env, &err, &ps), 0);
+    map(f, f->ram);
+    assert_int_equal(partitions_open(&f->env, &err, &f->ps), 0);
     assert_int_equal(access(f->ram, F_OK), 0);
-    partitions_close(ps);
-    munmap(ram, 4096);
 }
 
 static void memory_of_nobody_is_removed(void **state)
@@ -156,16 +152,14 @@ static void memory_of_nobody_is_removed(void **state)
     if (geteuid() != 0)
         skip(); /* hostd's privileges: others' processes can be looked at */
     struct fixture *f = *state;
-    struct partitions *ps;
     struct err err;
     char other[160];
     snprintf(other, sizeof other, "%s/notes.ram", f->memory);
     assert_int_equal(file_write(f->ram, "x", 1, 0600, &err), 0);
     assert_int_equal(file_write(other, "x", 1, 0600, &err), 0);
-    assert_int_equal(partitions_open(&f->env, &err, &ps), 0);
+    assert_int_equal(partitions_open(&f->env, &err, &f->ps), 0);
     assert_int_equal(access(f->ram, F_OK), -1);
     assert_int_equal(access(other, F_OK), 0);
-    partitions_close(ps);
 }
 
 int main(void)

@@ -38,7 +38,7 @@ class Arena:
     """`disks` is a directory on a file system that does direct I/O, for the guests' disks."""
 
     def __init__(self, build, guest, disks):
-        self.id = f"bench-{secrets.token_hex(2)}"
+        self.id = f"bench-{secrets.token_hex(8)}"
         self.build, self.guest = os.path.abspath(build), os.path.abspath(guest)
         self.shm = f"/dev/shm/{self.id}"
         self.disks = os.path.join(os.path.abspath(disks), self.id)
@@ -50,9 +50,10 @@ class Arena:
     def __enter__(self):
         self._reaper = reaper.Reaper(self.id)
         try:
-            reaper.register(self.id, list(self.namespaces.values()), [self.shm, self.disks])
-            os.makedirs(self.shm, mode=0o700)
-            os.makedirs(self.disks, mode=0o700)
+            reaper.register(self.id, list(self.namespaces.values()), [])
+            os.makedirs(os.path.dirname(self.disks), exist_ok=True)
+            for directory in (self.shm, self.disks):
+                reaper.make_directory(self.id, directory)
             self._make_network()
         except BaseException:
             self._reaper.clean()

@@ -8,7 +8,8 @@
 Every host and every controller has a network namespace of its own; a further one, the fabric, holds two bridges that join them:
 `mgmt` (10.76.0.0/24: controllers .11 on, hosts .101 on, the fabric itself .1) and `guest` (10.77.0.0/16: guests from .0.12 on, the fabric .0.1).
 The command line and the probers run in the fabric. All names carry the lab's id, so labs run side by side. State is in
-/var/tmp/ID and, what must be on tmpfs, /dev/shm/ID. reaper.py cleans everything away, also when this program is killed.
+/var/tmp/ID and, what must be on tmpfs, /dev/shm/ID: made by the lab and closed to everybody else. reaper.py cleans everything away, also
+when this program is killed.
 """
 import json
 import os
@@ -82,7 +83,7 @@ class Node:
 class Lab:
     def __init__(self, build, guest, hosts=3, controllers=3, cores=1.0, memory=2048 * MiB, disk_iops=400, lease_ms=5000,
                  controller_keys=(), host_keys=(), crash_points=False, prefix="drv"):
-        self.id = f"{prefix}-{secrets.token_hex(2)}"
+        self.id = f"{prefix}-{secrets.token_hex(8)}"
         self.bin = os.path.abspath(f"{build}/bin")
         self.guest_directory = os.path.abspath(guest)
         self.directory = f"/var/tmp/{self.id}"
@@ -107,7 +108,7 @@ class Lab:
     def __enter__(self):
         self._reaper = reaper.Reaper(self.id)
         try:
-            reaper.register(self.id, self.namespaces(), [self.directory, self.shm])
+            reaper.register(self.id, self.namespaces(), [])
             self._make_directories()
             self._make_network()
             self._make_keys()
@@ -154,15 +155,16 @@ class Lab:
     # ---- making
 
     def _make_directories(self):
-        os.makedirs(f"{self.directory}/keys", mode=0o700)
-        os.makedirs(f"{self.directory}/disks")
-        os.makedirs(self.shm, mode=0o700)
+        for directory in (self.directory, self.shm):
+            reaper.make_directory(self.id, directory)
+        for name in ("keys", "disks"):
+            os.mkdir(f"{self.directory}/{name}", 0o700)
         for node in self.nodes():
-            os.makedirs(node.directory, mode=0o700)
-            os.makedirs(node.cores, mode=0o700)
+            os.mkdir(node.directory, 0o700)
+            os.mkdir(node.cores, 0o700)
         for node in self.hosts.values():
-            os.makedirs(node.memory_directory, mode=0o700)
-            os.makedirs(node.disks, mode=0o700)
+            os.mkdir(node.memory_directory, 0o700)
+            os.mkdir(node.disks, 0o700)
 
     def _make_network(self):
         netns.ip([f"netns add {name}" for name in self.namespaces()])
@@ -369,7 +371,7 @@ class Lab:
                 netns.ip_in(node.namespace, [f"link del {link}"])
         for directory in (node.memory_directory,) if disk else (node.directory, node.memory_directory):
             shutil.rmtree(directory)
-            os.makedirs(directory, mode=0o700)
+            os.mkdir(directory, 0o700)
         node.boot_anew()
 
     def residue(self, host):

@@ -89,7 +89,9 @@ static int config_handle(void *user, const char *section, const char *name, cons
     for (size_t i = 0; r->keys[i].name; i++) {
         if (strcmp(r->keys[i].name, full) != 0)
             continue;
-        if (config_set(&r->keys[i], value, r->err, r->options) < 0) {
+        bool again = r->seen[i] && r->keys[i].type != CONFIG_LIST;
+        if (again ? err_set(r->err, ERR_INVALID, "given a second time")
+                  : config_set(&r->keys[i], value, r->err, r->options)) {
             err_wrap(r->err, "key %s", full);
             r->failed = true;
             return 0;
@@ -102,12 +104,16 @@ static int config_handle(void *user, const char *section, const char *name, cons
     return 0;
 }
 
+/* What inih would read as something else than was meant. It takes an indented line for another value of the key before
+ * it: that key would get this value, and the one that the line names keep its default, without a word. */
 static int config_check_lines(const char *name, const char *text, struct err *err)
 {
     for (unsigned line = 1; *text; line++) {
-        size_t len = strcspn(text, "\n");
+        size_t len = strcspn(text, "\n"), blanks = strspn(text, " \t\v\f\r");
         if (len > CONFIG_LINE_MAX)
             return err_set(err, ERR_INVALID, "%s: line %u is longer than %u bytes", name, line, CONFIG_LINE_MAX);
+        if (blanks > 0 && !strchr("\n#;", text[blanks])) /* the end of the text is found, too */
+            return err_set(err, ERR_INVALID, "%s: line %u begins with a blank; sections and keys do not", name, line);
         text += len + (text[len] == '\n');
     }
     return 0;
@@ -152,7 +158,10 @@ int config_load(const char *path, const struct config_key *keys, struct err *err
     cleanup_buf struct buf text = {0};
     if (file_read(path, CONFIG_FILE_MAX, err, &text) < 0)
         return err_wrap(err, "configuration");
-    return config_parse(path, buf_str(&text), keys, err, options);
+    const char *string = buf_str(&text);
+    if (strlen(string) != text.len)
+        return err_set(err, ERR_INVALID, "%s: holds a zero byte, which no text does", path);
+    return config_parse(path, string, keys, err, options);
 }
 
 void config_free(const struct config_key *keys, void *options)

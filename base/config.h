@@ -2,9 +2,9 @@
  * key has its meaning, its default and its check there and nowhere else.
  *
  *   static const struct config_key keys[] = {
- *       {"log.level", CONFIG_STRING, offsetof(struct options, log_level), "info", 0, 0, "error, warn, info or debug"},
- *       {"raft.election_ms", CONFIG_UINT, offsetof(struct options, election_ms), "500", 100, 60000, "election
- * timeout"}, {NULL}};
+ *       {"log.level", CONFIG_STRING, offsetof(struct options, level), "info", 0, 0, "error, warn or info"},
+ *       {"raft.election_ms", CONFIG_UINT, offsetof(struct options, ms), "500", 100, 60000, "election timeout"},
+ *       {NULL}};
  *
  * A string field is `char *` that the struct owns (config_free releases them); CONFIG_UINT is uint64_t, CONFIG_BOOL is
  * bool, CONFIG_DOUBLE is double. Sizes accept the suffixes K, M, G, T (1024). A key without default (NULL) is required.
@@ -30,7 +30,8 @@ struct config_key {
 };
 
 /* Fills `options` from the file: defaults first. An unknown key, a bad value or a missing required key is an error that
- * names the file, the line and the key. On failure nothing has to be freed. */
+ * names the file, the line and the key; so is a key that is given twice (but for CONFIG_LIST), and a line that begins
+ * with a blank, comments aside. On failure nothing has to be freed. */
 MUST_CHECK int config_load(const char *path, const struct config_key *keys, struct err *err, void *options);
 /* The same from text in memory; `name` is for messages. */
 MUST_CHECK int config_parse(

@@ -5,7 +5,6 @@
 
 #include "base/buf.h"
 #include "base/cleanup.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "controller/api/validate.h"
 
@@ -159,25 +158,27 @@ static int options_check(struct err *err, struct options *o)
     return 0;
 }
 
+/* Takes `o`. */
+static int options_take(const char *name, struct options *o, struct err *err, struct options *out)
+{
+    if (options_check(err, o) < 0) {
+        config_free(keys, o);
+        return err_wrap(err, "%s", name);
+    }
+    *out = *o;
+    return 0;
+}
+
 int options_parse(const char *name, const char *text, struct err *err, struct options *out)
 {
     struct options o = {0};
-    if (config_parse(name, text, keys, err, &o) < 0)
-        return -1;
-    if (options_check(err, &o) < 0) {
-        config_free(keys, &o);
-        return err_wrap(err, "%s", name);
-    }
-    *out = o;
-    return 0;
+    return config_parse(name, text, keys, err, &o) < 0 ? -1 : options_take(name, &o, err, out);
 }
 
 int options_load(const char *path, struct err *err, struct options *out)
 {
-    cleanup_buf struct buf text = {0};
-    if (file_read(path, 1u << 20, err, &text) < 0)
-        return err_wrap(err, "configuration");
-    return options_parse(path, buf_str(&text), err, out);
+    struct options o = {0};
+    return config_load(path, keys, err, &o) < 0 ? -1 : options_take(path, &o, err, out);
 }
 
 void options_free(struct options *options)

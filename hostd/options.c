@@ -47,18 +47,17 @@ const struct config_key options_keys[] = {
     KEY("hypervisor.qemu", CONFIG_STRING, qemu, "qemu-system-x86_64", 0, 0, "QEMU to run guests with, 7.2 or later"),
     KEY("hypervisor.accelerator", CONFIG_STRING, accelerator, "auto", 0, 0, "auto (probe), kvm or tcg"),
     KEY("hypervisor.qemu_img", CONFIG_STRING, qemu_img, "qemu-img", 0, 0, "program that makes disk images"),
-    KEY("storage.directory", CONFIG_LIST, storage_directories, "", 0, 0,
-        "a directory for the files of disks; once for each. Disks are moved only into these, and old ones removed only "
-        "there"),
     KEY("hypervisor.tracker", CONFIG_STRING, tracker, "auto", 0, 0,
         "how a guest's writes are tracked while it is moved away: auto (the best there is), wp-async (Linux 6.7), "
-        "wp-sync "
-        "(Linux 5.19) or qemu"),
+        "wp-sync (Linux 5.19) or qemu"),
     KEY("hypervisor.engine", CONFIG_STRING, engine, "", 0, 0, "path of drover-migrate; empty: beside this program"),
     KEY("hypervisor.shim", CONFIG_STRING, shim, "", 0, 0,
         "path of libdrover-shim.so; empty: ../lib beside this program, else where it is installed"),
     KEY("hypervisor.tcg_cache_mb", CONFIG_UINT, tcg_cache_mb, "64", 8, 4096,
         "translation cache of a guest under tcg, in MiB"),
+    KEY("storage.directory", CONFIG_LIST, storage_directories, "", 0, 0,
+        "a directory for the files of disks; once for each. Disks are moved only into these, and old ones removed only "
+        "there"),
     KEY("reuse.max_bytes", CONFIG_UINT, reuse_bytes, "0", 0, 0,
         "disk space for what guests held when they left, so that less travels when they come back, e.g. 64G; 0: off. "
         "Sealed, with keys in host.directory"),

@@ -37,6 +37,8 @@ const struct config_key options_keys[] = {
     KEY("policy.mode", CONFIG_STRING, mode, "precopy", 0, 0, "source: precopy, auto, hybrid or postcopy"),
     KEY("policy.on_no_convergence", CONFIG_STRING, on_no_convergence, "", 0, 0,
         "source: postcopy, throttle or cancel; empty: postcopy with mode auto, else cancel"),
+    KEY("policy.resume", CONFIG_BOOL, resume, "false", 0, 0,
+        "source: an engine of this migration died in post-copy (record: handed-over); go on where it was"),
     KEY("forecast.last_wire", CONFIG_UINT, last_wire, "0", 0, 0,
         "source: bytes/s on the wire of the last migration to that host; 0: not known"),
     KEY("forecast.last_raw", CONFIG_UINT, last_raw, "0", 0, 0, "source: the same in bytes of guest RAM"),
@@ -45,8 +47,6 @@ const struct config_key options_keys[] = {
     KEY("forecast.last_switch_us", CONFIG_UINT, last_switch_us, "0", 0, UINT64_C(60000000),
         "source: microseconds that guests have stood still lately in migrations to that host, besides their last "
         "pages; 0: not known"),
-    KEY("policy.resume", CONFIG_BOOL, resume, "false", 0, 0,
-        "source: an engine of this migration died in post-copy (record: handed-over); go on where it was"),
     KEY("bytes.silent_writes", CONFIG_BOOL, silent_writes, "true", 0, 0,
         "source: do not send a page again that was written with what it held"),
     KEY("bytes.delta_memory", CONFIG_UINT, delta_memory, "67108864", 0, UINT64_C(1) << 40,

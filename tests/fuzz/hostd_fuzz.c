@@ -76,12 +76,13 @@ static void talk_closed(void *user, const struct err *err)
     talk->closed++;
 }
 
-static int monitor_listen(char path[static 64])
+static int monitor_listen(char directory[static 32], char path[static 64])
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    snprintf(path, 64, "/tmp/fuzz-qmp-%d", (int)getpid());
+    strcpy(directory, "/tmp/fuzz-qmp-XXXXXX");
+    ENSURE(mkdtemp(directory));
+    snprintf(path, 64, "%s/socket", directory);
     strcpy(address.sun_path, path);
-    unlink(path);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     ENSURE(fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && listen(fd, 1) == 0);
     return fd;
@@ -94,10 +95,10 @@ static void fuzz_monitor(const uint8_t *data, size_t size)
     struct qmp *qmp;
     struct err err;
     struct talk talk = {.calls = 2};
-    char path[64];
+    char directory[32], path[64];
     const struct qmp_options options = {.on_event = talk_event, .on_closed = talk_closed, .user = &talk};
     ENSURE(uv_loop_init(&loop) == 0);
-    cleanup_fd int server = monitor_listen(path);
+    cleanup_fd int server = monitor_listen(directory, path);
     ENSURE(qmp_open(&loop, path, &options, &err, &qmp) == 0);
     qmp_command(qmp, "query-status", NULL, 1000, talk_reply, &talk);
     qmp_command(qmp, "cont", NULL, 1000, talk_reply, &talk);
@@ -111,6 +112,7 @@ static void fuzz_monitor(const uint8_t *data, size_t size)
     qmp_close(qmp);
     close(fd);
     unlink(path);
+    rmdir(directory);
     uv_run(&loop, UV_RUN_DEFAULT);
     loop_close(&loop);
 }

@@ -35,6 +35,7 @@ class Stage:
         self.lab = lab
         self.supervisor = Supervisor(lab).__enter__()
         self.victim = None
+        self.hosts_keep = False
 
     def close(self):
         self.supervisor.__exit__()
@@ -49,6 +50,10 @@ class Stage:
         self.victim = kind(self.lab)
 
     def have_hosts_keep(self):
+        """What a guest leaves on a host, from now on."""
+        if self.hosts_keep:
+            return
+        self.hosts_keep = True
         for node in self.lab.hosts.values():
             with open(node.config, "a") as file:
                 file.write(f"[reuse]\nmax_bytes = {1024 * MiB}\n")

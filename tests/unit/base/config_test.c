@@ -102,6 +102,50 @@ static void long_lines_are_refused(void **state)
     assert_non_null(strstr(err.message, "line 3 is longer"));
 }
 
+/* inih takes such a line for another value of the key before it: name would be "y", and the peer lost. */
+static void indented_lines_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *part;
+    } cases[] = {
+        {"[node]\nname = x\n  peer = y\n", "some.conf: line 3 begins with a blank"},
+        {"[node]\n\tname = x\n", "some.conf: line 2 begins with a blank"},
+        {"[node]\nname = x\n [ram]\nsize = 1\n", "some.conf: line 3 begins with a blank"},
+        {"[node]\nname = x\n\fpeer = y", "some.conf: line 3 begins with a blank"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct err err = {0};
+        struct options o = {0};
+        assert_int_equal(config_parse("some.conf", cases[i].text, keys, &err, &o), -1);
+        assert_int_equal(err.code, ERR_INVALID);
+        if (!strstr(err.message, cases[i].part))
+            fail_msg("case %zu says: %s", i, err.message);
+    }
+    struct err err = {0};
+    struct options o = {0};
+    const char *text = "  # comment\n[node]\n \t\nname = x\r\n   \r\n  ; another\npeer = y\n  ";
+    assert_int_equal(config_parse("some.conf", text, keys, &err, &o), 0);
+    assert_string_equal(o.name, "x");
+    assert_string_equal(o.peers, "y");
+    config_free(keys, &o);
+}
+
+static void repeated_keys_are_refused(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct options o = {0};
+    assert_int_equal(config_parse("some.conf", "[node]\nname = x\nname = y\n", keys, &err, &o), -1);
+    assert_string_equal(err.message, "some.conf: line 3: key node.name: given a second time");
+    assert_int_equal(
+        config_parse("some.conf", "[node]\nname=x\n[ram]\nsize=1\n[node]\n[ram]\nsize=1\n", keys, &err, &o), -1);
+    assert_non_null(strstr(err.message, "some.conf: line 7: key ram.size: given a second time"));
+    assert_int_equal(config_parse("t", "[node]\npeer = a\nname = x\n[ram]\n[node]\npeer = b\n", keys, &err, &o), 0);
+    assert_string_equal(o.peers, "a\nb");
+    config_free(keys, &o);
+}
+
 static void files(void **state)
 {
     (void)state;
@@ -113,11 +157,14 @@ static void files(void **state)
     char path[] = "/tmp/drover-config-test-XXXXXX";
     int fd = mkstemp(path);
     assert_int_equal(write(fd, "[node]\nname=q\n", 14), 14);
-    close(fd);
     assert_int_equal(config_load(path, keys, &err, &o), 0);
-    unlink(path);
     assert_string_equal(o.name, "q");
     config_free(keys, &o);
+    assert_int_equal(write(fd, "\0[ram]\nsize=1\n", 15), 15); /* nothing behind the zero would be read */
+    close(fd);
+    assert_int_equal(config_load(path, keys, &err, &o), -1);
+    assert_non_null(strstr(err.message, "zero byte"));
+    unlink(path);
 }
 
 static void sizes(void **state)
@@ -169,6 +216,8 @@ int main(void)
         cmocka_unit_test(defaults_and_values),
         cmocka_unit_test(refusals_name_the_place),
         cmocka_unit_test(long_lines_are_refused),
+        cmocka_unit_test(indented_lines_are_refused),
+        cmocka_unit_test(repeated_keys_are_refused),
         cmocka_unit_test(files),
         cmocka_unit_test(sizes),
         cmocka_unit_test(manual_loads),

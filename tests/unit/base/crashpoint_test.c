@@ -13,12 +13,14 @@
 
 #include "base/crashpoint.h"
 
-static char file[64], hit[80];
+static char directory[] = "/tmp/crashpoint-test-XXXXXX", file[64], hit[80];
 
 static int setup(void **state)
 {
     (void)state;
-    snprintf(file, sizeof file, "/tmp/crashpoint-test-%d", (int)getpid());
+    strcpy(directory + strlen(directory) - 6, "XXXXXX");
+    assert_non_null(mkdtemp(directory));
+    snprintf(file, sizeof file, "%s/points", directory);
     snprintf(hit, sizeof hit, "%s.hit", file);
     return 0;
 }
@@ -28,6 +30,7 @@ static int teardown(void **state)
     (void)state;
     unlink(file);
     unlink(hit);
+    rmdir(directory);
     return 0;
 }
 

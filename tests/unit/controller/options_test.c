@@ -27,14 +27,20 @@ static int make_keys(void **unused)
     return 0;
 }
 
+/* A file of a controller, good but for what is given, with `more` at its end. Take. */
+static char *file_of(const char *name, const char *api, const char *more)
+{
+    return mem_printf("[node]\nname = %s\nkey = /etc/drover/c1.key\n[raft]\nlisten = "
+                      "tcp://127.0.0.1:7410\n[api]\nlisten = %s\n"
+                      "[cluster]\nmember = c1 %s tcp://127.0.0.1:7410 tcp://127.0.0.1:7420\n"
+                      "member = c2 %s tcp://127.0.0.2:7410 tcp://127.0.0.2:7420\nadmin = anna %s\n%s\n",
+        name, api, keys[0], keys[1], keys[2], more);
+}
+
 /* A good file with `more` at its end. Take. */
 static char *file(const char *more)
 {
-    return mem_printf("[node]\nname = c1\nkey = /etc/drover/c1.key\n[raft]\nlisten = "
-                      "tcp://127.0.0.1:7410\n[api]\nlisten = tcp://127.0.0.1:7420\n"
-                      "[cluster]\nmember = c1 %s tcp://127.0.0.1:7410 tcp://127.0.0.1:7420\n"
-                      "member = c2 %s tcp://127.0.0.2:7410 tcp://127.0.0.2:7420\nadmin = anna %s\n%s\n",
-        keys[0], keys[1], keys[2], more);
+    return file_of("c1", "tcp://127.0.0.1:7420", more);
 }
 
 static void good_file(void **unused)
@@ -81,11 +87,11 @@ static void bad_files(void **unused)
     refuses(file(line), "tcp://IP:PORT");
     snprintf(line, sizeof line, "[cluster]\nadmin = anna %s please", keys[3]);
     refuses(file(line), "too many");
-    refuses(file("[node]\nname = c9"), "cluster.member");
+    refuses(file_of("c9", "tcp://127.0.0.1:7420", ""), "cluster.member");
     refuses(file("[lease]\nms = 1000\n[heartbeat]\nms = 900"), "lease.ms");
     refuses(file("[optimizer]\nlow_cpu = 0.9"), "low_cpu");
     refuses(file("[log]\nlevel = loud"), "log.level");
-    refuses(file("[api]\nlisten = 7420"), "tcp://IP:PORT");
+    refuses(file_of("c1", "7420", ""), "tcp://IP:PORT");
 }
 
 /* Until the log knows the members, the file does; then only the log counts. Administrators of the file stay. */

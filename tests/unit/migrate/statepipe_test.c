@@ -24,7 +24,7 @@ struct fixture {
     uv_loop_t loop;
     struct statepipe *pipe;
     int listener, qemu;
-    char path[64];
+    char directory[32], path[64];
     unsigned failures;
 };
 
@@ -44,8 +44,10 @@ static int setup(void **state)
     const struct statepipe_options options = {.on_failed = on_failed, .user = f};
     struct err err;
     *f = (struct fixture){.qemu = -1};
-    snprintf(f->path, sizeof f->path, "/tmp/drover-state-%d", (int)getpid());
-    unlink(f->path);
+    strcpy(f->directory, "/tmp/drover-state-XXXXXX");
+    if (!mkdtemp(f->directory))
+        return -1;
+    snprintf(f->path, sizeof f->path, "%s/socket", f->directory);
     strcpy(address.sun_path, f->path);
     f->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     uv_loop_init(&f->loop);
@@ -65,6 +67,7 @@ static int teardown(void **state)
     close(f->qemu);
     close(f->listener);
     unlink(f->path);
+    rmdir(f->directory);
     return 0;
 }
 

@@ -10,6 +10,8 @@
 
 #include "base/cleanup.h"
 
+#define REMOVE_WALKS 16
+
 int file_read(const char *path, size_t max, struct err *err, struct buf *out)
 {
     cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -106,17 +108,45 @@ int file_make_dirs(const char *path, mode_t mode, struct err *err)
     }
 }
 
+int file_make_private(const char *path, struct err *err)
+{
+    struct stat st;
+    if (file_make_dirs(path, 0700, err) < 0)
+        return -1;
+    cleanup_fd int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return err_errno(err, errno == ELOOP || errno == ENOTDIR ? ERR_DENIED : ERR_INTERNAL, errno,
+            "%s must be a directory and no link to one: remove it, or name another", path);
+    if (st.st_uid != geteuid())
+        return err_set(err, ERR_DENIED,
+            "directory %s belongs to user %u, who could exchange what is in it: remove it, and it is made anew", path,
+            (unsigned)st.st_uid);
+    if (st.st_mode & (S_IWGRP | S_IWOTH))
+        return err_set(err, ERR_DENIED,
+            "directory %s has mode %04o, so that others could exchange what is in it: look through it, then set 0700",
+            path, (unsigned)st.st_mode & 07777);
+    return 0;
+}
+
 static int file_remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
     (void)st;
     (void)type;
     (void)ftw;
-    return remove(path);
+    return remove(path) < 0 && errno != ENOENT ? -1 : 0;
 }
 
+/* Somebody else may remove parts of it at the same time, whole directories among them, over which a walk ends. */
 int file_remove_tree(const char *path, struct err *err)
 {
-    if (nftw(path, file_remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0 || errno == ENOENT)
-        return 0;
+    struct stat st;
+    for (unsigned i = 0; i < REMOVE_WALKS; i++) {
+        if (nftw(path, file_remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0)
+            return 0;
+        if (errno != ENOENT)
+            break;
+        if (lstat(path, &st) < 0 && errno == ENOENT)
+            return 0;
+    }
     return err_errno(err, ERR_INTERNAL, errno, "cannot remove %s", path);
 }

@@ -19,7 +19,11 @@ MUST_CHECK int file_replace(const char *path, const void *data, size_t len, mode
 MUST_CHECK int file_sync_directory(const char *path, struct err *err);
 /* Makes the directory and its parents, durably; what exists already is fine. New ones get `mode`. */
 MUST_CHECK int file_make_dirs(const char *path, mode_t mode, struct err *err);
-/* Removes a directory with everything in it, not following links. What is not there is fine. */
+/* The same for a directory in which nobody else may put, rename or remove anything: made with 0700, or there already as
+ * a directory of ours (no link to one) that only we may write to. ERR_DENIED: it is another's, and `err` says whose. */
+MUST_CHECK int file_make_private(const char *path, struct err *err);
+/* Removes a directory with everything in it, not following links. What is not there (any more) is fine; on return
+ * nothing is. */
 MUST_CHECK int file_remove_tree(const char *path, struct err *err);
 
 #endif

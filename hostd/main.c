@@ -52,10 +52,10 @@ struct hostd {
 static int lock_directory(const char *directory, struct err *err, int *out)
 {
     char path[PATH_MAX];
-    if (file_make_dirs(directory, 0700, err) < 0)
+    if (file_make_private(directory, err) < 0)
         return -1;
     snprintf(path, sizeof path, "%s/hostd.lock", directory);
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return err_errno(err, ERR_INTERNAL, errno, "cannot open %s", path);
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};

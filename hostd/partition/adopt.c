@@ -208,7 +208,7 @@ int partitions_open(const struct partitions_env *env, struct err *err, struct pa
     char path[PATH_MAX];
     struct dirent **names;
     snprintf(path, sizeof path, "%s/partitions", env->options->directory);
-    if (file_make_dirs(path, 0700, err) < 0 || file_make_dirs(env->options->memory_directory, 0700, err) < 0)
+    if (file_make_dirs(path, 0700, err) < 0 || file_make_private(env->options->memory_directory, err) < 0)
         return -1;
     int count = scandir(path, &names, NULL, alphasort);
     if (count < 0)

@@ -49,6 +49,18 @@ static void watch_for(const char *name)
     look_for = name;
 }
 
+/* Somebody else removes first what we are about to remove. */
+static bool forestalled;
+
+int __real_remove(const char *path);
+int __wrap_remove(const char *path);
+int __wrap_remove(const char *path)
+{
+    if (forestalled)
+        (void)!__real_remove(path);
+    return __real_remove(path);
+}
+
 static char folder[] = "/tmp/drover-file-test-XXXXXX";
 
 static int make_folder(void **state)
@@ -173,6 +185,50 @@ static void trees_go_but_links_are_not_followed(void **state)
     assert_int_equal(file_remove_tree(at("t"), &err), 0); /* what is not there is fine */
 }
 
+static void a_tree_that_others_remove_too_is_gone(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct stat st;
+    assert_int_equal(file_make_dirs(at("t/deep/er"), 0700, &err), 0);
+    assert_int_equal(file_write(at("t/deep/er/file"), "x", 1, 0600, &err), 0);
+    assert_int_equal(file_write(at("t/file"), "x", 1, 0600, &err), 0);
+    forestalled = true;
+    int rc = file_remove_tree(at("t"), &err);
+    forestalled = false;
+    assert_int_equal(lstat(at("t"), &st), -1);
+    assert_int_equal(rc, 0);
+}
+
+static void what_others_may_write_to_is_not_private(void **state)
+{
+    (void)state;
+    static const mode_t open_modes[] = {0777, 0770, 0720, 01777, 0702};
+    struct err err = {0};
+    struct stat st;
+    assert_int_equal(file_make_private(at("p/q"), &err), 0);
+    assert_int_equal(stat(at("p/q"), &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0700);
+    assert_int_equal(chmod(at("p/q"), 0755), 0);
+    assert_int_equal(file_make_private(at("p/q"), &err), 0);
+    for (size_t i = 0; i < sizeof open_modes / sizeof *open_modes; i++) {
+        assert_int_equal(chmod(at("p/q"), open_modes[i]), 0);
+        assert_int_equal(file_make_private(at("p/q"), &err), -1);
+        assert_int_equal(err.code, ERR_DENIED);
+        assert_non_null(strstr(err.message, "set 0700"));
+    }
+    assert_int_equal(chmod(at("p/q"), 0700), 0);
+    assert_int_equal(symlink("q", at("p/link")), 0);
+    assert_int_equal(file_make_private(at("p/link"), &err), -1);
+    assert_int_equal(err.code, ERR_DENIED);
+    if (geteuid() == 0) { /* else there is no directory of another's to be had */
+        assert_int_equal(chown(at("p/q"), 65534, 65534), 0);
+        assert_int_equal(file_make_private(at("p/q"), &err), -1);
+        assert_int_equal(err.code, ERR_DENIED);
+        assert_non_null(strstr(err.message, "user 65534"));
+    }
+}
+
 /* The name outlives the power, too, and not only what is in the file. */
 static void a_new_name_is_synced(void **state)
 {
@@ -226,6 +282,8 @@ int main(void)
         cmocka_unit_test(directories_are_made),
         cmocka_unit_test(new_directories_are_synced),
         cmocka_unit_test(trees_go_but_links_are_not_followed),
+        cmocka_unit_test(a_tree_that_others_remove_too_is_gone),
+        cmocka_unit_test(what_others_may_write_to_is_not_private),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -147,6 +147,19 @@ static void a_guest_with_a_record_is_taken_up(void **state)
     assert_int_equal(access(f->ram, F_OK), 0);
 }
 
+/* QEMU opens it by name. */
+static void memory_that_others_could_exchange_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct partitions *ps = NULL;
+    struct err err;
+    assert_int_equal(chmod(f->memory, 0777), 0);
+    assert_int_equal(partitions_open(&f->env, &err, &ps), -1);
+    assert_int_equal(err.code, ERR_DENIED);
+    assert_non_null(strstr(err.message, f->memory));
+    assert_null(ps);
+}
+
 static void memory_of_nobody_is_removed(void **state)
 {
     if (geteuid() != 0)
@@ -170,6 +183,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(memory_that_cannot_be_looked_at_may_be_in_use, setup, teardown),
         cmocka_unit_test_setup_teardown(memory_of_a_guest_that_left_may_be_in_use, setup, teardown),
         cmocka_unit_test_setup_teardown(a_guest_with_a_record_is_taken_up, setup, teardown),
+        cmocka_unit_test_setup_teardown(memory_that_others_could_exchange_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(memory_of_nobody_is_removed, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -205,8 +205,8 @@ struct visits *visits_open(const struct visits_options *options)
     struct visits *vs = mem_zalloc(sizeof *vs);
     struct err err;
     vs->options = *options;
-    if (options->max_bytes && (file_make_private(options->directory, &err) < 0 ||
-                                  file_make_dirs(options->key_directory, 0700, &err) < 0)) {
+    if (options->max_bytes &&
+        (file_make_private(options->directory, &err) < 0 || file_make_dirs(options->key_directory, 0700, &err) < 0)) {
         log_event(LOG_ERROR, "visits.off", "reason=%s", LOG_QUOTE(err.message));
         vs->options.max_bytes = 0;
     }

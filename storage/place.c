@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -50,6 +51,10 @@ static int directory_allowed(const char *directories, const char *directory, str
     char real[PATH_MAX];
     cleanup_free char *lines = mem_strdup(directories);
     char *save = NULL;
+    for (char *line = strtok_r(lines, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+        if (below(directory, line)) /* which is a real path, then: storage elsewhere, perhaps dead, is not looked at */
+            return 0;
+    strcpy(lines, directories);
     for (char *line = strtok_r(lines, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
         if (realpath(line, real) && below(directory, real))
             return 0;
@@ -139,16 +144,61 @@ int place_make(const char *target, const char *id, const char *like, struct err 
     return err_errno(err, ERR_INVALID, why, "cannot give %.400s the owner and mode of %.400s", partial, like);
 }
 
-static bool same_file(const char *a, const char *b)
+/* Everything is looked up below one descriptor, so that nothing is mounted or unmounted between two looks. */
+static int where_open(const char *target, struct err *err, int *fd, struct place_where *out)
 {
-    struct stat sa, sb;
-    return lstat(a, &sa) == 0 && lstat(b, &sb) == 0 && sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
+    char directory[PATH_MAX];
+    struct stat st;
+    struct statfs fs;
+    snprintf(directory, sizeof directory, "%.*s", (int)(base_name(target) - target), target);
+    *fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (*fd < 0 || fstat(*fd, &st) < 0 || fstatfs(*fd, &fs) < 0)
+        return err_errno(err, ERR_UNAVAILABLE, errno, "directory %.400s cannot be looked at", directory);
+    *out = (struct place_where){(uint64_t)fs.f_type, st.st_ino};
+    return 0;
 }
 
-bool place_committed(const char *target, const char *id)
+int place_where(const char *target, struct err *err, struct place_where *out)
+{
+    cleanup_fd int fd = -1;
+    return where_open(target, err, &fd, out);
+}
+
+/* 1: there, 0: there is none, -1: not known. */
+static int look_up(int directory, const char *path, struct err *err, struct stat *st)
+{
+    if (fstatat(directory, base_name(path), st, AT_SYMLINK_NOFOLLOW) == 0)
+        return 1;
+    return errno == ENOENT ? 0 : err_errno(err, ERR_UNAVAILABLE, errno, "%.400s cannot be looked at", path);
+}
+
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+int place_committed(const char *target, const char *id, struct place_where where, struct err *err)
 {
     char partial[PATH_MAX];
-    return same_file(place_partial(target, id, partial), target);
+    struct place_where here;
+    struct stat first, second;
+    cleanup_fd int fd = -1;
+    if (where_open(target, err, &fd, &here) < 0)
+        return -1;
+    int there = look_up(fd, place_partial(target, id, partial), err, &first);
+    if (there < 0)
+        return -1;
+    if (there == 0) {
+        if (where.inode && where.inode == here.inode && where.file_system == here.file_system)
+            return 0;
+        if (!where.inode)
+            return err_set(
+                err, ERR_UNAVAILABLE, "%.400s has no partial file, nor is it known where it was to be", target);
+        return err_set(err, ERR_UNAVAILABLE,
+            "the directory of %.300s is not the one that the disk was to go to: mount its file system", target);
+    }
+    there = look_up(fd, target, err, &second);
+    return there <= 0 ? there : same_file(&first, &second);
 }
 
 static int directory_sync(const char *path, struct err *err)
@@ -161,8 +211,11 @@ int place_commit(const char *target, const char *id, struct err *err)
 {
     char partial[PATH_MAX];
     place_partial(target, id, partial);
-    if (link(partial, target) < 0 && !(errno == EEXIST && place_committed(target, id)))
-        return err_errno(err, ERR_INTERNAL, errno, "cannot give %.300s the name %.300s", partial, target);
+    if (link(partial, target) < 0) {
+        int why = errno;
+        if (why != EEXIST || place_committed(target, id, (struct place_where){0}, err) != 1)
+            return err_errno(err, ERR_INTERNAL, why, "cannot give %.300s the name %.300s", partial, target);
+    }
     return directory_sync(target, err);
 }
 
@@ -178,7 +231,7 @@ void place_forget(const char *target, const char *id)
 
 int place_remove(const char *directories, const char *old, const char *target, struct err *err)
 {
-    struct stat st;
+    struct stat st, other;
     char path[PATH_MAX];
     if (place_resolve(directories, old, err, path) < 0)
         return -1;
@@ -186,8 +239,8 @@ int place_remove(const char *directories, const char *old, const char *target, s
         return errno == ENOENT ? 0 : err_errno(err, ERR_INVALID, errno, "%.400s", path);
     if (!S_ISREG(st.st_mode))
         return err_set(err, ERR_UNSUPPORTED, "%.400s is not a regular file", path);
-    if (same_file(path, target))
-        return err_set(err, ERR_WRONG_STATE, "%.400s is the disk itself", path);
+    if (lstat(target, &other) < 0 ? errno != ENOENT : same_file(&st, &other))
+        return err_set(err, ERR_WRONG_STATE, "%.400s is, or may be, the disk itself", path);
     if (unlink(path) < 0)
         return err_errno(err, ERR_INVALID, errno, "cannot remove %.400s", path);
     return 0;

@@ -55,6 +55,8 @@ static void run_check(struct job_ctx *ctx)
         Drover__JobData *changed = job_update_data(ctx, update);
         pb_string(&changed->storage->target, reply->target);
         pb_string(&changed->storage->format, reply->format);
+        changed->storage->file_system = reply->file_system;
+        changed->storage->inode = reply->inode;
         changed->generation = vm.generation;
     }
 }

@@ -233,6 +233,7 @@ void partitions_close(struct partitions *ps)
 {
     if (!ps)
         return;
+    files_drop(ps);
     while (ps->list)
         partition_free(ps->list);
     free(ps);

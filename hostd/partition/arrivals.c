@@ -3,6 +3,7 @@
  * Each has its partial name, which holds the migration's id, beside its own from the beginning (storage/place.h): that
  * tells our files from anybody else's. They are removed with a partition that never ran, and lose the second name once
  * the guest is ours. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -106,6 +107,7 @@ void arrivals_forget(struct partition *p)
 void arrivals_settle(struct partition *p, bool ours)
 {
     const struct record_migration *m = &p->record.migration;
+    struct err err;
     arrivals_forget(p);
     if (!m->incoming || !m->disks)
         return;
@@ -113,9 +115,13 @@ void arrivals_settle(struct partition *p, bool ours)
         const Drover__Disk *disk = p->record.spec->disks[i];
         if (disk->read_only)
             continue;
-        if (!ours && place_committed(disk->path, m->id) && unlink(disk->path) < 0)
-            log_event(LOG_WARN, "disk.left", "path=%s", LOG_QUOTE(disk->path));
-        place_forget(disk->path, m->id);
+        int committed = ours ? 0 : place_committed(disk->path, m->id, (struct place_where){0}, &err);
+        if (committed < 0) /* its partial file, if it was made, keeps telling whose it is */
+            log_event(LOG_INFO, "disk.not_seen", "path=%s reason=%s", LOG_QUOTE(disk->path), LOG_QUOTE(err.message));
+        else if (committed > 0 && unlink(disk->path) < 0)
+            log_event(LOG_WARN, "disk.left", "path=%s reason=%s", LOG_QUOTE(disk->path), LOG_QUOTE(strerror(errno)));
+        else
+            place_forget(disk->path, m->id);
     }
     crashpoint("hostd", "arrival-settled");
 }

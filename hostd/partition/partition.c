@@ -228,7 +228,7 @@ void partition_free(struct partition *p)
         drover__migrate_start_request__free_unpacked(p->move, NULL);
     guest_free(p->guest);
     heard_close(p->heard);
-    disk_copy_free(p->copy);
+    storage_drop(p);
     arrivals_forget(p);
     loop_timer_free(p->timer);
     loop_timer_free(p->farewell);

@@ -11,7 +11,9 @@
 #include "hostd/partition/spec.h"
 #include "hostd/visits.h"
 
+struct files;
 struct image;
+struct storage_look;
 
 struct query {
     struct query *next;
@@ -46,6 +48,9 @@ struct partition {
     struct heard *heard;    /* the guest's addresses; NULL: it has no taps */
     struct disk_copy *copy; /* of record.storage, once the guest can be asked; NULL: none */
     bool copy_cancelled;
+    bool copy_linking;            /* the change-over was tried: it may have happened */
+    struct storage_look *looking; /* adopted: which file is the disk is being asked; NULL: it is not */
+    struct loop_timer *look_again;
     Drover__DiskMoves *arrivals; /* INCOMING: disks whose files are being made; owned */
     size_t arriving;             /* the one that is */
     struct image *image;
@@ -92,6 +97,7 @@ struct partition {
 struct partitions {
     struct partitions_env env;
     struct partition *list;
+    struct files *files; /* what threads look at for requests */
     char host_name[WIRE_PRINCIPAL_MAX];
 };
 
@@ -228,7 +234,12 @@ MUST_CHECK int storage_begin(struct partition *p, const struct record_storage *m
 /* The guest of an adopted partition answers: go on with what an earlier hostd began. */
 void storage_adopt(struct partition *p);
 void storage_cancel(struct partition *p);
-/* The guest's process is gone, and its handle freed: the files say how it ended. */
+/* The guest's process is gone, and its handle freed: how it ended is told if that is known here. */
 void storage_guest_dead(struct partition *p);
+/* Stops watching; QEMU goes on. */
+void storage_drop(struct partition *p);
+
+/* files.c: what threads look at now has come to nothing. */
+void files_drop(struct partitions *ps);
 
 #endif

@@ -34,9 +34,10 @@ char *record_format(const struct record *r)
     }
     const struct record_storage *s = &r->storage;
     if (s->id[0]) {
-        json_t *storage = json_pack("{s:s, s:I, s:s, s:s, s:s, s:b, s:I}", "id", s->id, "disk", (json_int_t)s->disk,
-            "source", s->source, "target", s->target, "format", s->format, "shallow", s->shallow,
-            "bandwidth_bytes_per_s", (json_int_t)s->bandwidth_bytes_per_s);
+        json_t *storage = json_pack("{s:s, s:I, s:s, s:s, s:s, s:b, s:I, s:I, s:I}", "id", s->id, "disk",
+            (json_int_t)s->disk, "source", s->source, "target", s->target, "format", s->format, "shallow", s->shallow,
+            "bandwidth_bytes_per_s", (json_int_t)s->bandwidth_bytes_per_s, "file_system",
+            (json_int_t)s->where.file_system, "inode", (json_int_t)s->where.inode);
         ENSURE(storage != NULL);
         json_object_set_new(json, "storage", storage);
     }
@@ -92,16 +93,17 @@ static int parse_migration(json_t *json, struct err *err, struct record_migratio
 static int parse_storage(json_t *json, struct err *err, struct record_storage *out)
 {
     const char *id, *source, *target, *format;
-    json_int_t disk, bandwidth;
+    json_int_t disk, bandwidth, file_system = 0, inode = 0;
     int shallow;
     json_error_t why;
-    if (json_unpack_ex(json, &why, 0, "{s:s, s:I, s:s, s:s, s:s, s:b, s:I}", "id", &id, "disk", &disk, "source",
-            &source, "target", &target, "format", &format, "shallow", &shallow, "bandwidth_bytes_per_s",
-            &bandwidth) < 0)
+    if (json_unpack_ex(json, &why, 0, "{s:s, s:I, s:s, s:s, s:s, s:b, s:I, s?I, s?I}", "id", &id, "disk", &disk,
+            "source", &source, "target", &target, "format", &format, "shallow", &shallow, "bandwidth_bytes_per_s",
+            &bandwidth, "file_system", &file_system, "inode", &inode) < 0)
         return err_set(err, ERR_INVALID, "storage: %s", why.text);
     if (!paths_vm_id_ok(id) || disk < 0 || disk >= SPEC_DISKS_MAX || bandwidth < 0)
         return err_set(err, ERR_INVALID, "storage: bad id, disk or bandwidth");
     out->disk = (uint32_t)disk;
+    out->where = (struct place_where){(uint64_t)file_system, (uint64_t)inode};
     out->shallow = shallow != 0;
     out->bandwidth_bytes_per_s = (uint64_t)bandwidth;
     if (take_text("storage.id", id, sizeof out->id, err, out->id) < 0 ||

@@ -8,6 +8,7 @@
 #include "hostd/partition/paths.h"
 #include "hostd/partition/state.h"
 #include "proto/wire.h"
+#include "storage/place.h"
 
 #define RECORD_TEXT_MAX 256
 #define RECORD_PATH_MAX 1025 /* of a disk, with the NUL */
@@ -30,6 +31,7 @@ struct record_storage {
     uint32_t disk;         /* number in the definition */
     char source[RECORD_PATH_MAX], target[RECORD_PATH_MAX];
     char format[8];
+    struct place_where where; /* of the target, from before it began */
     bool shallow;
     uint64_t bandwidth_bytes_per_s;
 };

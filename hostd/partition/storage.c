@@ -4,15 +4,31 @@
  * record.storage gone
  *
  * What is valid when hostd, QEMU or the machine dies anywhere in between, the files say (storage/place.h); the record
- * only says that there is something to look at. */
+ * only says that there is something to look at. Only what is certain is told: where hostd has not seen itself how it
+ * ended, and the files cannot be seen, it waits for them. */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/crashpoint.h"
 #include "base/ensure.h"
 #include "base/log.h"
 #include "hostd/partition/private.h"
 #include "storage/place.h"
+
+#define LOOK_AGAIN_MS 2000
+
+/* Which file is the disk, asked by a thread: storage that hangs must not hang hostd. Outlives a partition that goes. */
+struct storage_look {
+    uv_work_t work;
+    struct partition *partition; /* NULL: nobody waits */
+    struct record_storage move;
+    int said; /* place_committed() */
+    struct err err;
+};
+
+static void storage_seen(struct partition *p, int said, const struct err *why);
 
 static void definition_put(struct partition *p)
 {
@@ -31,6 +47,7 @@ static int switched(void *user, struct err *err)
 {
     struct partition *p = user;
     const struct record_storage *s = &p->record.storage;
+    p->copy_linking = true;
     if (place_commit(s->target, s->id, err) < 0)
         return -1;
     crashpoint("hostd", "storage-linked");
@@ -40,12 +57,32 @@ static int switched(void *user, struct err *err)
     return rc;
 }
 
-/* Tells how it ended; what is told is what the files say, so that nothing is lost with a message. */
-static void conclude(struct partition *p, const struct err *why)
+/* Only after the change-over does the definition name the new file. */
+static bool changed_over(const struct partition *p)
+{
+    const struct record_storage *s = &p->record.storage;
+    return strcmp(p->record.spec->disks[s->disk]->path, s->target) == 0;
+}
+
+static void forget(struct partition *p)
+{
+    if (p->looking)
+        p->looking->partition = NULL;
+    p->looking = NULL;
+    if (p->look_again)
+        loop_timer_stop(p->look_again);
+    p->record.storage = (struct record_storage){0};
+    disk_copy_free(p->copy);
+    p->copy = NULL;
+    p->copy_cancelled = p->copy_linking = false;
+    p->all->env.on_change(p->all->env.user);
+}
+
+/* Tells how it ended, which is certain; `why` if it was not taken. */
+static void conclude(struct partition *p, bool taken, const struct err *why)
 {
     struct err err;
     struct record_storage *s = &p->record.storage;
-    bool taken = place_committed(s->target, s->id);
     Drover__MigrateOutcomeRequest outcome = DROVER__MIGRATE_OUTCOME_REQUEST__INIT;
     Drover__ErrorInfo error = DROVER__ERROR_INFO__INIT;
     outcome.migration_id = s->id;
@@ -65,18 +102,14 @@ static void conclude(struct partition *p, const struct err *why)
         "move=%s vm=%s disk=%" PRIu32 " target=%s moved=%d pause_us=%" PRIu64 " reason=%s", s->id, p->record.vm_id,
         s->disk, LOG_QUOTE(s->target), taken, p->copy ? disk_copy_pause_us(p->copy) : 0,
         LOG_QUOTE(taken ? "" : why->message));
-    *s = (struct record_storage){0};
-    disk_copy_free(p->copy);
-    p->copy = NULL;
-    p->copy_cancelled = false;
-    p->all->env.on_change(p->all->env.user);
+    forget(p);
 }
 
 static void ended(void *user, const struct err *why)
 {
     struct partition *p = user;
     struct err err;
-    conclude(p, why);
+    conclude(p, !why || changed_over(p), why);
     if (partition_save(p, &err) < 0)
         log_event(LOG_WARN, "partition.unsaved", "vm=%s reason=%s", p->record.vm_id, LOG_QUOTE(err.message));
     crashpoint("hostd", "storage-concluded");
@@ -97,7 +130,7 @@ static void copy_start(struct partition *p, bool adopt)
         .bandwidth_bytes_per_s = s->bandwidth_bytes_per_s,
         .qemu_img = p->all->env.options->qemu_img,
         .adopt = adopt,
-        .switched = adopt && place_committed(s->target, s->id),
+        .switched = adopt && changed_over(p),
     };
     struct disk_copy_events events = {switched, ended, p};
     p->copy = disk_copy_start(p->all->env.loop, p->guest, &config, &events);
@@ -120,15 +153,72 @@ int storage_begin(struct partition *p, const struct record_storage *move, struct
     return 0;
 }
 
+static void look_work(uv_work_t *work)
+{
+    struct storage_look *look = work->data;
+    look->said = place_committed(look->move.target, look->move.id, look->move.where, &look->err);
+}
+
+static void look_done(uv_work_t *work, int status)
+{
+    struct storage_look *look = work->data;
+    struct partition *p = look->partition;
+    (void)status; /* nobody cancels it */
+    if (p) {
+        p->looking = NULL;
+        storage_seen(p, look->said, &look->err);
+    }
+    free(look);
+}
+
+static void look_start(void *user)
+{
+    struct partition *p = user;
+    if (p->looking || p->copy)
+        return;
+    struct storage_look *look = mem_zalloc(sizeof *look);
+    look->work.data = look;
+    look->partition = p;
+    look->move = p->record.storage;
+    p->looking = look;
+    ENSURE(uv_queue_work(p->all->env.loop, &look->work, look_work, look_done) == 0);
+}
+
+/* What is done with QEMU depends on which file is the disk, so while that cannot be seen, nothing is. */
+static void storage_seen(struct partition *p, int said, const struct err *why)
+{
+    const struct record_storage *s = &p->record.storage;
+    if (said < 0) {
+        if (!p->look_again)
+            p->look_again = loop_timer_new(p->all->env.loop, look_start, p);
+        log_event(
+            LOG_WARN, "storage.not_seen", "move=%s vm=%s reason=%s", s->id, p->record.vm_id, LOG_QUOTE(why->message));
+        loop_timer_start(p->look_again, LOOK_AGAIN_MS, 0);
+        return;
+    }
+    if (said > 0)
+        definition_put(p);
+    copy_start(p, true);
+}
+
 void storage_adopt(struct partition *p)
 {
     const struct record_storage *s = &p->record.storage;
-    if (!s->id[0] || p->copy || !p->guest)
+    if (!s->id[0] || p->copy || p->looking || !p->guest)
         return;
     log_event(LOG_INFO, "storage.adopted", "move=%s vm=%s", s->id, p->record.vm_id);
-    if (place_committed(s->target, s->id))
-        definition_put(p); /* hostd was killed between the link and the record */
-    copy_start(p, true);
+    if (changed_over(p))
+        copy_start(p, true);
+    else
+        look_start(p); /* hostd may have been killed between the link and the record */
+}
+
+void storage_drop(struct partition *p)
+{
+    if (p->looking)
+        p->looking->partition = NULL;
+    loop_timer_free(p->look_again);
+    disk_copy_free(p->copy);
 }
 
 void storage_cancel(struct partition *p)
@@ -141,8 +231,15 @@ void storage_cancel(struct partition *p)
 void storage_guest_dead(struct partition *p)
 {
     struct err err;
-    if (!p->record.storage.id[0])
+    const struct record_storage *s = &p->record.storage;
+    if (!s->id[0])
         return;
-    err_set(&err, ERR_UNAVAILABLE, "the guest ended while disk %.300s was being copied", p->record.storage.source);
-    conclude(p, &err);
+    err_set(&err, ERR_UNAVAILABLE, "the guest ended while disk %.300s was being copied", s->source);
+    if (changed_over(p) || (p->copy && !p->copy_linking)) {
+        conclude(p, changed_over(p), &err);
+        return;
+    }
+    /* The controllers will ask, and the files be looked at then (storage_requests.c). */
+    log_event(LOG_WARN, "storage.undecided", "move=%s vm=%s reason=%s", s->id, p->record.vm_id, LOG_QUOTE(err.message));
+    forget(p);
 }

@@ -29,6 +29,7 @@ static struct record sample(struct specs *specs)
             .address = "tcp://10.0.0.2:4711",
             .engine = {77, 88}},
         .storage = {.id = SPECS_VM_ID,
+            .where = {UINT64_MAX, 9},
             .disk = 0,
             .source = "/disks/a.raw",
             .target = "/fast/a \"b\".qcow2",
@@ -73,6 +74,7 @@ static void what_is_written_is_read(void **unused)
     assert_string_equal(back.storage.target, r.storage.target);
     assert_string_equal(back.storage.format, "qcow2");
     assert_true(back.storage.shallow);
+    assert_true(back.storage.where.file_system == UINT64_MAX && back.storage.where.inode == 9);
     assert_int_equal(back.storage.bandwidth_bytes_per_s, 1 << 20);
     assert_false(back.migration.incoming);
     assert_int_equal(back.migration.generation, 8);

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 /* clang-format on */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,30 @@
 
 /* A directory with "in" (allowed), "out" (not), in/disk.raw, and in/link -> ../out. */
 static char top[64], allowed[128], disk[128], target[128];
+
+/* What the next look at a name fails with; 0: nothing. */
+static int look_fails;
+
+int __real_fstatat(int directory, const char *name, struct stat *st, int flags);
+int __wrap_fstatat(int directory, const char *name, struct stat *st, int flags);
+int __wrap_fstatat(int directory, const char *name, struct stat *st, int flags)
+{
+    if (!look_fails)
+        return __real_fstatat(directory, name, st, flags);
+    errno = look_fails;
+    return -1;
+}
+
+/* As it is asked after a move whose beginning saw the directory that is there now. */
+static int committed(const char *id)
+{
+    struct place_where where;
+    struct err err = {.code = ERR_NONE};
+    assert_int_equal(place_where(target, &err, &where), 0);
+    int rc = place_committed(target, id, where, &err);
+    assert_int_equal(err.code, rc < 0 ? ERR_UNAVAILABLE : ERR_NONE);
+    return rc;
+}
 
 static void put(const char *path, mode_t mode)
 {
@@ -108,7 +133,7 @@ static void nothing_is_overwritten(void **unused)
     assert_int_equal(place_make(target, ID, disk, &err), 0);
     put(target, 0600);
     assert_int_equal(place_commit(target, ID, &err), -1);
-    assert_false(place_committed(target, ID));
+    assert_int_equal(committed(ID), 0);
     place_forget(target, ID);
     assert_int_equal(access(target, F_OK), 0);
     assert_int_equal(access(place_partial(target, ID, partial), F_OK), -1);
@@ -122,23 +147,23 @@ static void the_files_tell(void **unused)
     struct err err;
     struct stat st;
     char partial[PATH_MAX];
-    assert_false(place_committed(target, ID));
+    assert_int_equal(committed(ID), 0);
     assert_int_equal(place_make(target, ID, disk, &err), 0);
     assert_int_equal(stat(place_partial(target, ID, partial), &st), 0);
     assert_int_equal(st.st_mode & 0777, 0640);
-    assert_false(place_committed(target, ID));
+    assert_int_equal(committed(ID), 0);
     assert_int_equal(place_make(target, ID, disk, &err), -1); /* never twice */
     assert_int_equal(place_commit(target, ID, &err), 0);
-    assert_true(place_committed(target, ID));
+    assert_int_equal(committed(ID), 1);
     assert_int_equal(place_commit(target, ID, &err), 0); /* again is fine */
-    assert_false(place_committed(target, "0a1b2c3d-0000-4000-8000-000000000001"));
+    assert_int_equal(committed("0a1b2c3d-0000-4000-8000-000000000001"), 0);
     assert_int_equal(place_remove(allowed, disk, target, &err), 0);
     assert_int_equal(access(disk, F_OK), -1);
     assert_int_equal(place_remove(allowed, disk, target, &err), 0); /* again is fine */
     place_forget(target, ID);
     place_forget(target, ID);
     assert_int_equal(access(target, F_OK), 0);
-    assert_false(place_committed(target, ID));
+    assert_int_equal(committed(ID), 0);
 }
 
 static void called_off(void **unused)
@@ -151,6 +176,47 @@ static void called_off(void **unused)
     assert_int_equal(access(place_partial(target, ID, partial), F_OK), -1);
     assert_int_equal(access(target, F_OK), -1);
     assert_int_equal(place_commit(target, ID, &err), -1);
+}
+
+/* Neither storage that fails nor a file system that is not mounted says "not changed over". */
+static void what_cannot_be_seen_is_not_known(void **unused)
+{
+    (void)unused;
+    static const int reasons[] = {EIO, ESTALE, EACCES, ETIMEDOUT};
+    char aside[160];
+    struct err err;
+    struct place_where where;
+    assert_int_equal(place_where(target, &err, &where), 0);
+    assert_int_equal(place_make(target, ID, disk, &err), 0);
+    for (int over = 0; over <= 1; over++) {
+        if (over)
+            assert_int_equal(place_commit(target, ID, &err), 0);
+        assert_int_equal(committed(ID), over);
+        for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++) {
+            look_fails = reasons[i];
+            assert_int_equal(committed(ID), -1);
+            look_fails = 0;
+        }
+        /* The bare mount point, then not even that. */
+        snprintf(aside, sizeof aside, "%s/mounted", top);
+        assert_int_equal(rename(allowed, aside), 0);
+        assert_int_equal(place_committed(target, ID, where, &err), -1);
+        assert_int_equal(err.code, ERR_UNAVAILABLE);
+        assert_int_equal(mkdir(allowed, 0700), 0);
+        assert_int_equal(place_committed(target, ID, where, &err), -1);
+        assert_int_equal(err.code, ERR_UNAVAILABLE);
+        assert_non_null(strstr(err.message, "mount"));
+        assert_int_equal(rmdir(allowed), 0);
+        assert_int_equal(rename(aside, allowed), 0);
+    }
+    /* The partial file is there: no need to know the directory. Without both, nothing is known. */
+    assert_int_equal(place_committed(target, ID, (struct place_where){0}, &err), 1);
+    place_forget(target, ID);
+    assert_int_equal(place_committed(target, ID, (struct place_where){0}, &err), -1);
+    assert_int_equal(place_committed(target, ID, where, &err), 0);
+    /* Nor is a file removed that may be the disk. */
+    assert_int_equal(place_remove(allowed, disk, "/dev/null/none", &err), -1);
+    assert_int_equal(access(disk, F_OK), 0);
 }
 
 static void only_old_files_are_removed(void **unused)
@@ -178,6 +244,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(nothing_is_overwritten, begin, end),
         cmocka_unit_test_setup_teardown(the_files_tell, begin, end),
         cmocka_unit_test_setup_teardown(called_off, begin, end),
+        cmocka_unit_test_setup_teardown(what_cannot_be_seen_is_not_known, begin, end),
         cmocka_unit_test_setup_teardown(only_old_files_are_removed, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -51,11 +51,7 @@ static uint64_t begin(struct sim *sim)
     sim_open(sim);
     Drover__JobCreate *plan = plan_new();
     for (size_t i = 0; i < VMS; i++) {
-        Drover__VmSpec spec = DROVER__VM_SPEC__INIT;
-        spec.name = (char *)(uintptr_t)moves[i].vm;
-        spec.vcpus = 1;
-        spec.memory_bytes = 128u << 20;
-        sim_change(sim, effect_vm_insert(moves[i].vm, &spec, ""));
+        sim_stopped_vm(sim, moves[i].vm, moves[i].vm);
         sim_change(sim, effect_vm_grant(moves[i].vm, moves[i].from, 1));
         plan_move(plan, i);
     }

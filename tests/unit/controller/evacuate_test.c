@@ -358,12 +358,8 @@ static void maintenance_refuses_vms(void **unused)
 {
     (void)unused;
     struct sim sim;
-    Drover__VmSpec spec = DROVER__VM_SPEC__INIT;
     sim_open(&sim);
-    spec.name = (char *)"web";
-    spec.vcpus = 1;
-    spec.memory_bytes = 128u << 20;
-    sim_change(&sim, effect_vm_insert("vm-9", &spec, ""));
+    sim_stopped_vm(&sim, "vm-9", "web");
     sim_change(&sim, effect_host_maintenance("h3", true));
     assert_int_equal(
         sim_run(&sim, sim_job(&sim, sim_vm_job(DROVER__JOB_KIND__JOB_VM_START, "vm-9", "h3", false)), ACTIONS_MAX),

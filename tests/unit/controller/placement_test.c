@@ -15,7 +15,8 @@
 #include "controller/placement/possible.h"
 #include "sim.h"
 
-#define WALL 1700000000000
+#define WALL    1700000000000
+#define DEFAULT DROVER__MIGRATION_MODE__MIGRATION_MODE_DEFAULT
 
 struct world {
     struct sim sim; /* for its state and commands */
@@ -28,6 +29,16 @@ struct world {
 
 static const char *const ids[] = {"vm-0", "vm-1", "vm-2", "vm-3"};
 
+static void vm_insert(struct world *w, const char *id, uint64_t mib, Drover__MigrationMode mode)
+{
+    Drover__VmSpec spec = DROVER__VM_SPEC__INIT;
+    spec.name = (char *)(uintptr_t)id;
+    spec.vcpus = 1;
+    spec.memory_bytes = mib << 20;
+    spec.migration_mode = mode;
+    sim_change(&w->sim, effect_vm_insert(id, &spec, ""));
+}
+
 static void world_open(struct world *w, bool automatic)
 {
     *w = (struct world){.now_ms = 1000000, .demand = {0.28, 0.28, 0.28, 0.1}};
@@ -39,11 +50,7 @@ static void world_open(struct world *w, bool automatic)
     w->speeds = speeds_read(w->sim.state);
     w->placement = placement_new(w->sim.state, w->fleet, &options);
     for (int i = 0; i < 4; i++) {
-        Drover__VmSpec spec = DROVER__VM_SPEC__INIT;
-        spec.name = (char *)ids[i];
-        spec.vcpus = 1;
-        spec.memory_bytes = 128u << 20;
-        sim_change(&w->sim, effect_vm_insert(ids[i], &spec, ""));
+        vm_insert(w, ids[i], 128, DEFAULT);
         sim_change(&w->sim, effect_vm_grant(ids[i], i < 3 ? "h1" : "h2", 1));
     }
 }
@@ -173,12 +180,8 @@ static void placing(void **unused)
     struct world w;
     struct err err;
     char host[STATE_NAME_MAX], reason[256];
-    Drover__VmSpec spec = DROVER__VM_SPEC__INIT;
     world_open(&w, false);
-    spec.name = (char *)"new";
-    spec.vcpus = 1;
-    spec.memory_bytes = 128u << 20;
-    sim_change(&w.sim, effect_vm_insert("vm-new", &spec, ""));
+    vm_insert(&w, "vm-new", 128, DEFAULT);
     assert_int_equal(placement_choose(w.placement, "vm-new", "", NULL, w.now_ms, &err, host, reason), -1);
     assert_int_equal(err.code, ERR_UNAVAILABLE);
     beat(&w);
@@ -217,6 +220,14 @@ static void what_a_preflight_would_refuse_is_no_candidate(void **unused)
     world_close(&w);
 }
 
+/* A VM of h1's, whose tracker refuses its mode, but for `--mode precopy`. */
+static void hybrid_insert(struct world *w)
+{
+    pb_string(&w->sim.hosts[0].facts->tracker, "qemu");
+    vm_insert(w, "vm-hybrid", 128, DROVER__MIGRATION_MODE__MIGRATION_MODE_HYBRID);
+    sim_change(&w->sim, effect_vm_grant("vm-hybrid", "h1", 1));
+}
+
 /* A single move has options of its own, and a preflight that says more than that there is no host. */
 static void what_no_host_could_run_is_left_to_the_preflight(void **unused)
 {
@@ -224,15 +235,8 @@ static void what_no_host_could_run_is_left_to_the_preflight(void **unused)
     struct world w;
     struct err err;
     char host[STATE_NAME_MAX], reason[256];
-    Drover__VmSpec spec = DROVER__VM_SPEC__INIT;
     world_open(&w, false);
-    pb_string(&w.sim.hosts[0].facts->tracker, "qemu");
-    spec.name = (char *)"hybrid";
-    spec.vcpus = 1;
-    spec.memory_bytes = 128u << 20;
-    spec.migration_mode = DROVER__MIGRATION_MODE__MIGRATION_MODE_HYBRID; /* refused, but for `--mode precopy` */
-    sim_change(&w.sim, effect_vm_insert("vm-hybrid", &spec, ""));
-    sim_change(&w.sim, effect_vm_grant("vm-hybrid", "h1", 1));
+    hybrid_insert(&w);
     beat(&w);
     assert_int_equal(placement_choose(w.placement, "vm-hybrid", "h1", NULL, w.now_ms, &err, host, reason), 0);
     assert_string_equal(host, "h3");
@@ -254,15 +258,8 @@ static void candidates_are_those_of_the_move_itself(void **unused)
     char host[STATE_NAME_MAX], reason[256];
     Drover__MigrationOptions options = DROVER__MIGRATION_OPTIONS__INIT;
     world_open(&w, false);
-    pb_string(&w.sim.hosts[0].facts->tracker, "qemu");
     pb_string(&w.sim.hosts[2].facts->accelerator, "kvm");
-    Drover__VmSpec spec = DROVER__VM_SPEC__INIT;
-    spec.name = (char *)"hybrid";
-    spec.vcpus = 1;
-    spec.memory_bytes = 128u << 20;
-    spec.migration_mode = DROVER__MIGRATION_MODE__MIGRATION_MODE_HYBRID;
-    sim_change(&w.sim, effect_vm_insert("vm-hybrid", &spec, ""));
-    sim_change(&w.sim, effect_vm_grant("vm-hybrid", "h1", 1));
+    hybrid_insert(&w);
     beat(&w);
     assert_int_equal(placement_choose(w.placement, "vm-hybrid", "h1", NULL, w.now_ms, &err, host, reason), 0);
     assert_string_equal(host, "h3"); /* nobody can: the emptiest one, whose preflight says why */
@@ -389,12 +386,8 @@ static void evacuation_counts_what_no_plan_holds(void **unused)
     beat(&w);
     load.memory_bytes = 16u << 20;
     for (size_t i = 0; i < COUNT; i++) {
-        Drover__VmSpec spec = DROVER__VM_SPEC__INIT;
         snprintf(names[i], sizeof names[i], "many-%zu", i);
-        spec.name = names[i];
-        spec.vcpus = 1;
-        spec.memory_bytes = 16u << 20;
-        sim_change(&w.sim, effect_vm_insert(names[i], &spec, ""));
+        vm_insert(&w, names[i], 16, DEFAULT);
         sim_change(&w.sim, effect_vm_grant(names[i], "h1", 1));
         drover__partition_report__init(&reports[i]);
         reports[i].vm_id = names[i];

@@ -201,6 +201,16 @@ static Drover__JobState state_of(struct bench *b, uint64_t id)
     return state;
 }
 
+/* A job that waits for its host's answer, which is kept back. */
+static uint64_t held_job(struct bench *b)
+{
+    b->hold_calls = true;
+    runner_lead(b->runner, true);
+    uint64_t id = stop_job(b);
+    await_call(b, 1);
+    return id;
+}
+
 static void job_is_carried_through(void **unused)
 {
     (void)unused;
@@ -267,10 +277,7 @@ static void late_answer_is_ignored(void **unused)
     (void)unused;
     struct bench b;
     bench_open(&b);
-    b.hold_calls = true;
-    runner_lead(b.runner, true);
-    uint64_t id = stop_job(&b);
-    await_call(&b, 1);
+    uint64_t id = held_job(&b);
     wire_reply_fn late = b.held_fn;
     void *late_user = b.held_user;
     b.held_fn = NULL;
@@ -294,10 +301,7 @@ static void cancel_interrupts_a_wait(void **unused)
     (void)unused;
     struct bench b;
     bench_open(&b);
-    b.hold_calls = true;
-    runner_lead(b.runner, true);
-    uint64_t id = stop_job(&b);
-    await_call(&b, 1);
+    uint64_t id = held_job(&b);
     Drover__Command *command = pb_new(&drover__command__descriptor);
     command->body_case = DROVER__COMMAND__BODY_JOB_CANCEL;
     command->job_cancel = pb_new(&drover__job_cancel__descriptor);
@@ -316,10 +320,7 @@ static void what_a_host_calls_off_has_failed(void **unused)
     struct bench b;
     struct err off;
     bench_open(&b);
-    b.hold_calls = true;
-    runner_lead(b.runner, true);
-    uint64_t id = stop_job(&b);
-    await_call(&b, 1);
+    uint64_t id = held_job(&b);
     err_set(&off, ERR_CANCELLED, "the daemon was started anew");
     wire_reply_fn reply = b.held_fn;
     b.held_fn = NULL;

@@ -422,7 +422,7 @@ Drover__JobCreate *sim_vm_job(Drover__JobKind kind, const char *vm_id, const cha
     return create;
 }
 
-void sim_running_vm(struct sim *sim, const char *vm_id, const char *name)
+void sim_stopped_vm(struct sim *sim, const char *vm_id, const char *name)
 {
     Drover__VmSpec spec = DROVER__VM_SPEC__INIT;
     spec.name = (char *)name;
@@ -434,6 +434,11 @@ void sim_running_vm(struct sim *sim, const char *vm_id, const char *name)
     spec.disks = disks;
     spec.n_disks = 1;
     sim_change(sim, effect_vm_insert(vm_id, &spec, ""));
+}
+
+void sim_running_vm(struct sim *sim, const char *vm_id, const char *name)
+{
+    sim_stopped_vm(sim, vm_id, name);
     sim_change(sim, effect_vm_grant(vm_id, "h1", 1));
     struct sim_partition *p = sim_partition_make(sim, 0, vm_id);
     p->generation = 1;

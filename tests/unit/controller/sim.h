@@ -112,6 +112,8 @@ const char *sim_apply(struct sim *sim, Drover__Command *command, uint64_t *job_i
 uint64_t sim_job(struct sim *sim, Drover__JobCreate *create);
 /* What the log says of a job's update; NULL: accepted, else why not (in a static buffer). Takes it. */
 const char *sim_propose(struct sim *sim, Drover__JobUpdate *update);
+/* A VM that is defined and runs nowhere. */
+void sim_stopped_vm(struct sim *sim, const char *vm_id, const char *name);
 /* A VM that h1 runs as generation 1. */
 void sim_running_vm(struct sim *sim, const char *vm_id, const char *name);
 /* What jobs see of the simulation, for tests that step them themselves. */

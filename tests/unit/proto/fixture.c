@@ -364,3 +364,21 @@ void raw_expect_silence(struct raw *raw)
         frame_free(frame);
     }
 }
+
+void raw_open_session(struct raw *raw)
+{
+    raw_connect(raw, &fx.client_side.key);
+    raw_hello(raw, 1, WIRE_PROTOCOL_MIN, WIRE_PROTOCOL_MAX);
+    assert_int_equal(raw_expect(raw, DROVER__FRAME_KIND__FRAME_WELCOME), 1);
+    assert_int_equal(fx.server_side.ups, 1);
+}
+
+void raw_request(struct raw *raw, uint64_t id, uint32_t method)
+{
+    static const uint8_t body[] = {0x12, 2, 'h', 'i'};
+    raw_send_frame(raw, &(struct frame){.kind = DROVER__FRAME_KIND__FRAME_REQUEST,
+                            .id = id,
+                            .method = method,
+                            .packed = body,
+                            .packed_len = sizeof body});
+}

@@ -98,6 +98,9 @@ void raw_send(struct raw *raw, const void *data, size_t len);
 void raw_send_frame(struct raw *raw, const struct frame *frame);
 void raw_hello(struct raw *raw, uint64_t id, uint32_t protocol_min, uint32_t protocol_max); /* HELLO */
 void raw_welcome(struct raw *raw, uint64_t id, const struct err *err);                      /* WELCOME */
+/* Connects with the client's key, and has a session. */
+void raw_open_session(struct raw *raw);
+void raw_request(struct raw *raw, uint64_t id, uint32_t method);
 /* Waits for a frame; NULL when nothing comes within `wait_ms`. Take: frame_free(). */
 Drover__Frame *raw_receive(struct raw *raw, uint64_t wait_ms);
 /* Waits for a frame of that kind, skipping pings; returns its id. */

@@ -115,7 +115,7 @@ static int setup(void **state)
     struct fixture *f = mem_zalloc(sizeof *f);
     char path[PATH_MAX], log[PATH_MAX];
     char *argv[] = {(char *)"sleep", (char *)"1000", NULL};
-    struct child_options child = {.argv = argv, .log_path = log};
+    struct child_options child = {.argv = argv, .log_path = log, .mortal = true};
     ENSURE(uv_loop_init(&f->loop) == 0);
     strcpy(f->folder, "/tmp/drover-guest-test-XXXXXX");
     ENSURE(mkdtemp(f->folder) != NULL);

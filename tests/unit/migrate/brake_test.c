@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -58,6 +59,7 @@ static void *burn_all_day(void *user)
 static void child_run(struct shared *shared)
 {
     pthread_t threads[2];
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (pthread_create(&threads[0], NULL, sleep_all_day, shared) != 0 ||
         pthread_create(&threads[1], NULL, burn_all_day, shared) != 0)
         _exit(1);
@@ -156,6 +158,7 @@ static void test_killed_while_it_brakes(void **state)
     for (int i = 0; i < 20; i++) {
         pid_t engine = fork();
         if (engine == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
             (void)brake_apply(w->pid, threads, 1, 2); /* nearly always in a pause */
             for (;;)
                 pause();

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -344,6 +345,7 @@ static pid_t engine_start(struct fixture *f)
     assert_int_equal(pipe(ready), 0);
     pid_t pid = fork();
     if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         bool open = tracker_open(f->kind, parent, &f->ram, &f->err, &f->tracker) == 0;
         (void)!write(ready[1], open ? "y" : "n", 1);
         for (;;)

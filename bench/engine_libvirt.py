@@ -174,12 +174,13 @@ class Libvirt:
 def definition(arena, machine):
     disk = (f"<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none' io='threads'/><source file='{machine.disk}'/>"
             "<target dev='vda' bus='virtio'/></disk>" if machine.disk else "")
-    return f"""<domain type='qemu'><name>{DOMAIN}</name><memory unit='b'>{machine.memory}</memory>
+    return f"""<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>{DOMAIN}</name><memory unit='b'>{machine.memory}</memory>
 <memoryBacking><source type='file'/><access mode='shared'/><allocation mode='ondemand'/></memoryBacking><vcpu>1</vcpu>
 <os><type arch='x86_64' machine='q35'>hvm</type><kernel>{arena.guest}/vmlinux</kernel><initrd>{arena.guest}/{machine.image}</initrd>
 <cmdline>{escape(machine.cmdline)}</cmdline></os><features><acpi/></features><cpu mode='maximum'/>
-<on_poweroff>destroy</on_poweroff><on_crash>destroy</on_crash><devices><emulator>/usr/bin/qemu-system-x86_64</emulator>{disk}
-<controller type='usb' model='none'/><memballoon model='none'/><rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
+<clock offset='utc'><timer name='hpet' present='no'/></clock><on_poweroff>destroy</on_poweroff><on_crash>destroy</on_crash><devices><emulator>/usr/bin/qemu-system-x86_64</emulator>{disk}
+<controller type='usb' model='none'/><memballoon model='none'/>
 <interface type='ethernet'><mac address='{GUEST_MAC}'/><target dev='tap0' managed='no'/><model type='virtio'/><rom enabled='no'/></interface>
-<serial type='file'><source path='/var/log/libvirt/serial'/></serial></devices></domain>
+<serial type='file'><source path='/var/log/libvirt/serial'/></serial></devices>
+<qemu:commandline><qemu:arg value='-machine'/><qemu:arg value='suppress-vmdesc=on'/></qemu:commandline></domain>
 """

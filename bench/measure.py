@@ -1,23 +1,30 @@
 """One run: a fresh guest, one move, every figure, and the check of what the guest holds. The result always says how it ended:
 
-    intact     moved, and all that the guest keeps is as it must be
-    damaged    moved, and it is not (or the guest does not answer any more)
-    gave-up    the engine did not move it
-    endless    the move did not end within its time
-    void       there was no guest to move: a fault of the instrument, not counted
+    intact         moved, and all that the guest keeps is as it must be
+    damaged        moved, and it is not (or the guest does not answer any more)
+    gave-up        the engine did not move it
+    endless        the move did not end within its time
+    did-not-start  there was no guest to move, but the same guest runs without what the engine puts into its QEMU
+    void           there was no guest to move either way: a fault of the instrument, not counted
 """
+import subprocess
 import time
+
+import paths  # noqa: F401
+from lab.program import until
 
 import trace
 from arena import GUEST_ADDRESS
 from failures import Endless, Failure
-from qemu import Machine
+from qemu import Direct, Machine
 from watch import Beats, Footprint, machine_busy_s, ours_s
 
 BOOT_TIMEOUT_S = 120
+BEAT_TIMEOUT_S = 10
 SETTLE_MIN_S = 1.0   # the guest is watched this long after it has moved ...
 DISK_BYTES = 64 << 20
-INTACT, DAMAGED, GAVE_UP, ENDLESS, VOID = "intact", "damaged", "gave-up", "endless", "void"
+INTACT, DAMAGED, GAVE_UP, ENDLESS, NOT_STARTED, VOID = "intact", "damaged", "gave-up", "endless", "did-not-start", "void"
+FAULTS = (RuntimeError, OSError, ValueError, subprocess.SubprocessError)
 
 
 class Terms:
@@ -34,28 +41,25 @@ def run(arena, engine, workload, link, terms):
     try:
         arena.shape(link)
         disk = make_disk(arena) if workload.disk else None
-        cmdline = f"console=ttyS0 quiet drover.ip={GUEST_ADDRESS}/24 drover.run={workload.run}"
-        machine = Machine(terms.memory, cmdline, workload.image, disk)
-        source = engine.start(arena, "a", machine, incoming=False)
-        closers.append(source)
-        guest = arena.connect_guest(BOOT_TIMEOUT_S)
-        closers.append(guest)
-        if guest.ask("load") != workload.run:
-            raise RuntimeError(f"the guest does not do {workload.run}: {source.last_words()}")
+    except FAULTS as error:
+        result["error"] = f"no arena: {error}"
+        return result
+    machine = Machine(terms.memory, f"console=ttyS0 quiet drover.ip={GUEST_ADDRESS}/24 drover.run={workload.run}", workload.image, disk)
+    try:
+        source, guest = start(arena, engine, machine, workload, closers)
         destination = engine.start(arena, "b", machine, incoming=True)
         closers.append(destination)
-        pinger = arena.pinger()
-        closers.append(pinger)
-        beats = Beats(arena.namespaces["fabric"], GUEST_ADDRESS)
-        closers.append(beats)
+        pinger, beats = watch(arena, closers)
         footprint = Footprint()
         closers.append(footprint)
         counter, boot = guest.counter(), guest.boot()
         baseline = watch_baseline(source, beats, terms)
         result.update(vcpu_share=baseline["vcpu_share"], service_share=baseline["service_share"])
-    except (RuntimeError, OSError, ValueError) as error:
-        result["error"] = f"no guest to move: {error}"
+    except FAULTS as error:
         close(closers)
+        lacking = why_no_guest(arena, machine, workload)
+        result.update(outcome=VOID if lacking else NOT_STARTED,
+                      error=f"no guest to move: {error}" + (f"; nor without the engine: {lacking}" if lacking else ""))
         return result
     try:
         moved = move(arena, engine, source, destination, terms, pinger, footprint, baseline, result)
@@ -67,7 +71,7 @@ def run(arena, engine, workload, link, terms):
         result.update(outcome=ENDLESS, error=str(error))
     except Failure as error:
         result.update(outcome=GAVE_UP, error=str(error))
-    except (RuntimeError, OSError, ValueError) as error:
+    except FAULTS as error:
         said = destination.last_words()
         result.update(outcome=DAMAGED if result.get("moved") else GAVE_UP,
                       error=f"{error}" + (f"; last on its console: {said}" if said else ""))
@@ -76,11 +80,44 @@ def run(arena, engine, workload, link, terms):
     return result
 
 
+def start(arena, engine, machine, workload, closers):
+    """The guest at work, and a connection to it."""
+    source = engine.start(arena, "a", machine, incoming=False)
+    closers.append(source)
+    guest = arena.connect_guest(BOOT_TIMEOUT_S)
+    closers.append(guest)
+    if guest.ask("load") != workload.run:
+        raise RuntimeError(f"the guest does not do {workload.run}: {source.last_words()}")
+    return source, guest
+
+
+def watch(arena, closers):
+    pinger = arena.pinger()
+    closers.append(pinger)
+    beats = Beats(arena.namespaces["fabric"], GUEST_ADDRESS)
+    closers.append(beats)
+    return pinger, beats
+
+
+def why_no_guest(arena, machine, workload):
+    """Starts the guest in a QEMU without an engine's additions, and watches it as for a move. Why that fails; None: it runs."""
+    closers = []
+    try:
+        start(arena, Direct(), machine, workload, closers)
+        pinger, beats = watch(arena, closers)
+        until(lambda: beats.samples and pinger.report()["received"], BEAT_TIMEOUT_S, "the guest to be heard")
+        return None
+    except FAULTS as error:
+        return str(error)
+    finally:
+        close(closers)
+
+
 def close(things):
     for thing in reversed(things):
         try:
             thing.close()
-        except (OSError, ValueError):  # its process is gone already
+        except (OSError, ValueError, subprocess.SubprocessError):  # its process is gone already
             pass
 
 

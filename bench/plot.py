@@ -37,7 +37,7 @@ def color(engine):
 
 
 def bars(title, by_engine):
-    """Medians as bars, the 95th percentile as a whisker; one panel a figure, each with its own scale from zero."""
+    """Medians as bars, the worst run as a whisker; one panel a figure, each with its own scale from zero."""
     titles = {key: name for key, name, _ in report.COLUMNS}
     digits = {key: places for key, _, places in report.COLUMNS}
     summaries = {engine: report.summarize(mine)["figures"] for engine, mine in by_engine.items()}
@@ -47,7 +47,7 @@ def bars(title, by_engine):
     for column, key in enumerate(shown):
         left = NAME + column * (BAR + GAP)
         finite = [value for summary in summaries.values() if summary[key]
-                  for value in (summary[key]["median"], summary[key]["p95"]) if value != figures.NEVER]
+                  for value in (summary[key]["median"], summary[key]["worst"]) if value != figures.NEVER]
         scale = BAR / max(finite, default=1) if max(finite, default=0) > 0 else 0
         drawing.text(left, TOP - 12, titles[key], 11, bold=True)
         for row, (engine, summary) in enumerate(summaries.items()):
@@ -56,16 +56,16 @@ def bars(title, by_engine):
                 drawing.text(NAME - 8, y + 12, engine, 10, "end")
             if summary[key] is None:
                 continue
-            median, p95 = summary[key]["median"], summary[key]["p95"]
+            median, worst = summary[key]["median"], summary[key]["worst"]
             if median == figures.NEVER:
                 drawing.text(left + 2, y + 12, "never", 10, color="#b00020")
                 continue
             drawing.rect(left, y + 2, max(0, median) * scale, ROW - 6, color(engine), f"{engine}: {median:.3g}")
-            if p95 != figures.NEVER:
-                drawing.line(left + max(0, median) * scale, y + ROW / 2 - 1, left + max(0, p95) * scale, y + ROW / 2 - 1, "#222")
-            end = max(median, p95) if p95 != figures.NEVER else median
+            if worst != figures.NEVER:
+                drawing.line(left + max(0, median) * scale, y + ROW / 2 - 1, left + max(0, worst) * scale, y + ROW / 2 - 1, "#222")
+            end = max(median, worst) if worst != figures.NEVER else median
             drawing.text(left + max(0, end) * scale + 4, y + 12, f"{median:.{digits[key]}f}", 10)
-    drawing.text(10, drawing.height - 4, "bar: median, whisker: 95th percentile; less is better", 9, color="#666")
+    drawing.text(10, drawing.height - 4, "bar: median, whisker: the worst run; less is better", 9, color="#666")
     return drawing
 
 

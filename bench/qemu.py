@@ -11,6 +11,7 @@ from lab import netns
 from lab.program import TICKS, cpu_seconds, until
 
 GUEST_MAC = "52:54:00:77:00:0b"
+MACHINE = "q35,hpet=off,suppress-vmdesc=on"  # as hostd has it
 
 
 class Qmp:
@@ -75,7 +76,7 @@ class Machine:
     image: str | None
     disk: str | None = None
     kernel: str | None = None
-    kind: str = "q35"
+    kind: str = MACHINE
 
 
 class Process:

@@ -7,6 +7,7 @@ import plot
 from arena import link_bits
 
 INTACT, VOID = "intact", "void"
+FAILED = ("damaged", "gave-up", "endless", "did-not-start")
 QUIET_CORES = 0.15  # the kernel's own threads need some
 # key, title, digits: figures of a move. The less, the better, all of them.
 COLUMNS = [("total_s", "total s", 2), ("blackout_ms", "blackout ms", 1), ("heard_ms", "not heard ms", 1), ("dark_sum_ms", "dark sum ms", 0),
@@ -45,7 +46,7 @@ def values(runs, key):
 
 def summarize(runs, columns=tuple(COLUMNS)):
     summary = {"runs": len(runs)}
-    for outcome in ("intact", "damaged", "gave-up", "endless"):
+    for outcome in (INTACT, *FAILED):
         summary[outcome] = sum(run["outcome"] == outcome for run in runs)
     summary["figures"] = {key: figures.summary(values(runs, key)) for key, _, _ in columns}
     return summary
@@ -56,7 +57,7 @@ def number(value, digits):
 
 
 def figure_text(summary, digits):
-    """median [confidence interval] 95th percentile; the median alone where there is one run."""
+    """As the heading says of the figures."""
     if summary is None:
         return "–"
     if summary["failed"] == summary["n"]:
@@ -64,6 +65,8 @@ def figure_text(summary, digits):
     median = number(summary["median"], digits)
     if summary["n"] == 1:
         return median
+    if "ci_low" not in summary:
+        return f"{median} ({number(summary['best'], digits)}..{number(summary['worst'], digits)})"
     return f"{median} [{number(summary['ci_low'], digits)}, {number(summary['ci_high'], digits)}] {number(summary['p95'], digits)}"
 
 
@@ -160,7 +163,7 @@ def map_text(summary):
     if summary is None:
         return ""
     ended = figure_text(summary["figures"]["total_s"], 1).split(" ")[0] + " s" if summary["intact"] else ""
-    bad = ", ".join(f"{summary[outcome]} {outcome}" for outcome in ("damaged", "gave-up", "endless") if summary[outcome])
+    bad = ", ".join(f"{summary[outcome]} {outcome}" for outcome in FAILED if summary[outcome])
     return f"{ended} ({bad})" if ended and bad else ended or bad
 
 
@@ -188,7 +191,7 @@ def byte_classes(runs):
         for engine, mine in by_engine.items():
             good = [run for run in mine if run["outcome"] == INTACT]
             if good:
-                classes = {key: figures.quantile([run["classes"].get(key, 0) for run in good], 0.5) for key in good[0]["classes"]}
+                classes = {key: figures.median([run["classes"].get(key, 0) for run in good]) for key in good[0]["classes"]}
                 rows.append([engine, f"{median(good, 'wire_mb'):.1f}", f"{median(good, 'wire_back_mb'):.2f}",
                              ", ".join(f"{key} {value:,.0f}" for key, value in classes.items() if value)])
         parts.append(f"### Bytes: {workload}, {link}\n\n{table(rows)}")
@@ -201,7 +204,8 @@ def heading(results):
     text = (f"# bench/migrate, {s['mode']} mode\n\n{session.get('at', '')} · {session.get('cpus')} cores of {session.get('cpu')}, "
             f"Linux {session.get('kernel')}, {session.get('qemu')}, {session.get('accelerator')} · guest of {s['memory'] >> 20} MiB, working set "
             f"{s['working_set'] >> 20} MiB, downtime limit {s['downtime_ms']} ms, a move is endless after {s['timeout_s']:.0f} s.\n\n"
-            "Figures: median [95 % confidence interval] 95th percentile; one number is one run. A failed run counts as the worst.")
+            f"Figures: median (least..most), and of {figures.INTERVAL_RUNS_MIN} runs and more median [95 % confidence interval of it] 95th "
+            "percentile, by nearest rank: of fewer than 20 runs the most. One number is one run. A failed run counts as the worst.")
     if len(builds) > 1:
         text += f"\n\n**{len(builds)} builds of Drover's engine are mixed in these results.**"
     busy = disturbed(results.runs)
@@ -228,6 +232,23 @@ def summary_json(results):
             "runs": results.runs}
 
 
+def void_lines(void):
+    """One a cell: how many, and why."""
+    reasons = {}
+    for run in void:
+        cell = f"{run['suite']}/{run['workload']}/{run['link']}/{run['engine']}"
+        reasons.setdefault(cell, []).append(one_line(run["error"]))
+    return [f"- {cell}: {len(said)}: {'; '.join(sorted(set(said)))}" for cell, said in reasons.items()]
+
+
+def holds(runs):
+    """Whether none of Drover's runs failed, and each of its cells has a run that counts."""
+    ours = [run for run in runs if run["engine"].startswith("drover")]
+    cells_of = [{(run["suite"], run["workload"], run["link"], run["engine"]) for run in some}
+                for some in (ours, [run for run in ours if run["outcome"] == INTACT])]
+    return cells_of[0] == cells_of[1] and all(run["outcome"] in (INTACT, VOID) for run in ours)
+
+
 def write(results, path):
     """Writes PATH.json, PATH.md and PATH-*.svg; returns the Markdown for the terminal."""
     tables = moves_tables(results.runs) + verdicts(results.runs) + map_tables(results.runs) + link_tables(results.runs)
@@ -236,8 +257,8 @@ def write(results, path):
     if skipped:
         tables.append("### Skipped\n\n" + "\n".join(skipped))
     if void:
-        tables.append(f"{len(void)} runs had no guest to move and are not counted: " +
-                      "; ".join(sorted({one_line(run["error"]) for run in void})))
+        tables.append("### Without a guest\n\nNot counted, since the same guest did not start without the engine either:\n\n" +
+                      "\n".join(void_lines(void)))
     shown = heading(results) + "\n\n" + "\n\n".join(tables) + "\n"
     plots = plot.write_all(results.runs, path)
     with open(f"{path}.md", "w") as file:

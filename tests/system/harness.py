@@ -114,12 +114,16 @@ class Run:
         """A figure for the line of the running test."""
         self.notes.append(text)
 
-    def new_lab(self, **arguments):
-        """A lab of the test's own, to be used with `with`."""
+    def guest(self):
+        """The directory of the guest's image, which is made first if need be."""
         if not self._guest_made:
             subprocess.run([self.guest_build, self.options.guest], check=True, stdout=subprocess.DEVNULL)
             self._guest_made = True
-        lab = Lab(self.options.build, self.options.guest, **{**SHARED_LAB, **arguments})
+        return self.options.guest
+
+    def new_lab(self, **arguments):
+        """A lab of the test's own, to be used with `with`."""
+        lab = Lab(self.options.build, self.guest(), **{**SHARED_LAB, **arguments})
         lab.on_failure = self._save_logs
         return lab
 

@@ -72,10 +72,27 @@ class Order(unittest.TestCase):
 
 class Tables(unittest.TestCase):
     def test_failures_stay_in_the_denominator(self):
-        summary = report.summarize([run(total_s=2.0), run("damaged"), run(total_s=3.0)])
-        self.assertEqual((summary["intact"], summary["damaged"], summary["runs"]), (2, 1, 3))
-        self.assertEqual(report.figure_text(summary["figures"]["total_s"], 1).split()[0], "3.0")
-        self.assertTrue(report.figure_text(summary["figures"]["total_s"], 1).endswith("never"))
+        summary = report.summarize([run(total_s=2.0), run("damaged"), run(total_s=3.0), run("did-not-start")])
+        self.assertEqual((summary["intact"], summary["damaged"], summary["did-not-start"], summary["runs"]), (2, 1, 1, 4))
+        self.assertEqual(report.figure_text(summary["figures"]["total_s"], 1), "never (2.0..never)")
+
+    def test_an_interval_is_called_one_where_it_is_one(self):
+        def text(count):
+            return report.figure_text(report.summarize([run(total_s=float(n)) for n in range(1, count + 1)])["figures"]["total_s"], 0)
+        self.assertEqual((text(1), text(2), text(5), text(10)), ("1", "2 (1..2)", "3 (1..5)", "6 [2, 9] 10"))
+
+    def test_only_what_counts_holds(self):
+        def task(outcome, engine="drover-precopy", workload="idle"):
+            return {"suite": plan.MOVES, "workload": workload, "link": "1G", "engine": engine, **run(outcome)}
+        self.assertTrue(report.holds([task("intact"), task("void"), task("gave-up", "qemu-precopy")]))
+        self.assertFalse(report.holds([task("intact"), task("did-not-start")]))
+        self.assertFalse(report.holds([task("void"), task("void")]))
+        self.assertFalse(report.holds([task("intact"), task("void", workload="cpu")]))
+        self.assertTrue(report.holds([task("void", "qemu-precopy")]))
+
+    def test_what_is_not_counted_is_told_by_its_cell(self):
+        void = {"suite": plan.MOVES, "workload": "idle", "link": "1G", "engine": "drover-precopy", **run("void")}
+        self.assertEqual(report.void_lines([void, void]), ["- moves/idle/1G/drover-precopy: 2: why"])
 
     def test_a_guest_without_work_has_no_dip(self):
         idle = run()

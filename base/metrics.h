@@ -2,8 +2,9 @@
  *
  *   metrics_family(&m, "drover_host_cpu_cores", METRIC_GAUGE, "CPU cores busy with partitions.");
  *   metrics_sample(&m, value, "host", name, NULL);
- *   metrics_histogram(&m, "drover_migration_blackout_seconds", "…", bounds, counts, n, sum);
- */
+ *   metrics_histogram(&m, "drover_migration_blackout_seconds", "How long guests stood still.", &blackouts);
+ *
+ * A name means one thing, whichever program exports it: Prometheus adds up what is called alike. */
 #ifndef BASE_METRICS_H
 #define BASE_METRICS_H
 

@@ -63,7 +63,7 @@ static void collect_raft(const struct controller *c, struct metrics *m)
     metrics_counter(m, "drover_wire_messages_sent_total", "Messages sent.", (double)wire.messages_out);
     metrics_counter(m, "drover_wire_received_bytes_total", "Bytes received.", (double)wire.bytes_in);
     metrics_counter(m, "drover_wire_sent_bytes_total", "Bytes sent.", (double)wire.bytes_out);
-    metrics_counter(m, "drover_wire_rejected_total", "Messages dropped as malformed, oversized or unexpected.",
+    metrics_counter(m, "drover_wire_messages_rejected_total", "Messages dropped as malformed, oversized or unexpected.",
         (double)wire.rejected);
     metrics_counter(m, "drover_wire_refused_total", "Connections refused for their key.", (double)wire.refused);
 }

@@ -6,17 +6,17 @@ static void collect_host(const struct hostd_metrics *h, struct metrics *m)
 {
     const Drover__Load *load = stats_host(h->stats);
     metrics_gauge(
-        m, "drover_host_cpu_cores", "CPU cores busy with this host's partitions and daemons.", load->cpu_cores);
-    metrics_gauge(m, "drover_host_cpu_capacity_cores", "CPU cores this host offers to guests.", h->options->cpu_cores);
-    metrics_gauge(m, "drover_host_memory_bytes", "Resident memory of this host's partitions and daemons.",
+        m, "drover_hostd_cpu_cores", "CPU cores busy with this host's partitions and daemons.", load->cpu_cores);
+    metrics_gauge(m, "drover_hostd_cpu_capacity_cores", "CPU cores this host offers to guests.", h->options->cpu_cores);
+    metrics_gauge(m, "drover_hostd_memory_bytes", "Resident memory of this host's partitions and daemons.",
         (double)load->memory_bytes);
+    metrics_gauge(m, "drover_hostd_memory_capacity_bytes", "Memory this host offers to guests.",
+        (double)h->options->memory_bytes);
     metrics_gauge(
-        m, "drover_host_memory_capacity_bytes", "Memory this host offers to guests.", (double)h->options->memory_bytes);
-    metrics_gauge(
-        m, "drover_host_session_up", "1 while a leading controller holds this host's session.", agent_up(h->agent));
-    metrics_gauge(m, "drover_host_lease_remaining_seconds", "Time until this host's lease ends.",
+        m, "drover_hostd_session_up", "1 while a leading controller holds this host's session.", agent_up(h->agent));
+    metrics_gauge(m, "drover_hostd_lease_remaining_seconds", "Time until this host's lease ends.",
         (double)agent_lease_left_ms(h->agent, clock_now_ms()) / 1000);
-    metrics_gauge(m, "drover_host_outcomes_pending", "Ended migrations that no controller has taken note of yet.",
+    metrics_gauge(m, "drover_hostd_outcomes_pending", "Ended migrations that no controller has taken note of yet.",
         (double)outcomes_untold_count(h->outcomes));
 }
 
@@ -25,7 +25,7 @@ static void collect_states(const struct hostd_metrics *h, struct metrics *m)
     unsigned count[STATE_COUNT] = {0};
     for (struct partition *p = NULL; (p = partitions_next(h->partitions, p));)
         count[partition_record(p)->state]++;
-    metrics_family(m, "drover_host_partitions", METRIC_GAUGE, "Partitions on this host by state.");
+    metrics_family(m, "drover_hostd_partitions", METRIC_GAUGE, "Partitions on this host by state.");
     for (int state = STATE_STARTING; state < STATE_COUNT; state++)
         metrics_sample(m, count[state], "state", state_name((enum partition_state)state), NULL);
 }
@@ -91,8 +91,8 @@ void hostd_metrics_collect(void *user, struct metrics *m)
     collect_each(h, m, "drover_partition_network_transmit_bytes_per_second", "Bytes the guest sends.", sent_of);
     collect_each(
         h, m, "drover_partition_uptime_seconds", "Time since the guest was started, on whatever host.", uptime_of);
-    metrics_counter(m, "drover_wire_messages_received_total", "Messages from controllers.", (double)wire.messages_in);
-    metrics_counter(m, "drover_wire_messages_sent_total", "Messages to controllers.", (double)wire.messages_out);
-    metrics_counter(m, "drover_wire_messages_rejected_total", "Messages dropped as malformed or unexpected.",
+    metrics_counter(m, "drover_wire_messages_received_total", "Messages received.", (double)wire.messages_in);
+    metrics_counter(m, "drover_wire_messages_sent_total", "Messages sent.", (double)wire.messages_out);
+    metrics_counter(m, "drover_wire_messages_rejected_total", "Messages dropped as malformed, oversized or unexpected.",
         (double)wire.rejected);
 }

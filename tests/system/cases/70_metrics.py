@@ -20,6 +20,26 @@ def metrics_pass_promtool(run):
         assert done.returncode == 0 and not done.stderr.strip(), f"{node.name}: {done.stdout}{done.stderr}"
 
 
+@case(deadline=60)
+def a_metric_has_one_meaning(run):
+    """Whoever exports it: sums over all programs are what users write."""
+    lab = run.lab
+    controller, host = (families(scrape(lab, node)) for node in (lab.controllers[lab.leader()], lab.hosts["h1"]))
+    both = controller.keys() & host.keys()
+    assert both and all(controller[name] == host[name] for name in both), {name: (controller[name], host[name]) for name in both}
+    assert all(name.startswith(("drover_wire_", "drover_build_", "process_")) for name in both), both  # what every program has
+
+
+def families(text):
+    """{name: (what it says it is, its labels)}"""
+    found = {line.split()[2]: (line.split(" ", 3)[3], set()) for line in text.splitlines() if line.startswith("# HELP ")}
+    for line in text.splitlines():
+        name, _, labels = line.split(" ")[0].partition("{")
+        if name in found:
+            found[name][1].update(part.split("=")[0] for part in labels.rstrip("}").split(",") if part)
+    return found
+
+
 @case(deadline=120)
 def metrics_tell_load_jobs_and_raft(run):
     lab = run.lab
@@ -29,7 +49,7 @@ def metrics_tell_load_jobs_and_raft(run):
     for text, names in ((leader, ("drover_raft_term", "drover_raft_commit_index", "drover_raft_is_leader 1", "drover_jobs",
                                   "drover_migration_duration_seconds", "drover_migration_blackout_seconds",
                                   "drover_migration_network_blackout_seconds", "drover_migration_wire_bytes_total", 'drover_vm_cpu_cores{vm="seen"')),
-                        (host, ("drover_host_cpu_cores", 'drover_partition_cpu_cores{vm="seen"'))):
+                        (host, ("drover_hostd_cpu_cores", 'drover_partition_cpu_cores{vm="seen"'))):
         for name in names:
             assert f"\n{name}" in text, f"no {name}"
 

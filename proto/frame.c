@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/ensure.h"
+#include "proto/bounded.h"
 
 #define FRAME_BODY_TAG ((6 << 3) | 2) /* field `body`, length-delimited */
 
@@ -112,7 +113,7 @@ int frame_decode(const void *data, size_t len, size_t body_max, struct err *err,
         return err_set(err, ERR_PROTOCOL, "empty frame");
     if (len > body_max + FRAME_ENVELOPE_MAX)
         return err_set(err, ERR_PROTOCOL, "frame of %zu bytes, %zu allowed", len, body_max + FRAME_ENVELOPE_MAX);
-    Drover__Frame *frame = drover__frame__unpack(NULL, len, data);
+    Drover__Frame *frame = bounded_unpack(&drover__frame__descriptor, data, len);
     if (!frame)
         return err_set(err, ERR_PROTOCOL, "%zu bytes that are no frame", len);
     if (frame_check(frame, body_max, err) < 0) {
@@ -149,7 +150,7 @@ void frame_error(const Drover__Frame *frame, struct err *out)
 
 int frame_decode_hello(const Drover__Frame *frame, struct err *err, struct frame_hello *out)
 {
-    Drover__Hello *hello = drover__hello__unpack(NULL, frame->body.len, frame->body.data);
+    Drover__Hello *hello = bounded_unpack(&drover__hello__descriptor, frame->body.data, frame->body.len);
     if (!hello)
         return err_set(err, ERR_PROTOCOL, "hello that cannot be read");
     int rc = 0;

@@ -6,6 +6,7 @@
 
 #include "controller/api/call.h"
 #include "controller/api/validate.h"
+#include "proto/bounded.h"
 
 #define REQUEST_ID_MAX  64
 #define REQUEST_KEY_MAX (16 + WIRE_PRINCIPAL_MAX + REQUEST_ID_MAX)
@@ -261,9 +262,9 @@ void api_handle(void *controller, struct wire_request *request, struct wire_peer
         wire_reply_error(request, &err);
         return;
     }
-    ProtobufCMessage *message = pb_unpack(method->request, body, len);
+    ProtobufCMessage *message = bounded_unpack(method->request, body, len);
     if (!message) {
-        err_set(&err, ERR_PROTOCOL, "method %u: the request cannot be decoded", number);
+        err_set(&err, ERR_PROTOCOL, "method %u: the request cannot be decoded, or not within its bounds", number);
         wire_reply_error(request, &err);
         return;
     }

@@ -2,8 +2,8 @@
  * rewrites pages. What is left of a blackout with it is the mover's: a guest that QEMU emulates starts without any
  * translated code, and this one needs few blocks of it where a Linux needs more than a thousand.
  *
- *   gcc -m32 -ffreestanding -nostdlib ... (bench/echo.py)      -DADDRESS=0x0a4d000b -DPAGES_PER_S=0
- * -DWORKING_SET_BYTES=0
+ *   gcc -m32 -ffreestanding -nostdlib ... (bench/echo.py)
+ *       -DADDRESS=0x0a4d000b -DPAGES_PER_S=0 -DWORKING_SET_BYTES=0
  *
  * QEMU starts it as a Multiboot kernel (-kernel), with SeaBIOS having set up PCI: 32 bits, no paging, one CPU. It
  * sleeps in `hlt` until the card or, if pages are to be written, the timer interrupts. The card is driven as the legacy

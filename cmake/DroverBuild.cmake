@@ -48,12 +48,17 @@ function(drover_library name)
   target_link_libraries(${name} PUBLIC drover_flags ${arg_LINK})
 endfunction()
 
-# drover_program(NAME SOURCES... [LINK TARGETS...]): an executable that is installed.
+# drover_program(NAME [FOR_USERS] SOURCES... [LINK TARGETS...]): an executable that is installed, where every user's PATH leads or, being a
+# daemon, where the administrator's does.
 function(drover_program name)
-  cmake_parse_arguments(arg "" "" "LINK" ${ARGN})
+  cmake_parse_arguments(arg "FOR_USERS" "" "LINK" ${ARGN})
   add_executable(${name} ${arg_UNPARSED_ARGUMENTS})
   target_link_libraries(${name} PRIVATE drover_flags ${arg_LINK})
-  install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_SBINDIR})
+  if(arg_FOR_USERS)
+    install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  else()
+    install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_SBINDIR})
+  endif()
 endfunction()
 
 # drover_unit(NAME SOURCES... [LINK TARGETS...]): a cmocka program in build/tests, registered with ctest under its name.

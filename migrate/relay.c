@@ -45,7 +45,7 @@ void relay_link_close(struct link *link)
         return;
     link->closed = true;
     if (link->relay)
-        DL_DELETE(link->relay->links, link);
+        DL_DELETE(link->relay->links, link); // NOLINT: it is in the list, so it has neighbours
     loop_timer_free(link->timer);
     uv_close((uv_handle_t *)&link->local, link_handle_closed);
     uv_close((uv_handle_t *)&link->remote, link_handle_closed);

@@ -19,6 +19,7 @@
 #include "hostd/dispatch.h"
 #include "hostd/facts.h"
 #include "hostd/metrics.h"
+#include "hostd/partition/room.h"
 
 #define PROGRAM "drover-hostd " DROVER_VERSION
 
@@ -88,12 +89,14 @@ static void changed(void *user)
 
 static int open_machine(struct hostd *h, struct err *err)
 {
-    const struct options *o = &h->options;
+    struct options *o = &h->options;
     struct hypervisor_options hypervisor = {o->qemu, o->accelerator, o->tracker, o->shim, o->tcg_cache_mb};
     /* Before ZeroMQ makes threads: this forks. */
     if (lock_directory(o->directory, err, &h->locks[0]) < 0 ||
-        lock_directory(o->memory_directory, err, &h->locks[1]) < 0 ||
-        hypervisor_open(&h->loop, &hypervisor, err, &h->hypervisor) < 0 ||
+        lock_directory(o->memory_directory, err, &h->locks[1]) < 0)
+        return -1;
+    options_bound_memory(o, room_directory_bytes(o->memory_directory));
+    if (hypervisor_open(&h->loop, &hypervisor, err, &h->hypervisor) < 0 ||
         facts_gather(o, hypervisor_facts(h->hypervisor), err, &h->facts) < 0 ||
         net_open(o->bridge, o->uplink, err, &h->net) < 0)
         return -1;

@@ -1,6 +1,7 @@
 #include "hostd/options.h"
 
 #include <arpa/inet.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <net/if.h>
 #include <stdlib.h>
@@ -8,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/format.h"
 #include "base/log.h"
 #include "hostd/partition/paths.h"
 #include "proto/limits.h"
@@ -26,13 +28,16 @@ const struct config_key options_keys[] = {
     KEY("host.directory", CONFIG_STRING, directory, "/run/drover", 0, 0,
         "state of the running partitions; on tmpfs, gone after a reboot like the partitions themselves"),
     KEY("host.memory_directory", CONFIG_STRING, memory_directory, "/dev/shm/drover", 0, 0,
-        "the guests' RAM, one file each; must be on tmpfs"),
+        "the guests' RAM, one file each; must be on tmpfs. That bounds capacity.memory: by default it holds half of "
+        "the "
+        "machine's memory, more after mount -o remount,size=..."),
     KEY("host.migration_address", CONFIG_STRING, migration_address, NULL, 0, 0, "IP other hosts reach this one by"),
     KEY("controllers.controller", CONFIG_LIST, controllers, NULL, 0, 0,
         "a controller: its public key and API address, e.g. KEY tcp://10.0.0.1:7420; once for each"),
     KEY("capacity.cpu_cores", CONFIG_DOUBLE, cpu_cores, "0", 0, 0, "cores for guests; 0: all of the machine's"),
     KEY("capacity.memory", CONFIG_UINT, memory_bytes, "0", 0, 0,
-        "memory for guests, e.g. 16G; 0: the machine's less one eighth"),
+        "memory for guests, e.g. 16G; 0: the machine's less one eighth. Never more than the file system of "
+        "host.memory_directory holds"),
     KEY("capacity.disk_iops", CONFIG_DOUBLE, disk_iops, "0", 0, 0, "disk operations a second; 0: not limited"),
     KEY("migration.bandwidth", CONFIG_UINT, migration_bandwidth, "0", 0, LIMITS_BYTES_PER_S,
         "bytes a second that all migrations leaving this host may use together, and as much those entering it, e.g. "
@@ -121,10 +126,24 @@ static void find_capacity(struct options *o)
     o->machine_cores = (double)sysconf(_SC_NPROCESSORS_ONLN);
     if (o->cpu_cores <= 0)
         o->cpu_cores = o->machine_cores;
-    if (o->memory_bytes == 0) {
+    o->memory_given = o->memory_bytes != 0;
+    if (!o->memory_given) {
         uint64_t all = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
         o->memory_bytes = all - all / 8;
     }
+}
+
+void options_bound_memory(struct options *o, uint64_t directory_bytes)
+{
+    char set[FORMAT_MAX], held[FORMAT_MAX];
+    if (o->memory_bytes <= directory_bytes)
+        return;
+    log_event(o->memory_given ? LOG_WARN : LOG_INFO, "capacity.bounded",
+        "memory=%" PRIu64 " directory=%s reason=\"its file system holds %s, not %s: make it larger (mount -o "
+        "remount,size=...) and start drover-hostd again\"",
+        directory_bytes, o->memory_directory, format_bytes(directory_bytes, held), format_bytes(o->memory_bytes, set));
+    o->memory_bytes = directory_bytes;
+    o->memory_by_directory = true;
 }
 
 static int options_check(const struct options *o, struct err *err)

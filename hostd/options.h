@@ -18,6 +18,8 @@ struct options {
     char *controllers;               /* one "KEY ADDRESS" a line */
     double cpu_cores, machine_cores; /* for guests; of the machine */
     uint64_t memory_bytes;
+    bool memory_given;        /* not left to us */
+    bool memory_by_directory; /* `memory_bytes` is what the file system of `memory_directory` holds */
     uint64_t migration_bandwidth, migration_cpu_percent;
     double disk_iops;
     char *bridge;
@@ -46,6 +48,8 @@ extern const struct config_key options_keys[];
 /* Loads and checks `path`, and replaces what was left to us (capacities, program paths) by what the machine says.
  * Take: options_free(). */
 MUST_CHECK int options_load(const char *path, struct err *err, struct options *out);
+/* Bounds the memory for guests by what the file system of `memory_directory` holds, and warns where more was set. */
+void options_bound_memory(struct options *options, uint64_t directory_bytes);
 void options_free(struct options *options);
 /* Reads the list of controllers; `out` has room for OPTIONS_CONTROLLERS_MAX. */
 MUST_CHECK int options_controllers(

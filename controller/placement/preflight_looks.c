@@ -30,21 +30,14 @@ static void check_ram_files(struct preflight_run *run)
         return;
     uint64_t need = in->spec->memory_bytes, free_bytes = check->ram_free_bytes;
     uint64_t sure = free_bytes > check->ram_promised_bytes ? free_bytes - check->ram_promised_bytes : 0;
-    if (need > free_bytes) {
-        Drover__Finding *f = preflight_refuse(run);
-        preflight_say(&f->thing, "host %s", in->to.name);
-        preflight_say(&f->cause,
-            "has %s free on the tmpfs of its guests' memory (host.memory_directory), VM %s needs %s",
-            format_bytes(free_bytes, a), in->vm, format_bytes(need, b));
-        preflight_say(&f->next_step, "make that tmpfs larger (mount -o remount,size=...), or choose another host");
-    } else if (need > sure) {
-        Drover__Finding *f = preflight_warn(run);
-        preflight_say(&f->thing, "host %s", in->to.name);
-        preflight_say(&f->cause,
-            "would have %s too little on the tmpfs of its guests' memory, were all guests to use all they have",
-            format_bytes(need - sure, a));
-        preflight_say(&f->next_step, "make that tmpfs larger (mount -o remount,size=...)");
-    }
+    if (need <= sure)
+        return;
+    Drover__Finding *f = preflight_refuse(run);
+    preflight_say(&f->thing, "host %s", in->to.name);
+    preflight_say(&f->cause,
+        "has %s on the tmpfs of its guests' memory (host.memory_directory) that no guest was promised, VM %s needs %s",
+        format_bytes(sure, a), in->vm, format_bytes(need, b));
+    preflight_say(&f->next_step, "make that tmpfs larger (mount -o remount,size=...), or choose another host");
 }
 
 static void check_boot_files(struct preflight_run *run)

@@ -104,23 +104,9 @@ static void look_at_switches(const struct partitions_env *env, struct check *che
     }
 }
 
-/* Guests' RAM files grow as guests touch their memory; until then the tmpfs counts as free what is promised. */
 static void look_at_memory(struct partitions *ps, struct check *check)
 {
-    uint64_t promised = 0;
-    struct partition *p;
-    DL_FOREACH(ps->list, p)
-    {
-        char path[PATH_MAX];
-        struct stat st;
-        uint64_t memory = p->record.spec->memory_bytes, used = 0;
-        if (!state_has_guest(p->record.state))
-            continue;
-        if (stat(paths_ram(ps->env.options->memory_directory, p->record.vm_id, path), &st) == 0)
-            used = (uint64_t)st.st_blocks * 512;
-        promised += used < memory ? memory - used : 0;
-    }
-    check->ram_promised_bytes = promised;
+    check->ram_promised_bytes = partitions_ram_promised(ps);
     check->ram_yield_bytes = visits_memory_bytes(ps->env.visits);
     check->memory_free_bytes = partitions_memory_free(ps) + check->ram_yield_bytes;
 }

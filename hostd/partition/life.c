@@ -9,7 +9,6 @@
 #include "base/clock.h"
 #include "base/crashpoint.h"
 #include "base/ensure.h"
-#include "base/format.h"
 #include "hostd/partition/private.h"
 #include "hostd/text.h"
 #include "proto/api.pb-c.h"
@@ -125,30 +124,6 @@ static int spawn_files(const Drover__VmSpec *spec, struct err *err)
     if (spec->initrd[0] && access(spec->initrd, R_OK) < 0)
         return err_errno(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_INVALID, errno, "initrd %s", spec->initrd);
     return 0;
-}
-
-uint64_t partitions_memory_free(const struct partitions *ps)
-{
-    uint64_t used = visits_memory_bytes(ps->env.visits), capacity = ps->env.options->memory_bytes;
-    const struct partition *p;
-    DL_FOREACH(ps->list, p)
-    {
-        if (state_has_guest(p->record.state))
-            used += p->record.spec->memory_bytes;
-    }
-    return used < capacity ? capacity - used : 0;
-}
-
-int partition_room(struct partitions *ps, const Drover__VmSpec *spec, struct err *err)
-{
-    uint64_t room = partitions_memory_free(ps);
-    char need[FORMAT_MAX], have[FORMAT_MAX];
-    while (spec->memory_bytes > room && visits_yield(ps->env.visits)) /* a hint keeps no guest out */
-        room = partitions_memory_free(ps);
-    if (spec->memory_bytes <= room)
-        return 0;
-    return err_set(err, ERR_CAPACITY, "%s of memory are needed, and %s are free for guests on this host",
-        format_bytes(spec->memory_bytes, need), format_bytes(room, have));
 }
 
 static int spawn_taps(struct partition *p, struct err *err)

@@ -127,12 +127,17 @@ void partition_remove(struct partition *p);
 void partition_sweep(struct partitions *ps, const char *vm_id);
 void partition_free(struct partition *p);
 
-/* life.c: starting and ending. */
+/* room.c: memory for guests. */
 
-/* Memory for guests that no partition here may use. */
+/* Of the capacity: what no partition here may use. */
 uint64_t partitions_memory_free(const struct partitions *ps);
+/* Of the RAM files' file system: what counts as free there although guests may come to use it. */
+uint64_t partitions_ram_promised(const struct partitions *ps);
 /* ERR_CAPACITY unless the guest fits in beside those that are here: RAM files beyond it would take the host down. */
 MUST_CHECK int partition_room(struct partitions *ps, const Drover__VmSpec *spec, struct err *err);
+
+/* life.c: starting and ending. */
+
 /* Makes taps, cgroup and RAM and starts the guest's process. */
 MUST_CHECK int partition_spawn(struct partition *p, bool incoming, struct err *err);
 extern const struct guest_events partition_guest_events; /* `user` to be set to the partition */

@@ -1,5 +1,8 @@
 """Creating, starting, stopping and deleting VMs."""
+import subprocess
+
 from harness import case
+from lab.lab import MiB
 from lab.program import until
 
 
@@ -57,3 +60,23 @@ def placement_spreads_new_vms(run):
         lab.vm_create(name, wait=False)
     owners = {lab.vm(name)["owner"] for name in ("a", "b", "c")}
     assert len(owners) >= 2, f"all on {owners}"
+
+
+@case(deadline=120)
+def guests_are_not_promised_memory_that_is_not_there(run):
+    """Where the file system of the RAM files is full, a guest that touches its memory is killed by SIGBUS."""
+    lab = run.lab
+    directory = lab.hosts["h2"].memory_directory
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=224m", "tmpfs", directory], check=True)
+    try:
+        lab.vm_create("first", host="h2", memory=128 * MiB)
+        lab.vm_create("second", host="h2", memory=128 * MiB, start=False)
+        refused = lab.cli("vm", "start", "second", "--host", "h2", check=False)
+        assert refused.status != 0 and "remount" in refused.stderr, refused
+        subprocess.run(["mount", "-o", "remount,size=300m", directory], check=True)
+        lab.cli("vm", "start", "second", "--host", "h2")
+        for name in ("first", "second"):
+            lab.cli("vm", "stop", name, "--force")
+            lab.cli("vm", "delete", name)
+    finally:
+        subprocess.run(["umount", "--lazy", directory], check=True)

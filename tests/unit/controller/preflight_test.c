@@ -352,7 +352,7 @@ static const struct {
     {room_promised, 2, "memory", ERR_CAPACITY, "512 MiB"},
     {room_on_the_host, 2, "memory", ERR_CAPACITY, "512 MiB"},
     {tmpfs_full, 2, "ram-files", ERR_CAPACITY, "host.memory_directory"},
-    {tmpfs_promised, 1, "ram-files", ERR_NONE, "1 B too little"},
+    {tmpfs_promised, 2, "ram-files", ERR_CAPACITY, "that no guest was promised"},
     {kernel_missing, 2, "boot-files", ERR_NOT_FOUND, "/srv/vmlinux"},
     {disk_missing, 2, "disk", ERR_NOT_FOUND, "No such file"},
     {disk_moves_along, NOTHING, NULL},

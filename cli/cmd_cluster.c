@@ -47,8 +47,15 @@ static void status_print(const Drover__ClusterStatusReply *r)
     output_field("Answered by", "%s", r->answered_by);
     output_field(
         "Log", "term %" PRIu64 ", committed %" PRIu64 ", applied %" PRIu64, r->term, r->commit_index, r->applied_index);
-    output_field("Hosts", "%" PRIu32 " up of %" PRIu32, r->hosts_up, r->hosts);
-    output_field("VMs", "%" PRIu32 " running of %" PRIu32, r->vms_running, r->vms);
+    if (strcmp(r->leader, r->answered_by) == 0)
+        output_field("Hosts", "%" PRIu32 " up of %" PRIu32, r->hosts_up, r->hosts);
+    else
+        output_field("Hosts", "%" PRIu32 "; which are up only a leader knows", r->hosts);
+    if (r->vms_unknown)
+        output_field("VMs", "%" PRIu32 " running of %" PRIu32 ", %" PRIu32 " unknown (their hosts are not heard here)",
+            r->vms_running, r->vms, r->vms_unknown);
+    else
+        output_field("VMs", "%" PRIu32 " running of %" PRIu32, r->vms_running, r->vms);
     output_field("Active jobs", "%" PRIu32, r->jobs_active);
     if (r->limits)
         output_field("Migrations", "at most %" PRIu32 " out of a host, %" PRIu32 " into one, %" PRIu32 " between two",

@@ -108,6 +108,10 @@ static void vm_print(const Drover__Vm *vm)
     output_field("Id", "%s", vm->id);
     output_field("State", "%s (%s is wanted)", show_vm_state(vm, text),
         vm->desired == DROVER__VM_DESIRED__VM_DESIRED_RUNNING ? "running" : "stopped");
+    if (vm->unknown[0])
+        output_field("  because", "%s", vm->unknown);
+    if (vm->halted[0])
+        output_field("  because", "%s; once that is mended the guest goes on by itself", vm->halted);
     output_field("Host", "%s", vm->owner[0] ? vm->owner : "-");
     output_field("Generation", "%" PRIu64, vm->generation);
     if (vm->hand_over && vm->hand_over->to_host[0])
@@ -173,7 +177,8 @@ static const struct command vm_list = {
     .kind = COMMAND_WATCH,
     .summary = "all VMs with their state and load",
     .text =
-        "CPU and MEMORY are what is used, of what the VM has. STATE 'waiting': it should run and no host runs it yet.\n"
+        "CPU and MEMORY are what is used, of what the VM has. STATE 'waiting': it should run and no host runs it yet;\n"
+        "'unknown': its host is not heard, so it may run; 'halted': QEMU has stopped it because its storage failed.\n"
         "UPTIME is the guest's own and survives migrations. JOB is the job that works on the VM now.",
     .example = "drover vm list\ndrover vm list --host h1 --watch",
     .flags = list_flags,

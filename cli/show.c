@@ -38,6 +38,10 @@ const char *show_bytes(uint64_t used, uint64_t of, char out[static SHOW_SHARE_MA
 
 const char *show_vm_state(const Drover__Vm *vm, char out[static 64])
 {
+    if (vm->unknown[0])
+        return "unknown";
+    if (vm->halted[0])
+        return "halted";
     if (vm->state != DROVER__PARTITION_STATE__PARTITION_NONE)
         return pbjson_enum(&drover__partition_state__descriptor, (int)vm->state, out);
     return vm->desired == DROVER__VM_DESIRED__VM_DESIRED_RUNNING ? "waiting" : "stopped";

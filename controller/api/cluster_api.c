@@ -42,6 +42,20 @@ static uint32_t vms_running(const struct controller *c, const struct fleet_host 
     return count;
 }
 
+/* VMs that some host may run, and none that is heard. */
+static uint32_t vms_unknown(const struct controller *c, uint64_t now_ms)
+{
+    uint32_t count = 0;
+    struct state_vm *vms;
+    size_t all = state_vms(c->state, "", INT64_MAX, &vms);
+    for (size_t i = 0; i < all; i++) {
+        const struct fleet_host *host = vms[i].owner[0] ? fleet_find(c->fleet, vms[i].owner) : NULL;
+        count += vms[i].owner[0] && (!c->leader || !host || !fleet_up(c->fleet, host, now_ms));
+    }
+    free(vms);
+    return count;
+}
+
 static void fleet_sum(const struct controller *c, Drover__ClusterStatusReply *reply)
 {
     struct load load = {0};
@@ -50,9 +64,9 @@ static void fleet_sum(const struct controller *c, Drover__ClusterStatusReply *re
     reply->load = pb_new(&drover__load__descriptor);
     for (size_t i = 0; i < fleet_count(c->fleet); i++) {
         const struct fleet_host *host = fleet_at(c->fleet, i);
-        reply->vms_running += vms_running(c, host);
         if (!fleet_up(c->fleet, host, now_ms))
             continue;
+        reply->vms_running += vms_running(c, host);
         reply->hosts_up++;
         load = load_add(&load, &host->load);
         const Drover__Capacity *capacity = host->facts ? host->facts->capacity : NULL;
@@ -93,6 +107,7 @@ static void cluster_status(struct api_call *call)
     reply->limits->incoming = limits.incoming;
     reply->limits->link = limits.link;
     fleet_sum(c, reply);
+    reply->vms_unknown = vms_unknown(c, clock_now_ms());
     api_reply(call, reply);
 }
 
@@ -279,7 +294,8 @@ static Drover__Host *host_message(struct controller *c, const struct state_host 
     m->maintenance = host->maintenance;
     const struct fleet_host *session = fleet_find(c->fleet, host->name);
     bool up = session && fleet_up(c->fleet, session, now_ms);
-    m->state = up           ? DROVER__HOST_STATE__HOST_UP
+    m->state = !c->leader   ? DROVER__HOST_STATE__HOST_UNKNOWN
+               : up         ? DROVER__HOST_STATE__HOST_UP
                : host->seen ? DROVER__HOST_STATE__HOST_UNREACHABLE
                             : DROVER__HOST_STATE__HOST_NEW;
     if (!session)

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+#include "base/format.h"
 #include "controller/api/call.h"
 #include "controller/api/validate.h"
 #include "controller/random.h"
@@ -166,6 +168,12 @@ static int migrate_check(
     if (!vm->owner[0])
         return err_set(
             err, ERR_WRONG_STATE, "VM %s does not run; start it first: `drover vm start %s`", vm->name, vm->name);
+    const struct fleet_host *host = fleet_find(call->c->fleet, vm->owner);
+    const struct fleet_partition *p = host ? fleet_partition(host, vm->id) : NULL;
+    if (p && p->halted[0])
+        return err_set(err, ERR_WRONG_STATE,
+            "VM %s stands still on host %s: %s; mend that first, and it goes on by itself", vm->name, vm->owner,
+            p->halted);
     if (strcmp(vm->owner, request->to_host) == 0)
         return err_set(err, ERR_INVALID, "VM %s is on host %s already; choose another host", vm->name, vm->owner);
     return 0;
@@ -193,6 +201,30 @@ static void vm_migrate(struct api_call *call)
     api_job(call, create);
 }
 
+/* How the VM is, as its owner said last; where that host is not heard, nobody can tell. */
+static void vm_message_now(struct controller *c, const struct state_vm *vm, Drover__Vm *m)
+{
+    uint64_t now_ms = clock_now_ms();
+    const struct fleet_host *host = fleet_find(c->fleet, vm->owner);
+    const struct fleet_partition *p = host ? fleet_partition(host, vm->id) : NULL;
+    char why[VALIDATE_TEXT_MAX] = "", text[FORMAT_MAX];
+    if (!c->leader)
+        snprintf(why, sizeof why, "only a leader knows, and %s does not lead", c->options.name);
+    else if (!host)
+        snprintf(why, sizeof why, "host %s not heard since %s leads", vm->owner, c->options.name);
+    else if (!fleet_up(c->fleet, host, now_ms))
+        snprintf(
+            why, sizeof why, "host %s not heard for %s", vm->owner, format_duration_ms(now_ms - host->seen_ms, text));
+    pb_string(&m->unknown, why);
+    if (p && !why[0]) {
+        m->state = fleet_vm_state(host, p, vm);
+        m->uptime_ms = p->uptime_ms;
+        m->load = pb_new(&drover__load__descriptor);
+        load_write(&p->load, m->load);
+        pb_string(&m->halted, p->halted);
+    }
+}
+
 static Drover__Vm *vm_message(struct controller *c, const struct state_vm *vm)
 {
     Drover__Vm *m = pb_new(&drover__vm__descriptor);
@@ -209,14 +241,8 @@ static Drover__Vm *vm_message(struct controller *c, const struct state_vm *vm)
         pb_string(&m->hand_over->to_host, vm->hand_over_to);
         m->hand_over->generation = vm->hand_over_generation;
     }
-    const struct fleet_host *host = vm->owner[0] ? fleet_find(c->fleet, vm->owner) : NULL;
-    const struct fleet_partition *p = host ? fleet_partition(host, vm->id) : NULL;
-    if (p) {
-        m->state = fleet_vm_state(host, p, vm);
-        m->uptime_ms = p->uptime_ms;
-        m->load = pb_new(&drover__load__descriptor);
-        load_write(&p->load, m->load);
-    }
+    if (vm->owner[0])
+        vm_message_now(c, vm, m);
     return m;
 }
 

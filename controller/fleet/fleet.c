@@ -213,6 +213,7 @@ static void partition_read(const struct fleet *fleet, const struct fleet_host *h
     snprintf(p->vm_id, sizeof p->vm_id, "%s", report->vm_id);
     snprintf(p->migration_id, sizeof p->migration_id, "%s", report->migration_id);
     snprintf(p->detail, sizeof p->detail, "%s", report->detail);
+    snprintf(p->halted, sizeof p->halted, "%s", report->halted);
     p->progress = pb_copy(report->progress);
     progress_bound(p->progress);
     const struct fleet_partition *old = fleet_partition(host, p->vm_id);

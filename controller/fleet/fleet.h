@@ -26,6 +26,7 @@ struct fleet_partition {
     uint64_t uptime_ms;
     char migration_id[STATE_ID_MAX];
     char detail[128];
+    char halted[256];                    /* why its guest stands still; empty: it does not */
     Drover__MigrationProgress *progress; /* owned; NULL: none */
     uint64_t first_ms;                   /* when this leader saw it first */
     uint64_t acted_ms;                   /* when reconciling last did something about it */

@@ -72,6 +72,9 @@ struct guest_events {
     int (*on_created)(void *user, struct process_id id, struct err *err);
     /* It answers. `running`: the guest executes (false: paused, or waiting for a migration). */
     void (*on_ready)(void *user, bool running);
+    /* Its storage has failed, and it stands still until that is mended and guest_continue() asked for. `why`,
+     * printable: NULL: it runs again. */
+    void (*on_halted)(void *user, const char *why);
     /* The process is gone and reaped. `by_guest`: the guest shut itself down. `why` is printable. */
     void (*on_ended)(void *user, bool by_guest, const char *why);
     void *user;
@@ -98,6 +101,9 @@ void guest_kill(struct guest *guest);
  * error says nothing about the guest. */
 typedef void (*guest_done_fn)(void *user, const struct err *err);
 void guest_resume(struct guest *guest, guest_done_fn fn, void *user);
+
+/* Has a guest that stands still because its storage failed, and for no other reason, go on: on_halted tells. */
+void guest_continue(struct guest *guest);
 
 struct guest_disk_ops {
     uint64_t reads, writes; /* completed since the process began */

@@ -83,6 +83,8 @@ static int forecast_check(struct partition *p, const Drover__MigrateForecastRequ
     if (p->record.generation != m->generation || p->record.state != STATE_RUNNING || !p->guest)
         return err_set(err, ERR_WRONG_STATE, "generation %" PRIu64 " is %s here; a forecast needs %" PRIu64 " running",
             p->record.generation, state_name(p->record.state), m->generation);
+    if (standstill_check(p, err) < 0)
+        return -1;
     if (p->engine || p->lingering || p->forecaster || p->moving || p->aftermath != AFTERMATH_NONE)
         return err_set(err, ERR_BUSY, "an engine is at work on it; try again in some seconds");
     if (!m->to_address[0] || strlen(m->to_address) > 64 ||

@@ -58,6 +58,7 @@ static void guest_ended(void *user, bool by_guest, const char *why)
     struct partition *p = user;
     guest_free(p->guest);
     p->guest = NULL;
+    standstill_drop(p);
     storage_guest_dead(p);
     migration_guest_ended(p, why);
     if (p->engine) {
@@ -79,7 +80,12 @@ static void guest_ended(void *user, bool by_guest, const char *why)
     }
 }
 
-const struct guest_events partition_guest_events = {guest_created, guest_ready, guest_ended, NULL};
+static void guest_halted(void *user, const char *why)
+{
+    standstill_told(user, why);
+}
+
+const struct guest_events partition_guest_events = {guest_created, guest_ready, guest_halted, guest_ended, NULL};
 
 void partition_guest_dead(struct partition *p, bool by_guest, const char *why)
 {

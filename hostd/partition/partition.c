@@ -138,6 +138,7 @@ void partition_release(struct partition *p)
     ENSURE(!p->engine);
     forecast_drop(p);
     let_go_drop(p);
+    standstill_drop(p);
     engine_abandon(p->lingering);
     p->lingering = NULL;
     if (p->moving) {
@@ -235,6 +236,7 @@ void partition_free(struct partition *p)
     loop_timer_free(p->again);
     loop_timer_free(p->resuming.again);
     loop_timer_free(p->fence);
+    standstill_drop(p);
     report_clear(&p->last);
     record_clear(&p->record);
     free(p->usage);

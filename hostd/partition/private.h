@@ -38,6 +38,13 @@ struct resuming {
     bool told;
 };
 
+/* QEMU has stopped the guest for its storage. */
+struct standstill {
+    char why[RECORD_TEXT_MAX]; /* empty: it has not */
+    struct loop_timer *again;  /* NULL: likewise */
+    uint64_t pause_ms;
+};
+
 struct partition {
     struct partition *prev, *next;
     struct partitions *all;
@@ -62,6 +69,7 @@ struct partition {
     unsigned releases;      /* those that were killed themselves, in a row */
     void (*released)(struct partition *p);
     struct resuming resuming;
+    struct standstill standstill;
     struct engine *forecaster; /* watches for MIGRATE_FORECAST, and who asked */
     struct wire_request *forecasting;
     struct action *starting; /* PARTITION_START or MIGRATE_PREPARE under way */
@@ -196,6 +204,15 @@ void migration_engine_dead(struct partition *p, bool in_order, const char *why);
 void resume_begin(struct partition *p, resume_fn on_end, resume_fn on_late);
 /* The guest is dead, or to be ended; nobody is told. */
 void resume_drop(struct partition *p);
+
+/* standstill.c: guests that QEMU has stopped for their storage. */
+
+/* `why` NULL: it runs again. */
+void standstill_told(struct partition *p, const char *why);
+/* The guest is dead. */
+void standstill_drop(struct partition *p);
+/* ERR_WRONG_STATE, with the reason, where the guest stands still. */
+MUST_CHECK int standstill_check(const struct partition *p, struct err *err);
 
 /* sending.c: source engines that died in post-copy. */
 

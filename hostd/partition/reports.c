@@ -20,6 +20,7 @@ static void report_one(
     out->demand = hello && p->usage ? &p->demand : NULL;
     out->uptime_ms = partition_uptime_ms(p, now_ms);
     out->detail = r->detail;
+    out->halted = p->standstill.why;
     if (r->migration.id[0])
         out->migration_id = r->migration.id;
     if (p->engine) {

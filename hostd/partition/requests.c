@@ -207,6 +207,8 @@ static int start_state(struct partitions *ps, const Drover__MigrateStartRequest 
         return err_set(err, ERR_BUSY, "a disk of it is being moved");
     if (p->record.state != STATE_RUNNING || !p->guest)
         return err_set(err, ERR_WRONG_STATE, "the partition is %s, not running", state_name(p->record.state));
+    if (standstill_check(p, err) < 0)
+        return -1;
     if (p->forecaster || p->aftermath != AFTERMATH_NONE)
         return err_set(err, ERR_BUSY, "a forecast for it is being made; try again in some seconds");
     return 1;

@@ -19,6 +19,7 @@
 #include "base/unixsock.h"
 #include "hostd/child.h"
 #include "hostd/hypervisor/qemu/command.h"
+#include "hostd/hypervisor/qemu/halt.h"
 #include "hostd/hypervisor/qemu/private.h"
 #include "hostd/partition/paths.h"
 
@@ -42,6 +43,7 @@ struct guest {
     guest_done_fn resume_fn; /* of guest_resume() */
     void *resume_user;
     struct loop_timer *settle;
+    struct halt *halt;
     void (*jobs_fn)(void *user); /* of guest_observe_jobs() */
     void *jobs_user;
     unsigned settle_steps;
@@ -67,6 +69,7 @@ static void guest_exited(void *user, int status)
     loop_timer_stop(guest->reconnect);
     loop_timer_stop(guest->killer);
     loop_timer_stop(guest->settle);
+    halt_stop(guest->halt);
     child_last_line(paths_file(guest->directory, PATH_QEMU_LOG, path), sizeof line, line);
     const char *colon = line[0] ? ": " : "";
     if (guest->shut_down_by_guest)
@@ -96,6 +99,8 @@ static void guest_status_known(void *user, const struct err *err, json_t *result
     }
     if (!err && guest->jobs_fn)
         guest->jobs_fn(guest->jobs_user);
+    if (!err)
+        halt_status(guest->halt, result);
     if (err || guest->ready)
         return;
     guest->ready = true;
@@ -106,6 +111,7 @@ static void guest_event(void *user, const char *event, json_t *data, uint64_t at
 {
     struct guest *guest = user;
     (void)at_ns;
+    halt_event(guest->halt, event, data);
     if (strcmp(event, "SHUTDOWN") == 0) {
         guest->shut_down_by_guest = json_is_true(json_object_get(data, "guest"));
     } else if (strcmp(event, "JOB_STATUS_CHANGE") == 0) {
@@ -160,6 +166,12 @@ static void guest_kill_due(void *user)
 
 static void guest_settle_look(void *user);
 
+static void guest_halted(void *user, const char *why)
+{
+    struct guest *guest = user;
+    guest->events.on_halted(guest->events.user, why);
+}
+
 static struct guest *guest_make(struct hypervisor *hv, const char *directory, const struct guest_events *events)
 {
     struct guest *guest = mem_zalloc(sizeof *guest);
@@ -170,6 +182,7 @@ static struct guest *guest_make(struct hypervisor *hv, const char *directory, co
     guest->reconnect = loop_timer_new(hv->loop, guest_reconnect_due, guest);
     guest->killer = loop_timer_new(hv->loop, guest_kill_due, guest);
     guest->settle = loop_timer_new(hv->loop, guest_settle_look, guest);
+    guest->halt = halt_new(hv->loop, guest, guest_halted, guest);
     return guest;
 }
 
@@ -274,6 +287,7 @@ void guest_free(struct guest *guest)
     loop_timer_free(guest->reconnect);
     loop_timer_free(guest->killer);
     loop_timer_free(guest->settle);
+    halt_free(guest->halt);
     free(guest);
 }
 
@@ -297,6 +311,11 @@ void guest_power_down(struct guest *guest)
 {
     if (guest->qmp)
         qmp_command(guest->qmp, "system_powerdown", NULL, COMMAND_TIMEOUT_MS, NULL, NULL);
+}
+
+void guest_continue(struct guest *guest)
+{
+    halt_continue(guest->halt);
 }
 
 void guest_end(struct guest *guest)

@@ -207,3 +207,31 @@ def disks_with_a_base_move(run):
     image_tool("compare", "-f", "qcow2", "-F", "qcow2", f"{here}/still.qcow2", f"{there}/still.qcow2")
     for path in (base, f"{here}/still.qcow2", f"{there}/still.qcow2"):
         os.unlink(path)
+
+
+@case(deadline=90, needs=MIGRATION)
+def a_guest_goes_on_when_its_full_storage_has_room_again(run):
+    """QEMU stops a guest whose storage is full: everybody who looks sees why, and nobody has to do anything but make room."""
+    lab = run.lab
+    small = f"{lab.directory}/disks/small"
+    os.makedirs(small)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", small], check=True)
+    try:
+        with open(f"{small}/web.raw", "wb") as file:
+            file.truncate(SIZE)
+        guest_on(lab, "full", f"{small}/web.raw", "disk:400")
+        halted = until(lambda: lab.vm("full")["halted"], 60, "the guest to stand still")
+        assert f"the storage of its disk {small}/web.raw is full" == halted, halted
+        for flags in (("--to", "h2"), ("--to", "h2", "--dry-run")):
+            refused = lab.cli("vm", "migrate", "full", *flags, check=False, form=None)
+            assert refused.status != 0 and "is full" in refused.stderr, refused
+        node = lab.hosts["h1"]  # one that did not see it happen knows too
+        node.daemon.kill()
+        node.daemon.start()
+        until(lambda: lab.vm("full")["halted"] == halted, 30, "the reason to be known again")
+        subprocess.run(["mount", "-o", "remount,size=64m", small], check=True)
+        until(lambda: not lab.vm("full")["halted"] and lab.vm("full")["state"] == "running", 40, "the guest to go on")
+        assert lab.guest("full").verify("disk") > 0
+        lab.vm_delete("full")
+    finally:
+        subprocess.run(["umount", "--lazy", small], check=True)

@@ -30,6 +30,10 @@ struct fixture {
     unsigned silent;     /* how many times it still does not say how it stands */
     unsigned asked;      /* how often it was asked to */
     bool ready, resumed;
+    bool room;          /* the requests that failed would not fail again */
+    unsigned continued; /* how often it was told to go on */
+    unsigned told;
+    char halted[256]; /* why it stands still; empty: it does not */
     struct err failure;
 };
 
@@ -61,11 +65,18 @@ static void monitor_asked(void *user, json_t *request)
             json_pack("{s:b, s:s}", "running", strcmp(f->run_state, "running") == 0, "status", f->run_state));
     } else if (strcmp(command, "query-migrate") == 0) {
         answer(f, request, json_pack("{s:s}", "status", f->migration));
+    } else if (strcmp(command, "query-block") == 0) {
+        answer(f, request,
+            json_pack("[{s:s, s:{s:s}}, {s:s, s:{s:s}}]", "io-status", "ok", "inserted", "file", "/srv/a.raw",
+                "io-status", "nospace", "inserted", "file", "/srv/b.raw"));
     } else if (strcmp(command, "cont") == 0 && f->refusal) {
         json_t *why = json_pack("{s:{s:s, s:s}}", "error", "class", "GenericError", "desc", f->refusal);
         json_object_set(why, "id", json_object_get(request, "id"));
         jsonline_send(f->monitor, why);
     } else {
+        f->continued += strcmp(command, "cont") == 0;
+        if (f->room && strcmp(command, "cont") == 0)
+            f->run_state = "running";
         answer(f, request, json_object());
     }
 }
@@ -84,6 +95,13 @@ static void guest_is_ready(void *user, bool running)
 {
     (void)running;
     ((struct fixture *)user)->ready = true;
+}
+
+static void guest_is_halted(void *user, const char *why)
+{
+    struct fixture *f = user;
+    f->told++;
+    snprintf(f->halted, sizeof f->halted, "%s", why ? why : "");
 }
 
 static void guest_has_ended(void *user, bool by_guest, const char *why)
@@ -147,7 +165,7 @@ static int teardown(void **state)
 static void adopt(struct fixture *f)
 {
     struct err err;
-    const struct guest_events events = {NULL, guest_is_ready, guest_has_ended, f};
+    const struct guest_events events = {NULL, guest_is_ready, guest_is_halted, guest_has_ended, f};
     assert_int_equal(guest_adopt(&f->hv, f->folder, child_id(f->qemu), &events, &err, &f->guest), 0);
     assert_true(loop_until(&f->loop, is_ready, f));
 }
@@ -226,6 +244,68 @@ static void a_migration_at_work_is_no_resumed_guest(void **state)
     assert_int_equal(f->failure.code, ERR_TIMEOUT);
 }
 
+static bool is_halted(void *user)
+{
+    return ((struct fixture *)user)->halted[0] != '\0';
+}
+
+static bool runs_again(void *user)
+{
+    struct fixture *f = user;
+    return f->told && !f->halted[0];
+}
+
+static bool was_continued(void *user)
+{
+    return ((struct fixture *)user)->continued > 0;
+}
+
+static void fail_write(struct fixture *f)
+{
+    f->run_state = "io-error";
+    jsonline_send(f->monitor, json_pack("{s:s, s:{s:s}, s:{s:i, s:i}}", "event", "BLOCK_IO_ERROR", "data", "action",
+                                  "stop", "timestamp", "seconds", 1, "microseconds", 0));
+    jsonline_send(
+        f->monitor, json_pack("{s:s, s:{s:i, s:i}}", "event", "STOP", "timestamp", "seconds", 1, "microseconds", 0));
+}
+
+static void a_guest_without_room_on_its_disk_is_halted_until_there_is(void **state)
+{
+    struct fixture *f = *state;
+    adopt(f);
+    fail_write(f);
+    assert_true(loop_until(&f->loop, is_halted, f));
+    assert_string_equal(f->halted, "the storage of its disk /srv/b.raw is full");
+    guest_continue(f->guest); /* in vain */
+    assert_true(loop_until(&f->loop, was_continued, f));
+    assert_true(is_halted(f));
+    f->room = true;
+    guest_continue(f->guest);
+    assert_true(loop_until(&f->loop, runs_again, f));
+}
+
+/* As an earlier hostd left it. */
+static void a_halted_guest_is_known_when_it_is_adopted(void **state)
+{
+    struct fixture *f = *state;
+    f->run_state = "io-error";
+    adopt(f);
+    assert_true(loop_until(&f->loop, is_halted, f));
+}
+
+/* A migration, or whoever else has stopped it, is not to be interfered with. */
+static void only_a_halted_guest_is_continued(void **state)
+{
+    struct fixture *f = *state;
+    adopt(f);
+    fail_write(f);
+    assert_true(loop_until(&f->loop, is_halted, f));
+    f->run_state = "postmigrate";
+    guest_continue(f->guest);
+    assert_true(loop_until(&f->loop, runs_again, f));
+    assert_int_equal(f->continued, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -235,6 +315,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_migration_that_hangs_is_named, setup, teardown),
         cmocka_unit_test_setup_teardown(a_refusal_is_for_good_only_of_a_broken_guest, setup, teardown),
         cmocka_unit_test_setup_teardown(a_migration_at_work_is_no_resumed_guest, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_guest_without_room_on_its_disk_is_halted_until_there_is, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_halted_guest_is_known_when_it_is_adopted, setup, teardown),
+        cmocka_unit_test_setup_teardown(only_a_halted_guest_is_continued, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

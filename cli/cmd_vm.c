@@ -112,6 +112,9 @@ static void vm_print(const Drover__Vm *vm)
         output_field("  because", "%s", vm->unknown);
     if (vm->halted[0])
         output_field("  because", "%s; once that is mended the guest goes on by itself", vm->halted);
+    if (vm->last_end)
+        output_field(
+            "Last end", "%s on %s: %s", show_time(vm->last_end->at_ms, text), vm->last_end->host, vm->last_end->why);
     output_field("Host", "%s", vm->owner[0] ? vm->owner : "-");
     output_field("Generation", "%" PRIu64, vm->generation);
     if (vm->hand_over && vm->hand_over->to_host[0])

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "controller/fleet/call.h"
+#include "controller/fleet/ends.h"
 #include "controller/jobs/runner.h"
 #include "controller/options.h"
 #include "controller/placement/placement.h"
@@ -36,6 +37,7 @@ struct controller {
     uint64_t leader_ms; /* since when */
     uint64_t last_key;  /* of actions no job asked for */
     struct controller_counters counters;
+    struct ends ends;
 };
 
 /* metrics.c */

@@ -108,6 +108,7 @@ static void act(struct controller *c, const struct fleet_host *host, const struc
         break;
     case RECONCILE_RELEASE:
         ENSURE(vm);
+        ends_note(&c->ends, vm->id, host->name, p ? p->detail : decision.why, clock_wall_ms());
         change(c, effect_vm_release(vm->id, host->name, vm->generation, ""));
         break;
     case RECONCILE_RENEW:

@@ -243,6 +243,13 @@ static Drover__Vm *vm_message(struct controller *c, const struct state_vm *vm)
     }
     if (vm->owner[0])
         vm_message_now(c, vm, m);
+    const struct end *end = ends_find(&c->ends, vm->id);
+    if (end) {
+        m->last_end = pb_new(&drover__vm_end__descriptor);
+        pb_string(&m->last_end->why, end->why);
+        pb_string(&m->last_end->host, end->host);
+        m->last_end->at_ms = end->at_ms;
+    }
     return m;
 }
 

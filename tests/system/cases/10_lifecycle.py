@@ -1,4 +1,6 @@
 """Creating, starting, stopping and deleting VMs."""
+import os
+import signal
 import subprocess
 
 from harness import case
@@ -42,6 +44,14 @@ def guest_that_powers_off_stops(run):
     lab.guest("leaves").tell("poweroff")
     until(lambda: lab.qemus(vm_id) == {} and lab.residue("h1") == [], 20, "the partition to end")
     until(lambda: lab.vm("leaves")["state"] in ("stopped", "none"), 10, "the stop to be known")
+    end = until(lambda: lab.vm("leaves").get("last_end"), 10, "how it ended")
+    assert (end["why"], end["host"]) == ("the guest shut down", "h1") and int(end["at_ms"]) > 0, end
+
+    lab.cli("vm", "start", "leaves", "--host", "h2")
+    os.kill(lab.qemus(vm_id)["h2"][0], signal.SIGKILL)
+    end = until(lambda: [e for e in [lab.vm("leaves").get("last_end")] if e["host"] == "h2"], 10, "how it ended again")[0]
+    assert "signal 9" in end["why"], end
+    assert "QEMU was ended by signal 9" in lab.cli("vm", "show", "leaves", form=None).stdout
 
 
 @case(deadline=120)

@@ -44,7 +44,8 @@ static void test_a_guest_fits_into_capacity_and_file_system(void **state)
 
 static void test_a_host_offers_no_more_than_its_directory_holds(void **state)
 {
-    struct options options = {.memory_directory = "/dev/shm/drover", .memory_bytes = 2048 * MIB, .memory_given = true};
+    char directory[] = "/dev/shm/drover";
+    struct options options = {.memory_directory = directory, .memory_bytes = 2048 * MIB, .memory_given = true};
     (void)state;
     options_bound_memory(&options, UINT64_MAX);
     assert_int_equal(options.memory_bytes, 2048 * MIB);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -30,6 +31,36 @@ static uint64_t disk_bytes(int fd, const struct stat *st, const char *format)
     return pread(fd, &bytes, sizeof bytes, 24) == (ssize_t)sizeof bytes ? be64toh(bytes) : 0;
 }
 
+/* Unlike the inode's number, which file systems made alike give to the first file alike. */
+static uint64_t born_ms(int fd)
+{
+    struct statx st;
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &st) < 0 || !(st.stx_mask & STATX_BTIME) || st.stx_btime.tv_sec < 0)
+        return 0;
+    return (uint64_t)st.stx_btime.tv_sec * 1000 + st.stx_btime.tv_nsec / 1000000;
+}
+
+/* What names a device wherever it is reached: a mapped one's UUID (with LVM's, of group and volume), or what the disk
+ * itself says. The kinds do not compare with each other. */
+static void device_name(dev_t device, char out[static sizeof(((struct look *)0)->device)])
+{
+    static const char *const kinds[] = {"dm/uuid", "wwid", "device/wwid"};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        char path[64], text[128];
+        snprintf(path, sizeof path, "/sys/dev/block/%u:%u/%s", major(device), minor(device), kinds[i]);
+        cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+        if (got <= 0)
+            continue;
+        text[got] = '\0';
+        text[strcspn(text, "\n")] = '\0';
+        if (!text[0])
+            continue;
+        snprintf(out, sizeof(((struct look *)0)->device), "%s:%s", kinds[i], text);
+        return;
+    }
+}
+
 void look_at(const char *path, bool write, struct look *out)
 {
     static const char qcow2[4] = {'Q', 'F', 'I', (char)0xfb};
@@ -50,6 +81,11 @@ void look_at(const char *path, bool write, struct look *out)
     if (pread(fd, begin, sizeof begin, 0) == (ssize_t)sizeof begin && memcmp(begin, qcow2, sizeof qcow2) == 0)
         out->format = "qcow2";
     out->bytes = disk_bytes(fd, &st, out->format);
-    out->inode = S_ISREG(st.st_mode) ? st.st_ino : 0;
+    if (S_ISREG(st.st_mode)) {
+        out->inode = st.st_ino;
+        out->born_ms = born_ms(fd);
+    } else {
+        device_name(st.st_rdev, out->device);
+    }
     out->locked = locked(fd);
 }

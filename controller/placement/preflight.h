@@ -32,7 +32,7 @@ struct preflight_input {
 /* What a move with these options (NULL: none) asks for. Lends them. */
 void preflight_options(struct preflight_input *input, const Drover__MigrationOptions *options);
 
-#define PREFLIGHT_FINDINGS_MAX 128 /* three for each of 16 disks, one for each of 8 cards, and the rest */
+#define PREFLIGHT_FINDINGS_MAX 128 /* two for each of 16 disks, one for each of 8 cards, and the rest */
 
 struct preflight {
     Drover__Finding *findings[PREFLIGHT_FINDINGS_MAX]; /* refusals first, then in the order of the checks */

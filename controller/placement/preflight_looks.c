@@ -72,22 +72,43 @@ static const Drover__CheckedFile *source_disk(const struct preflight_input *in, 
     return NULL;
 }
 
+static bool device_differs(const char *a, const char *b)
+{
+    size_t kind = strcspn(a, ":") + 1;
+    return a[0] && b[0] && strncmp(a, b, kind) == 0 && strcmp(a, b) != 0;
+}
+
+/* How both hosts see that one path means two files; NULL: they do not. Numbers of inodes alone do not tell: those of
+ * the first files are alike on all file systems of a kind. */
+static const char *another_file(const Drover__CheckedFile *a, const Drover__CheckedFile *b)
+{
+    if (a->inode && b->inode && a->inode != b->inode)
+        return "of another inode";
+    if (a->born_ms && b->born_ms && a->born_ms != b->born_ms)
+        return "made at another time";
+    if (a->bytes && b->bytes && a->bytes != b->bytes)
+        return "of another size";
+    return device_differs(a->device, b->device) ? "on another device" : NULL;
+}
+
 static void check_disk_there(struct preflight_run *run)
 {
     const struct preflight_input *in = run->in;
     for (size_t i = 0; in->to.check && i < disk_count(in); i++) {
         const Drover__CheckedFile *disk = in->to.check->disks[i], *from = source_disk(in, disk->path);
+        const char *how = from ? another_file(from, disk) : NULL;
         if (disk->problem[0]) {
             Drover__Finding *f = preflight_refuse(run);
             preflight_say(&f->thing, "disk %.500s", disk->path);
             preflight_say(&f->cause, "cannot be used on host %s: %.200s", in->to.name, disk->problem);
             preflight_say(
                 &f->next_step, "mount the storage there that host %s has it on, with the same rights", in->from.name);
-        } else if (from && from->inode && disk->inode && from->inode != disk->inode) {
+        } else if (how) {
             Drover__Finding *f = preflight_refuse(run);
             preflight_say(&f->thing, "disk %.500s", disk->path);
-            preflight_say(&f->cause, "is another file on host %s than on host %s", in->to.name, in->from.name);
-            preflight_say(&f->next_step, "mount the same storage on both");
+            preflight_say(
+                &f->cause, "is another file on host %s (%s) than on host %s", in->to.name, how, in->from.name);
+            preflight_say(&f->next_step, "mount the same storage on both, or take the disks along (--with-storage)");
         }
     }
 }
@@ -108,19 +129,44 @@ static void check_disk_format(struct preflight_run *run)
     }
 }
 
+/* A file that the guest's own QEMU holds locked, and that nobody holds as the target sees it, is another file, or on
+ * storage that keeps locks to itself. Which of both cannot be seen, and the one costs the guest its data. */
+static void lock_of_file(struct preflight_run *run, const char *path)
+{
+    const struct preflight_input *in = run->in;
+    Drover__Finding *f = preflight_refuse(run);
+    preflight_say(&f->thing, "disk %.500s", path);
+    preflight_say(&f->cause,
+        "is locked on host %s, and host %s does not see it: it may be another file there, and nothing would keep two "
+        "hosts from writing one",
+        in->from.name, in->to.name);
+    preflight_say(&f->next_step,
+        "take the disks along (--with-storage), or use storage that passes file locks on (NFS 4, a cluster file "
+        "system)");
+}
+
+/* Locks on a device are never seen elsewhere, so they tell nothing of it. */
+static void lock_of_device(struct preflight_run *run, const char *path)
+{
+    const struct preflight_input *in = run->in;
+    Drover__Finding *f = preflight_warn(run);
+    preflight_say(&f->thing, "disk %.500s", path);
+    preflight_say(
+        &f->cause, "may be another device on host %s than on host %s: neither can tell", in->to.name, in->from.name);
+    preflight_say(&f->next_step, "make sure that it is the same");
+}
+
 static void check_disk_lock(struct preflight_run *run)
 {
     const struct preflight_input *in = run->in;
     for (size_t i = 0; in->to.check && i < disk_count(in); i++) {
         const Drover__CheckedFile *disk = in->to.check->disks[i], *from = source_disk(in, disk->path);
-        if (disk->problem[0] || !from || !from->locked || disk->locked)
+        if (disk->problem[0] || !from || !from->locked || disk->locked || another_file(from, disk))
             continue;
-        Drover__Finding *f = preflight_warn(run);
-        preflight_say(&f->thing, "disk %.500s", disk->path);
-        preflight_say(&f->cause,
-            "is locked on host %s, and host %s does not see it: nothing would keep two hosts from writing it",
-            in->from.name, in->to.name);
-        preflight_say(&f->next_step, "use storage that passes file locks on (NFS 4, a cluster file system)");
+        if (from->inode)
+            lock_of_file(run, disk->path);
+        else if (!from->device[0] || strcmp(from->device, disk->device) != 0)
+            lock_of_device(run, disk->path);
     }
 }
 

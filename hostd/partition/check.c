@@ -57,6 +57,8 @@ static void file_write_report(const struct look *look, const char *path, Drover_
     out->inode = look->inode;
     out->locked = look->locked;
     out->bytes = look->bytes;
+    out->born_ms = look->born_ms;
+    out->device = (char *)(uintptr_t)look->device;
 }
 
 static void looked(uv_work_t *work, int status)

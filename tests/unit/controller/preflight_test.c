@@ -283,6 +283,41 @@ static void disk_raw_with_any_content(struct world *w)
 {
     pb_string(&w->spec->disks[0]->format, "raw");
 }
+static void disk_made_elsewhere(struct world *w)
+{
+    w->from_sees->disks[0]->born_ms = 1700000000123;
+    w->to_sees->disks[0]->born_ms = 1700000000124;
+    w->to_sees->disks[0]->locked = false; /* follows from it, and is not told besides */
+}
+static void disk_of_known_age_on_one(struct world *w)
+{
+    w->from_sees->disks[0]->born_ms = 1700000000123;
+}
+static void disk_of_another_size(struct world *w)
+{
+    w->from_sees->disks[0]->bytes = 1 << 30;
+    w->to_sees->disks[0]->bytes = 1 << 29;
+}
+/* Two hosts' views of a block device. */
+static void device(struct world *w, const char *from, const char *to)
+{
+    w->from_sees->disks[0]->inode = w->to_sees->disks[0]->inode = 0;
+    w->to_sees->disks[0]->locked = false;
+    pb_string(&w->from_sees->disks[0]->device, from);
+    pb_string(&w->to_sees->disks[0]->device, to);
+}
+static void disk_on_another_device(struct world *w)
+{
+    device(w, "wwid:naa.1", "wwid:naa.2");
+}
+static void disk_on_the_same_device(struct world *w)
+{
+    device(w, "wwid:naa.1", "wwid:naa.1");
+}
+static void disk_on_a_device_named_otherwise(struct world *w)
+{
+    device(w, "wwid:naa.1", "dm/uuid:mpath-1");
+}
 static void disk_lock_not_seen(struct world *w)
 {
     w->to_sees->disks[0]->locked = false;
@@ -357,9 +392,15 @@ static const struct {
     {disk_missing, 2, "disk", ERR_NOT_FOUND, "No such file"},
     {disk_moves_along, NOTHING, NULL},
     {disk_other_file, 2, "disk", ERR_NOT_FOUND, "another file on host h2"},
+    {disk_made_elsewhere, 2, "disk", ERR_NOT_FOUND, "made at another time"},
+    {disk_of_known_age_on_one, NOTHING, NULL},
+    {disk_of_another_size, 2, "disk", ERR_NOT_FOUND, "of another size"},
+    {disk_on_another_device, 2, "disk", ERR_NOT_FOUND, "on another device"},
+    {disk_on_the_same_device, NOTHING, NULL},
+    {disk_on_a_device_named_otherwise, 1, "disk-lock", ERR_NONE, "may be another device"},
     {disk_other_format, 2, "disk-format", ERR_UNSUPPORTED, "no qcow2 image"},
     {disk_raw_with_any_content, NOTHING, NULL},
-    {disk_lock_not_seen, 1, "disk-lock", ERR_NONE, "does not see it"},
+    {disk_lock_not_seen, 2, "disk-lock", ERR_UNSUPPORTED, "--with-storage"},
     {network_missing, 2, "network", ERR_NOT_FOUND, "is not on host h2"},
     {mtu_smaller, 2, "mtu", ERR_UNSUPPORTED, "to at least 1500"},
     {mtu_larger, NOTHING, NULL},
@@ -422,9 +463,9 @@ static void everything_is_told_at_once(void **unused)
     room_on_the_host(&w);
     disk_lock_not_seen(&w);
     preflight_run(&w.in, &found);
-    static const char *const order[] = {"page-size", "memory", "mtu", "qemu-version", "disk-lock"};
+    static const char *const order[] = {"page-size", "memory", "disk-lock", "mtu", "qemu-version"};
     assert_int_equal(found.count, 5);
-    assert_int_equal(found.refusals, 3);
+    assert_int_equal(found.refusals, 4);
     for (size_t i = 0; i < 5; i++)
         assert_string_equal(found.findings[i]->code, order[i]);
     assert_int_equal(preflight_error(&found, &err), -1);
@@ -463,7 +504,7 @@ static void the_most_there_can_be(void **unused)
         pb_string(&w.to_sees->switches[i]->problem, "no such bridge");
     }
     preflight_run(&w.in, &found);
-    assert_int_equal(found.count, 3 * 16 + 8 + 2);
+    assert_int_equal(found.count, 2 * 16 + 8 + 2);
     assert_int_equal(preflight_error(&found, &err), -1);
     assert_non_null(strstr(err.message, "more (`drover job show`)"));
     preflight_clear(&found);

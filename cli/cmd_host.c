@@ -101,6 +101,8 @@ static void host_print(const Drover__Host *host)
     output_field("Host", "%s", host->name);
     output_field("State", "%s%s", pbjson_enum(&drover__host_state__descriptor, (int)host->state, text),
         host->maintenance ? ", in maintenance: it gets no VMs" : "");
+    if (host->refused[0])
+        output_field("Refused", "%s", host->refused);
     output_field("VMs", "%" PRIu32, host->vms);
     if (host->load)
         load_print("Load", host->load, host->facts ? host->facts->capacity : NULL);
@@ -206,7 +208,8 @@ static const struct command host_remove = {
     .text =
         "It must own no VMs: 'drover host evacuate' moves them off it, 'drover vm list' shows them. Its key is worth\n"
         "nothing afterwards. A host that is not heard keeps its VMs, for it may still run them. If its machine is\n"
-        "gone for good, and switched off for good, start a drover-hostd with its key and an empty host.directory\n"
+        "gone for good, and switched off for good, start drover-hostd --stand-in with its key and an empty "
+        "host.directory\n"
         "on a machine that runs no other: that says that they run no more.",
     .example = "drover vm migrate web-1 --to h2\ndrover host remove h1",
     .run = remove_run,

@@ -28,6 +28,7 @@ struct controller {
     struct replica *replica;
     struct state *state;
     struct fleet *fleet;
+    struct claims *claims;
     struct runner *runner;
     struct placement *placement;
     struct exporter *exporter;

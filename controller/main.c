@@ -11,6 +11,7 @@
 #include "controller/api/api.h"
 #include "controller/auth/auth.h"
 #include "controller/controller.h"
+#include "controller/fleet/claim.h"
 #include "controller/pb.h"
 #include "controller/placement/evacuation.h"
 
@@ -44,6 +45,7 @@ static void fsm_on_leader(void *user, bool leader)
     c->leader = leader;
     c->leader_ms = clock_now_ms();
     fleet_clear(c->fleet);
+    claims_clear(c->claims);
     placement_reset(c->placement);
     runner_lead(c->runner, leader);
     if (leader)
@@ -219,6 +221,7 @@ static void make_parts(struct controller *c)
         c->options.optimizer, c->options.optimizer_automatic, c->options.settle_s * 1000};
     c->state = state_new();
     c->fleet = fleet_new((uint32_t)c->options.lease_ms);
+    c->claims = claims_new();
     c->placement = placement_new(c->state, c->fleet, &placement);
     struct runner_options runner = {.loop = c->loop,
         .env = {c->state, c, env_host, env_partition, env_place, env_admit, env_evacuate},
@@ -298,6 +301,7 @@ static int serve(struct options *options)
     loop_close(&loop);
     placement_free(c.placement);
     fleet_free(c.fleet);
+    claims_free(c.claims);
     state_free(c.state);
     log_event(LOG_INFO, "controller.stopped", "name=%s", options->name);
     return status;

@@ -27,6 +27,7 @@ struct controller {
     struct wire_client *client;
     char address[WIRE_ADDRESS_MAX];
     bool hello_under_way;
+    char refused[ERR_MESSAGE_MAX]; /* why the last hello was: said once */
 };
 
 struct agent {
@@ -124,6 +125,7 @@ static void session_begin(struct controller *controller, const Drover__HostHello
     struct agent *agent = controller->agent;
     agent->state = AGENT_UP;
     agent->leader = controller;
+    controller->refused[0] = '\0';
     agent->session++;
     agent->heartbeat_ms = reply->heartbeat_ms < HEARTBEAT_MIN_MS   ? HEARTBEAT_MIN_MS
                           : reply->heartbeat_ms > HEARTBEAT_MAX_MS ? HEARTBEAT_MAX_MS
@@ -136,6 +138,14 @@ static void session_begin(struct controller *controller, const Drover__HostHello
         controller->address, LOG_QUOTE(reply->host_name), reply->lease_ms, agent->heartbeat_ms);
     loop_timer_start(agent->heartbeat, agent->heartbeat_ms, agent->heartbeat_ms);
     loop_timer_start(agent->outcome, 0, 0);
+}
+
+static void note_refusal(struct controller *controller, const struct err *err)
+{
+    if (strcmp(controller->refused, err->message) == 0)
+        return;
+    snprintf(controller->refused, sizeof controller->refused, "%s", err->message);
+    log_event(LOG_WARN, "hello.refused", "controller=%s reason=%s", controller->address, LOG_QUOTE(err->message));
 }
 
 static void hello_answered(void *user, const struct err *err, const uint8_t *body, size_t len)
@@ -151,8 +161,7 @@ static void hello_answered(void *user, const struct err *err, const uint8_t *bod
     if (err) {
         struct controller *leader = err->code == ERR_NOT_LEADER ? controller_at(agent, err->message) : NULL;
         if (err->code != ERR_NOT_LEADER && err->code != ERR_UNAVAILABLE && err->code != ERR_TIMEOUT)
-            log_event(
-                LOG_WARN, "hello.refused", "controller=%s reason=%s", controller->address, LOG_QUOTE(err->message));
+            note_refusal(controller, err);
         if (leader && leader != controller)
             say_hello(leader);
     } else {
@@ -182,6 +191,7 @@ static void say_hello(struct controller *controller)
     stats_history(agent->options.stats, &history);
     hello.history = &history.message;
     hello.facts = (Drover__HostFacts *)(uintptr_t)agent->options.facts;
+    hello.stand_in = agent->options.stand_in;
     hello.partitions = reports.list;
     hello.n_partitions = reports.count;
     controller->hello_under_way = true;

@@ -22,6 +22,7 @@ struct agent_options {
     const struct controller_address *controllers;
     size_t controller_count;
     const Drover__HostFacts *facts; /* lent */
+    bool stand_in;                  /* this machine takes the place of the one that had its key */
     struct partitions *partitions;
     struct outcomes *outcomes;
     struct visits *visits;

@@ -1,8 +1,12 @@
 #include "hostd/facts.h"
 
+#include <inttypes.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 #include "base/cleanup.h"
 #include "base/file.h"
@@ -17,6 +21,25 @@ static char *clock_source(char *out, size_t size)
         snprintf(out, size, "%s", buf_str(&text));
     out[strcspn(out, "\n")] = '\0';
     return out;
+}
+
+/* What the firmware and what the installed system call this machine: copies of a disk have the latter in common, some
+ * boards the former. Hashed, because these are not to be shown about. Empty when neither is to be had. */
+static void machine_id(char *out, size_t size)
+{
+    static const char *const files[] = {"/sys/class/dmi/id/product_uuid", "/etc/machine-id"};
+    struct err err;
+    cleanup_buf struct buf all = {0};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        cleanup_buf struct buf text = {0};
+        if (file_read(files[i], 128, &err, &text) == 0)
+            buf_printf(&all, "%zu:%s", i, buf_str(&text));
+    }
+    out[0] = '\0';
+    if (!all.len)
+        return;
+    XXH128_hash_t hash = XXH3_128bits(all.data, all.len);
+    snprintf(out, size, "%016" PRIx64 "%016" PRIx64, (uint64_t)hash.high64, (uint64_t)hash.low64);
 }
 
 /* 0: not known. */
@@ -35,6 +58,7 @@ int facts_gather(
     *out = (struct facts){.message = DROVER__HOST_FACTS__INIT, .capacity = DROVER__CAPACITY__INIT};
     snprintf(out->boot_id, sizeof out->boot_id, "%s", buf_str(&text));
     out->boot_id[strcspn(out->boot_id, "\n")] = '\0';
+    machine_id(out->machine, sizeof out->machine);
     if (uname(&system) == 0)
         snprintf(out->kernel, sizeof out->kernel, "%s %s", system.sysname, system.release);
     out->capacity.cpu_cores = options->cpu_cores;
@@ -53,6 +77,7 @@ int facts_gather(
     m->n_machine_types = hypervisor->machine_count;
     m->tracker = (char *)(uintptr_t)hypervisor->tracker;
     m->boot_id = out->boot_id;
+    m->machine = out->machine;
     m->program = program;
     m->cpu_models = (Drover__CpuModel **)(uintptr_t)hypervisor->cpu_models;
     m->n_cpu_models = hypervisor->cpu_model_count;

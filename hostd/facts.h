@@ -11,6 +11,7 @@ struct facts {
     Drover__Capacity capacity;
     char kernel[256];
     char boot_id[64];
+    char machine[40];
     char clock_source[64];
 };
 

@@ -26,6 +26,7 @@
 struct hostd {
     uv_loop_t loop;
     struct options options;
+    bool stand_in;
     struct controller_address controllers[OPTIONS_CONTROLLERS_MAX];
     size_t controller_count;
     int locks[2]; /* of the state and the memory directory, while we run */
@@ -165,6 +166,7 @@ static int open_session(struct hostd *h, struct err *err)
         .controllers = h->controllers,
         .controller_count = h->controller_count,
         .facts = &h->facts.message,
+        .stand_in = h->stand_in,
         .partitions = h->partitions,
         .outcomes = h->outcomes,
         .visits = h->visits,
@@ -228,9 +230,12 @@ static int run(struct hostd *h, struct err *err)
 
 static int usage(FILE *out)
 {
-    fprintf(out,
-        PROGRAM ": runs the partitions of one host\n\n  drover-hostd --config FILE\n\n"
-                "Partitions go on when it stops, and are taken up again when it starts. The configuration's keys:\n\n");
+    fprintf(out, PROGRAM
+        ": runs the partitions of one host\n\n  drover-hostd --config FILE [--stand-in]\n\n"
+        "  --stand-in  once, on a machine that gets the key of another one which is gone, and switched off, for good:\n"
+        "              what ran there is free from then on. Without it a machine with another's key is refused\n"
+        "              while that one has VMs.\n\n"
+        "Partitions go on when it stops, and are taken up again when it starts. The configuration's keys:\n\n");
     config_print_manual(options_keys, out);
     return out == stdout ? 0 : 2;
 }
@@ -243,7 +248,8 @@ int main(int argc, char **argv)
         return usage(stdout);
     if (argc == 2 && strcmp(argv[1], "--version") == 0)
         return puts(PROGRAM) < 0;
-    if (argc != 3 || strcmp(argv[1], "--config") != 0)
+    h.stand_in = argc == 4 && strcmp(argv[3], "--stand-in") == 0;
+    if ((argc != 3 && !h.stand_in) || strcmp(argv[1], "--config") != 0)
         return usage(stderr);
     log_setup("drover-hostd", LOG_INFO);
     crashpoint_open(0);

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "controller/api/call.h"
 #include "controller/api/validate.h"
+#include "controller/fleet/claim.h"
 #include "controller/placement/baseline.h"
 #include "controller/placement/evacuation.h"
 
@@ -185,7 +186,8 @@ static int host_keeps_vms(const struct controller *c, const struct state_host *h
     else
         snprintf(err->message + used, sizeof err->message - used,
             " and is not heard; it may still run %s, so nobody else does. If the machine is gone for good, start a "
-            "drover-hostd with its key and an empty host.directory elsewhere: that says that it runs nothing",
+            "drover-hostd --stand-in with its key and an empty host.directory elsewhere: that says that it runs "
+            "nothing",
             them);
     return -1;
 }
@@ -292,6 +294,9 @@ static Drover__Host *host_message(struct controller *c, const struct state_host 
     m->vms = host->vms;
     m->added_ms = host->added_ms;
     m->maintenance = host->maintenance;
+    const char *refused = claims_refused(c->claims, host->name, now_ms);
+    if (refused)
+        pb_string(&m->refused, refused);
     const struct fleet_host *session = fleet_find(c->fleet, host->name);
     bool up = session && fleet_up(c->fleet, session, now_ms);
     m->state = !c->leader   ? DROVER__HOST_STATE__HOST_UNKNOWN

@@ -5,8 +5,41 @@
 
 #include "base/clock.h"
 #include "controller/api/call.h"
+#include "controller/fleet/claim.h"
 #include "proto/host.pb-c.h"
 #include "proto/limits.h"
+
+/* VMs are the host's, or may be handed to it. */
+static bool holds_vms(struct state *state, const char *host)
+{
+    struct state_vm *owned, *arriving;
+    size_t count = state_vms_owned(state, host, &owned) + state_vms_arriving(state, host, &arriving);
+    free(owned);
+    free(arriving);
+    return count > 0;
+}
+
+/* Is it the host? */
+static int hello_check(struct controller *c, const char *name, const Drover__HostHelloRequest *hello, struct err *err)
+{
+    uint64_t now_ms = clock_now_ms();
+    bool news = false;
+    if (!hello->facts)
+        return err_set(err, ERR_INVALID, "host %s says hello without facts", name);
+    const struct fleet_host *session = fleet_find(c->fleet, name);
+    cleanup_pb Drover__HostFacts *logged = state_host_facts(c->state, name);
+    const struct claim_known known = {
+        .logged = logged,
+        .session = session && fleet_up(c->fleet, session, now_ms) ? session->facts : NULL,
+        .early = now_ms - c->leader_ms < fleet_lease_most_ms(c->fleet),
+        .holds = holds_vms(c->state, name),
+    };
+    int rc = claims_check(c->claims, name, hello, &known, now_ms, err, &news);
+    if (rc < 0 && news)
+        log_event(LOG_WARN, "host.rival-refused", "host=%s boot=%s cause=%s", name, LOG_QUOTE(hello->facts->boot_id),
+            LOG_QUOTE(err->message));
+    return rc;
+}
 
 static void host_hello(struct api_call *call)
 {
@@ -14,6 +47,10 @@ static void host_hello(struct api_call *call)
     const Drover__HostHelloRequest *hello = (const void *)call->message;
     struct fleet_host *host;
     struct err err;
+    if (hello_check(c, call->actor.name, hello, &err) < 0) {
+        api_fail(call, &err);
+        return;
+    }
     if (fleet_hello(c->fleet, call->actor.name, call->peer, hello, clock_now_ms(), &err, &host) < 0) {
         log_event(LOG_WARN, "host.hello-refused", "host=%s cause=%s", call->actor.name, LOG_QUOTE(err.message));
         api_fail(call, &err);
@@ -47,6 +84,7 @@ static void host_heartbeat(struct api_call *call)
         api_fail(call, &err);
         return;
     }
+    claims_heard(c->claims, host->name, host->facts, clock_now_ms());
     keeper_check(c, host);
     reply.lease_ms = fleet_lease_ms(c->fleet);
     size_t visits = heartbeat->n_visits < LIMITS_VISITS ? heartbeat->n_visits : LIMITS_VISITS;

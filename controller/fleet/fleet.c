@@ -137,14 +137,14 @@ void fleet_disconnected(struct fleet *fleet, const struct wire_peer *peer)
 }
 
 /* The host's own deadline is lease_ms after it sent the heartbeat; an eighth covers clocks that run apart. */
-static uint64_t lease_end_ms(const struct fleet *fleet, const struct fleet_host *host)
+uint32_t fleet_lease_most_ms(const struct fleet *fleet)
 {
-    return host->seen_ms + fleet->lease_ms + fleet->lease_ms / 8;
+    return fleet->lease_ms + fleet->lease_ms / 8;
 }
 
 bool fleet_up(const struct fleet *fleet, const struct fleet_host *host, uint64_t now_ms)
 {
-    return now_ms < lease_end_ms(fleet, host);
+    return now_ms < host->seen_ms + fleet_lease_most_ms(fleet);
 }
 
 uint64_t fleet_lease_left_ms(const struct fleet *fleet, const struct fleet_host *host, uint64_t now_ms)
@@ -307,7 +307,7 @@ static int facts_check(const Drover__HostFacts *f, struct err *err)
     if (!f)
         return err_set(err, ERR_INVALID, "a hello without facts");
     const char *texts[] = {f->migration_address, f->kernel, f->hypervisor, f->accelerator, f->accelerator_reason,
-        f->tracker, f->boot_id, f->program, f->clock_source};
+        f->tracker, f->boot_id, f->program, f->clock_source, f->machine};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if (strlen(texts[i]) > FACT_TEXT_MAX)
             return err_set(err, ERR_INVALID, "a fact of more than %d bytes", FACT_TEXT_MAX);

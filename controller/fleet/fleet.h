@@ -74,6 +74,8 @@ struct fleet_host *fleet_find(const struct fleet *fleet, const char *name); /* N
 size_t fleet_count(const struct fleet *fleet);
 struct fleet_host *fleet_at(const struct fleet *fleet, size_t i); /* by name */
 bool fleet_up(const struct fleet *fleet, const struct fleet_host *host, uint64_t now_ms);
+/* How long a host may hold its lease after it was heard, as the controllers count. */
+uint32_t fleet_lease_most_ms(const struct fleet *fleet);
 uint64_t fleet_lease_left_ms(const struct fleet *fleet, const struct fleet_host *host, uint64_t now_ms);
 struct fleet_partition *fleet_partition(const struct fleet_host *host, const char *vm_id); /* NULL: not reported */
 /* How the VM is. A host calls a partition incoming until its engine has ended; one whose hand-over the log knows runs.

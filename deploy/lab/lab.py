@@ -75,6 +75,28 @@ class Node:
         mount = f"mount --bind {path} /proc/sys/kernel/random/boot_id"
         self.daemon.argv = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", f'{mount} && exec "$@"', "sh", *self.argv]
 
+    def copy(self, at):
+        """A daemon with the key of this host in the place of another one, on what it takes for another machine."""
+        base = f"{os.path.dirname(self.config)}/{self.name}-copy"
+        directories = {self.directory: f"{self.directory}-copy", self.memory_directory: f"{self.memory_directory}-copy",
+                       self.visits: f"{self.visits}-copy"}
+        with open(self.config) as file:
+            text = file.read()
+        for old, new in directories.items():
+            os.makedirs(new, mode=0o700, exist_ok=True)
+            text = text.replace(f"= {old}\n", f"= {new}\n")
+        text = text.replace(self.address, at.address).replace(f"listen = {at.address}:{METRICS_PORT}\n", "listen =\n")
+        mounts = ""
+        for name, path in (("id", "/etc/machine-id"), ("boot-id", "/proc/sys/kernel/random/boot_id")):
+            with open(f"{base}.{name}", "w") as file:
+                file.write(f"{uuid.uuid4()}\n")
+            mounts += f"mount --bind {base}.{name} {path} && "
+        with open(f"{base}.ini", "w") as file:
+            file.write(text)
+        argv = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", f'{mounts}exec "$@"', "sh", self.argv[0], "--config",
+                f"{base}.ini"]
+        return Daemon(f"{self.name}-copy", at.namespace, argv, f"{base}.log")
+
     def public_key(self):
         with open(self.key + ".pub") as file:
             return file.read().split()[0]

@@ -30,6 +30,8 @@ struct controller {
     struct fleet *fleet;
     struct claims *claims;
     struct runner *runner;
+    struct admission *admission; /* as decided when the runner was at this revision; NULL: not yet */
+    uint64_t admission_revision, admission_ms;
     struct placement *placement;
     struct exporter *exporter;
     struct loop_timer *tick;

@@ -15,7 +15,8 @@
 #include "controller/pb.h"
 #include "controller/placement/evacuation.h"
 
-#define TICK_MS 1000
+#define TICK_MS      1000
+#define ADMISSION_MS 1000u /* limits may have been changed meanwhile */
 
 /* --- the replicated log and the parts that hang on it --- */
 
@@ -97,16 +98,23 @@ static int env_place(void *user, const char *vm_id, const char *exclude, const D
     return placement_choose(c->placement, vm_id, exclude, options, clock_now_ms(), err, host, reason);
 }
 
+/* Whom it lets in stays let in when that is counted, so it holds until a job has come, gone on or gone. */
 static bool env_admit(void *user, uint64_t job_id, char reason[256])
 {
     struct controller *c = user;
-    struct optimizer_limits limits;
-    struct admission_move *moves;
-    evacuation_limits(c->state, &limits);
-    size_t count = runner_moves(c->runner, &moves);
-    bool admitted = admission_decide(moves, count, &limits, job_id, reason);
-    free(moves);
-    return admitted;
+    uint64_t now_ms = clock_now_ms(), revision = runner_revision(c->runner);
+    if (!c->admission || c->admission_revision != revision || now_ms - c->admission_ms >= ADMISSION_MS) {
+        struct optimizer_limits limits;
+        struct admission_move *moves;
+        evacuation_limits(c->state, &limits);
+        size_t count = runner_moves(c->runner, &moves);
+        admission_free(c->admission);
+        c->admission = admission_new(moves, count, &limits);
+        c->admission_revision = revision;
+        c->admission_ms = now_ms;
+        free(moves);
+    }
+    return admission_ask(c->admission, job_id, reason);
 }
 
 static void env_evacuate(void *user, const char *host, size_t max, struct job_plan *out)
@@ -302,6 +310,7 @@ static int serve(struct options *options)
     placement_free(c.placement);
     fleet_free(c.fleet);
     claims_free(c.claims);
+    admission_free(c.admission);
     state_free(c.state);
     log_event(LOG_INFO, "controller.stopped", "name=%s", options->name);
     return status;

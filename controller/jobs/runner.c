@@ -29,6 +29,7 @@ struct runner {
     struct runner_options options;
     struct run *runs;
     bool leader;
+    uint64_t revision;
     uint64_t last_token;
     struct loop_timer *sync;
 };
@@ -242,6 +243,7 @@ static void drop_ended(struct runner *runner, const struct state_job_ref *active
             continue;
         }
         run_applied(run);
+        runner->revision++;
         *at = run->next;
         struct state_job ended;
         if (state_job(runner->options.env.state, run->job.log.job->id, &ended)) {
@@ -267,38 +269,52 @@ static struct run *run_new(struct runner *runner)
 /* The present durable part; what is known besides stays. */
 static void run_load(struct run *run, uint64_t id)
 {
+    run->runner->revision++;
     state_job_clear(&run->job.log);
     run->impossible = false;
     ENSURE(state_job(run->runner->options.env.state, id, &run->job.log));
 }
 
+/* The run of a job whose durable part is another than this leader knows; NULL: it is not. */
+static struct run *take_up(struct runner *runner, const struct state_job_ref *active)
+{
+    struct run *run = run_find(runner, active->id);
+    if (run && run->job.log.revision == active->revision)
+        return NULL;
+    if (run) {
+        run_applied(run);
+        run_load(run, active->id);
+        return run;
+    }
+    run = run_new(runner);
+    run_load(run, active->id);
+    run->next = runner->runs;
+    runner->runs = run;
+    log_event(LOG_INFO, "job.taken-up", "job=%" PRIu64 " kind=%s target=%s step=%u", active->id,
+        LOG_QUOTE(job_kind_name(active->kind)), run->job.log.job->target, run->job.log.step);
+    return run;
+}
+
+/* All are taken up before the first goes on: who may begin is then decided once for all that ask. */
 static void sync_now(void *user)
 {
     struct runner *runner = user;
     struct state_job_ref *active;
     if (!runner->leader)
         return;
-    size_t count = state_jobs_active(runner->options.env.state, &active);
+    size_t count = state_jobs_active(runner->options.env.state, &active), changed = 0;
+    struct run **runs = mem_zalloc((count + 1) * sizeof(struct run *));
     drop_ended(runner, active, count);
     for (size_t i = 0; i < count; i++) {
-        struct run *run = run_find(runner, active[i].id);
-        if (run && run->job.log.revision == active[i].revision)
-            continue;
-        bool fresh = !run;
-        if (fresh)
-            run = run_new(runner);
-        else
-            run_applied(run);
-        run_load(run, active[i].id);
-        if (fresh) {
-            run->next = runner->runs;
-            runner->runs = run;
-            log_event(LOG_INFO, "job.taken-up", "job=%" PRIu64 " kind=%s target=%s step=%u", active[i].id,
-                LOG_QUOTE(job_kind_name(active[i].kind)), run->job.log.job->target, run->job.log.step);
-        }
-        struct job_event event = {.type = JOB_ENTER};
-        run_event(run, &event);
+        struct run *run = take_up(runner, &active[i]);
+        if (run)
+            runs[changed++] = run;
     }
+    for (size_t i = 0; i < changed; i++) {
+        struct job_event event = {.type = JOB_ENTER};
+        run_event(runs[i], &event);
+    }
+    free(runs);
     free(active);
 }
 
@@ -311,6 +327,7 @@ void runner_sync(struct runner *runner)
 void runner_lead(struct runner *runner, bool leader)
 {
     runner->leader = leader;
+    runner->revision++;
     while (runner->runs) {
         struct run *run = runner->runs;
         runner->runs = run->next;
@@ -375,6 +392,11 @@ size_t runner_moves(const struct runner *runner, struct admission_move **out)
     qsort(list, count, sizeof *list, move_compare);
     *out = list;
     return count;
+}
+
+uint64_t runner_revision(const struct runner *runner)
+{
+    return runner->revision;
 }
 
 const struct job *runner_job(const struct runner *runner, uint64_t id)

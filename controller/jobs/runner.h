@@ -41,6 +41,8 @@ void runner_host_back(struct runner *runner, const char *host);
 /* The migrations that are at work or wait to be, by job id. Take: free(); names are lent until the runner does
  * anything. */
 size_t runner_moves(const struct runner *runner, struct admission_move **out);
+/* Another one whenever what runner_moves() says may be another, but for who is let in. */
+uint64_t runner_revision(const struct runner *runner);
 /* What this leader knows of an unfinished job besides the log; NULL: nothing. Lent. */
 const struct job *runner_job(const struct runner *runner, uint64_t id);
 

@@ -36,6 +36,7 @@ struct agent {
     size_t controller_count;
     enum agent_state state;
     struct controller *leader; /* of the session; NULL while searching */
+    struct controller *master; /* of the last session: who may order; NULL: there was none */
     uint64_t session;          /* counts sessions, so that answers of an earlier one are known as such */
     uint64_t sequence;         /* of reports */
     uint64_t lease_until_ms;
@@ -124,7 +125,7 @@ static void session_begin(struct controller *controller, const Drover__HostHello
 {
     struct agent *agent = controller->agent;
     agent->state = AGENT_UP;
-    agent->leader = controller;
+    agent->leader = agent->master = controller;
     controller->refused[0] = '\0';
     agent->session++;
     agent->heartbeat_ms = reply->heartbeat_ms < HEARTBEAT_MIN_MS   ? HEARTBEAT_MIN_MS
@@ -356,11 +357,35 @@ static void peer_changed(void *user, struct wire_peer *peer, bool up)
         agent_search(agent, "connection lost");
 }
 
+/* A controller that leads no more may not know it yet: one that stood still goes on with what it was about to order,
+ * from what it knew then. Whoever leads after it orders nothing before this host has begun a session with it, and from
+ * then on the earlier one has no say. So it is the session that counts, and for as long as there is no other the last
+ * one, whether or not it can be renewed at the moment. */
+static bool may_order(const struct controller *controller)
+{
+    return controller == controller->agent->master;
+}
+
+static void refuse_order(struct controller *controller, struct wire_request *request, uint32_t method)
+{
+    struct err err;
+    log_event(LOG_WARN, "order.refused", "controller=%s method=%" PRIu32 " reason=%s", controller->address, method,
+        LOG_QUOTE("this host's session is with another controller"));
+    if (!request)
+        return;
+    err_set(&err, ERR_UNAVAILABLE, "the host's session is with another controller");
+    wire_reply_error(request, &err);
+}
+
 static void request_arrived(
     void *user, struct wire_request *request, struct wire_peer *peer, uint32_t method, const uint8_t *body, size_t len)
 {
     struct controller *controller = user;
     struct agent *agent = controller->agent;
+    if (!may_order(controller)) {
+        refuse_order(controller, request, method);
+        return;
+    }
     agent->options.handler(agent->options.handler_user, request, peer, method, body, len);
 }
 

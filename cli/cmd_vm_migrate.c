@@ -88,7 +88,10 @@ static const struct flag migrate_flags[] = {
     {"keep-source", 0, FLAG_SWITCH, .help = "keep their old files on the source"},
     {"tracker", 0, FLAG_CHOICE, .value = "auto|wp-async|wp-sync|qemu",
         .help = "who tells what the guest writes; else the best that the source host can"},
-    {"verify", 0, FLAG_SWITCH, .help = "compare all of memory on both sides at the switch; makes the blackout longer"},
+    {"verify", 0, FLAG_SWITCH,
+        .help =
+            "compare all of memory on both sides at the switch; makes the blackout longer by as much as that takes, "
+            "whatever --max-downtime says"},
     {"reason", 0, FLAG_TEXT, .value = "TEXT", .help = "why, for the record of the job"},
     {NULL},
 };

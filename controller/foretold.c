@@ -56,6 +56,12 @@ static Drover__LinkHistory *way_of(const Drover__MigrationRecord *record)
     return way;
 }
 
+/* Its guest stood still while all of its memory was hashed, which no forecast is about. */
+static bool verified(const Drover__MigrationRecord *record)
+{
+    return record->source_hash[0] != '\0';
+}
+
 static bool between(const struct state_job *job, const char *from_host, const char *to_host)
 {
     const Drover__MigrationRecord *record = job->job->migration;
@@ -86,7 +92,7 @@ static void switches_add(struct switches *s, const struct state_job *job, const 
 {
     const Drover__MigrationRecord *record = job->job->migration;
     bool own = job->data && strcmp(job->data->vm_id, vm_id) == 0;
-    if (record->blackout_us <= record->last_pages_us || (s->own && !own))
+    if (record->blackout_us <= record->last_pages_us || verified(record) || (s->own && !own))
         return;
     if (own && !s->own)
         *s = (struct switches){.own = true};
@@ -142,7 +148,7 @@ static double ratio(uint64_t outcome, uint64_t foretold)
 bool foretold_compare(const Drover__MigrationRecord *r, struct foretold_ratios *out)
 {
     const Drover__MigrationForecast *f = r->forecast;
-    if (!f || strcmp(f->mode, "none") == 0)
+    if (!f || strcmp(f->mode, "none") == 0 || verified(r))
         return false;
     *out = (struct foretold_ratios){
         ratio(r->total_us, f->total_us), ratio(r->blackout_us, f->blackout_us), ratio(r->wire_bytes, f->wire_bytes)};

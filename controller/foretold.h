@@ -21,7 +21,7 @@ uint64_t foretold_raw_bytes_per_s(const struct state_job *job);
 struct foretold_ratios {
     double duration, blackout, bytes;
 };
-/* False: there was no forecast, or it said that the migration would be given up. */
+/* False: there was no forecast, or it said that the migration would be given up, or all of memory was hashed, too. */
 bool foretold_compare(const Drover__MigrationRecord *record, struct foretold_ratios *out);
 
 #endif

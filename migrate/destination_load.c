@@ -103,7 +103,8 @@ static void destination_hashed(void *user, const struct err *err, const char *ha
 void destination_on_verify(struct destination *d, struct wire_request *request)
 {
     struct err err;
-    if (d->phase != DESTINATION_READY || d->verify) {
+    bool waits = d->phase == DESTINATION_RECEIVING && d->pipe && !d->state_complete; /* for the end of the state */
+    if ((d->phase != DESTINATION_READY && !waits) || d->verify) {
         err_set(&err, ERR_PROTOCOL, "nothing to verify now");
         wire_reply_error(request, &err);
         return;

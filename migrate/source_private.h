@@ -57,7 +57,7 @@ struct switching {
     bool memory_final;     /* and a scan after that found nothing */
     bool state_over, sent; /* the state's end has been read from QEMU; has been sent */
     bool peer_ready;       /* the destination's QEMU has loaded the state */
-    bool hashing;
+    bool hashing, verified;
     uint32_t last_passes;
     struct buf held; /* device state that waits for memory_there, or may be device state */
 };

@@ -36,6 +36,14 @@
 
 /* ---- verifying ---- */
 
+static void source_release_state(struct source *s);
+
+/* In post-copy there is no moment when both sides are equal. */
+static bool source_to_verify(const struct source *s)
+{
+    return s->side.options->verify && !s->pusher && !s->sw.verified;
+}
+
 static void source_compare(struct source *s)
 {
     struct err err;
@@ -47,7 +55,10 @@ static void source_compare(struct source *s)
         source_fail(s, &err);
         return;
     }
-    source_commit(s);
+    s->sw.hashing = false;
+    s->sw.verified = true;
+    source_release_state(s);
+    source_try_commit(s);
 }
 
 static void source_hashed(void *user, const struct err *err, const char *hash)
@@ -76,23 +87,29 @@ static void source_peer_hashed(void *user, const struct err *err, const uint8_t 
 
 /* ---- the switch ---- */
 
-/* Everything the hand-over needs has been sent? Then it goes; with `verify`, after the hashes were compared. */
-void source_try_commit(struct source *s)
+static void source_verify(struct source *s)
 {
-    const struct switching *sw = &s->sw;
-    bool verify = s->side.options->verify && !s->pusher; /* in post-copy there is no moment when both sides are equal */
-    bool wait = verify || s->pusher;
-    if (s->phase != SOURCE_SWITCHING || !sw->memory_final || !sw->sent || sw->hashing || (wait && !sw->peer_ready))
-        return;
-    if (!verify) {
-        source_commit(s);
-        return;
-    }
     s->sw.hashing = true;
     Drover__EngineVerify request = DROVER__ENGINE_VERIFY__INIT;
     wire_call(wire_client_peer(s->client), DROVER__ENGINE_METHOD__ENGINE_VERIFY, &request.base, SOURCE_SWITCH_MS,
         source_peer_hashed, s);
     side_hash(&s->side, source_hashed, s);
+}
+
+/* Everything the hand-over needs has been sent? Then it goes. With `verify` the hashes are compared before, and before
+ * the end of the state is sent: from there on nothing is waited for, as the guest's clock is set by then. Where memory
+ * comes within the state, it is there only when QEMU has loaded all. */
+void source_try_commit(struct source *s)
+{
+    const struct switching *sw = &s->sw;
+    if (s->phase != SOURCE_SWITCHING || !sw->memory_final || sw->hashing)
+        return;
+    if (source_to_verify(s)) {
+        if (s->tunnel ? sw->sent && sw->peer_ready : sw->state_over)
+            source_verify(s);
+    } else if (sw->sent && (!s->pusher || sw->peer_ready)) {
+        source_commit(s);
+    }
 }
 
 void source_send_pass(struct source *s)
@@ -136,7 +153,7 @@ static void source_release_state(struct source *s)
     for (size_t at = 0; at < held->len && s->phase == SOURCE_SWITCHING; at += PACK_BYTES_MAX)
         source_send_state(s, held->data + at, held->len - at < PACK_BYTES_MAX ? held->len - at : PACK_BYTES_MAX);
     buf_clear(held);
-    if (!s->sw.state_over || s->sw.sent || s->phase != SOURCE_SWITCHING)
+    if (!s->sw.state_over || s->sw.sent || s->phase != SOURCE_SWITCHING || source_to_verify(s))
         return;
     Drover__EngineStateEnd end = DROVER__ENGINE_STATE_END__INIT;
     end.total_bytes = s->state_bytes;

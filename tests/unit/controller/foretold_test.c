@@ -26,6 +26,9 @@ static void test_what_came_of_it(void **unused)
     record.wire_bytes = 100;
     assert_true(foretold_compare(&record, &ratios));
     assert_true(ratios.duration == 2 && ratios.bytes == 0.25 && ratios.blackout == 0);
+    record.source_hash = (char[]){"1234"};
+    assert_false(foretold_compare(&record, &ratios));
+    record.source_hash = (char *)protobuf_c_empty_string;
     forecast.mode = (char[]){"none"}; /* it said how long the attempt would take, not the move */
     assert_false(foretold_compare(&record, &ratios));
 }
@@ -49,7 +52,7 @@ static void test_what_a_host_wrote_is_cut(void **unused)
 }
 
 /* A move of the VM from h1 to `to` that has ended: `dark_us` without its last pages, which took 3 ms. */
-static void moved(struct sim *sim, const char *vm_id, const char *to, uint64_t dark_us)
+static void moved_as(struct sim *sim, const char *vm_id, const char *to, uint64_t dark_us, bool verified)
 {
     Drover__Command *command = pb_new(&drover__command__descriptor);
     command->body_case = DROVER__COMMAND__BODY_JOB_UPDATE;
@@ -61,7 +64,14 @@ static void moved(struct sim *sim, const char *vm_id, const char *to, uint64_t d
     pb_string(&record->to_host, to);
     record->blackout_us = dark_us + 3000;
     record->last_pages_us = 3000;
+    if (verified)
+        pb_string(&record->source_hash, "1234");
     assert_null(sim_apply(sim, command, NULL));
+}
+
+static void moved(struct sim *sim, const char *vm_id, const char *to, uint64_t dark_us)
+{
+    moved_as(sim, vm_id, to, dark_us, false);
 }
 
 static uint64_t switch_us(struct sim *sim, const char *vm_id, const char *to)
@@ -87,6 +97,8 @@ static void test_what_switches_took(void **unused)
     assert_int_equal(switch_us(&sim, "vm-1", "h2"), 11002);
     assert_int_equal(switch_us(&sim, "vm-2", "h2"), 11002); /* another's, for want of its own */
     assert_int_equal(switch_us(&sim, "vm-1", "h3"), 0);
+    moved_as(&sim, "vm-2", "h2", 150000, true);
+    assert_int_equal(switch_us(&sim, "vm-2", "h2"), 11002);
     moved(&sim, "vm-2", "h2", 20000);
     assert_int_equal(switch_us(&sim, "vm-2", "h2"), 20000);
     assert_int_equal(switch_us(&sim, "vm-1", "h2"), 11002);

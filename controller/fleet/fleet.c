@@ -208,6 +208,7 @@ static void partition_read(const struct fleet *fleet, const struct fleet_host *h
     *p = (struct fleet_partition){.generation = report->generation,
         .state = report->state,
         .uptime_ms = report->uptime_ms,
+        .resuming = report->resuming,
         .load = load_read(report->load),
         .first_ms = now_ms};
     snprintf(p->vm_id, sizeof p->vm_id, "%s", report->vm_id);

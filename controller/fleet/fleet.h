@@ -24,6 +24,7 @@ struct fleet_partition {
     struct load load;
     struct load_average demand; /* smoothed; follows the VM from host to host */
     uint64_t uptime_ms;
+    bool resuming; /* IN_DOUBT: its host has it run under `generation` */
     char migration_id[STATE_ID_MAX];
     char detail[128];
     char halted[256];                    /* why its guest stands still; empty: it does not */

@@ -17,6 +17,8 @@ static struct reconcile_decision owner_reports(const struct fleet_partition *p, 
     if (p->state == DROVER__PARTITION_STATE__PARTITION_IN_DOUBT && p->generation < vm->generation)
         return decide(RECONCILE_RESUME, "its hand-over was taken back");
     if (p->generation == vm->generation) {
+        if (p->state == DROVER__PARTITION_STATE__PARTITION_IN_DOUBT && p->resuming)
+            return decide(RECONCILE_NOTHING, "about to run again");
         if (p->state == DROVER__PARTITION_STATE__PARTITION_IN_DOUBT)
             return decide(RECONCILE_RENEW, "its hand-over was taken back");
         if (has_ended(p->state))
@@ -28,7 +30,8 @@ static struct reconcile_decision owner_reports(const struct fleet_partition *p, 
     /* The owner under another generation than the log's: maybe the only instance. */
     if (has_ended(p->state) && p->generation < vm->generation)
         return decide(RECONCILE_END, "what is left of an old generation");
-    return decide(RECONCILE_WARN, "its owner runs another generation");
+    return decide(RECONCILE_WARN, "its owner runs another generation; it cannot be migrated before it is stopped and "
+                                  "started");
 }
 
 static struct reconcile_decision stranger_reports(const struct fleet_partition *p, const struct state_vm *vm)

@@ -93,6 +93,7 @@ static void note_outcome(struct job *job, const struct job_event *event)
     struct job_side *side = source ? &job->source : &job->destination;
     side->heard = true;
     side->outcome = event->outcome->outcome;
+    side->unresumed = event->outcome->unresumed;
     if (event->outcome->error)
         pb_error_get(event->outcome->error, &side->error);
     if (!source) {

@@ -68,6 +68,7 @@ struct job_side {
     bool heard;
     Drover__MigrationOutcome outcome;
     struct err error;
+    bool unresumed; /* its guest is there and is not seen to run, which `error` tells of */
 };
 
 struct job {

@@ -116,8 +116,8 @@ static void move_fail(struct job_ctx *ctx, const char *what)
 {
     struct job *job = ctx->job;
     struct err err;
-    bool hangs = job->source.error.code == ERR_TIMEOUT; /* its QEMU, which the user has to see to */
-    if (job->phase == MOVE_TELL && job->destination.error.code != ERR_NONE && !hangs) { /* the source ended of that */
+    bool to_tell = job->source.unresumed; /* the user has to see to that */
+    if (job->phase == MOVE_TELL && job->destination.error.code != ERR_NONE && !to_tell) { /* the source ended of that */
         err = job->destination.error;
         err_wrap(&err, "host %s", job_data(ctx)->host);
         if (job->unanswered)
@@ -335,7 +335,7 @@ static void finish_end_source(struct job_ctx *ctx)
     job_call(ctx, data->from_host, DROVER__METHOD__MIGRATE_RESOLVE, request, MIGRATE_CALL_MS);
 }
 
-/* The destination had the guest and has it no more. */
+/* The destination had the guest and has it no more, or has it and does not see it run. */
 static bool finish_lost(const struct job *job)
 {
     const struct job_side *destination = &job->destination;
@@ -348,8 +348,9 @@ static void finish_done(struct job_ctx *ctx, const char *note)
     const struct job_side *destination = &ctx->job->destination;
     bool lost = finish_lost(ctx->job);
     char kept[MIGRATE_NOTE_MAX];
-    Drover__JobUpdate *update = job_done(ctx, lost ? "was lost on host %s%s%s" : "runs on host %s%s%s",
-        job_data(ctx)->host, note, migrate_disks_kept(ctx, kept));
+    const char *what = !lost ? "runs on" : destination->unresumed ? "is not seen to run on" : "was lost on";
+    Drover__JobUpdate *update =
+        job_done(ctx, "%s host %s%s%s", what, job_data(ctx)->host, note, migrate_disks_kept(ctx, kept));
     migrate_update_record(ctx, update);
     if (lost && update->state == DROVER__JOB_STATE__JOB_SUCCEEDED) {
         update->state = DROVER__JOB_STATE__JOB_FAILED;

@@ -77,6 +77,7 @@ bool migrate_note_reply(struct job_ctx *ctx, struct job_side *side, struct err *
     }
     side->heard = true;
     side->outcome = reply->outcome;
+    side->unresumed = reply->unresumed;
     if (reply->error)
         pb_error_get(reply->error, &side->error);
     if (reply->record && (side == &job->source || !job->record)) {

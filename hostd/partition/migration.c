@@ -14,9 +14,10 @@
 
 #define FAREWELL_MS 4000u /* longer than a source asks again; the controllers, who know by then, end it too */
 
-/* Keeps how the migration ended. -1: not written down; nothing may be done that follows from it. */
-static int keep_outcome(
-    struct partition *p, Drover__MigrationOutcome how, const struct err *why, bool told, struct err *err)
+/* Keeps how the migration ended; `unresumed`: with a guest that is not seen to run. -1: not written down; nothing may
+ * be done that follows from it. */
+static int keep_any_outcome(struct partition *p, Drover__MigrationOutcome how, const struct err *why, bool unresumed,
+    bool told, struct err *err)
 {
     Drover__MigrateOutcomeRequest outcome = DROVER__MIGRATE_OUTCOME_REQUEST__INIT;
     Drover__ErrorInfo error = DROVER__ERROR_INFO__INIT;
@@ -30,6 +31,7 @@ static int keep_outcome(
     outcome.migration_id = (char *)(uintptr_t)m->id;
     outcome.vm_id = p->record.vm_id;
     outcome.outcome = how;
+    outcome.unresumed = unresumed;
     outcome.record = &record;
     outcome.heard_us = p->last.heard_us;
     outcome.listens = m->incoming && p->engine && p->record.spec->n_nics > 0 && !p->last.heard_us;
@@ -52,6 +54,12 @@ static int keep_outcome(
                                                               : "doubt",
         record.blackout_us, LOG_QUOTE(why ? why->message : ""));
     return 0;
+}
+
+static int keep_outcome(
+    struct partition *p, Drover__MigrationOutcome how, const struct err *why, bool told, struct err *err)
+{
+    return keep_any_outcome(p, how, why, false, told, err);
 }
 
 /* It cannot be written down how it ended, so nothing follows from it yet; whoever waits is to ask again, which is when
@@ -115,9 +123,9 @@ static void late(struct partition *p, const struct err *err)
         "where "
         "it stands still, end it by `drover vm stop --force %s`",
         p->all->host_name, err->message, p->record.spec->name);
-    if (keep_outcome(p,
+    if (keep_any_outcome(p,
             incoming ? DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN : DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED,
-            &failure, false, &unsaved) == 0)
+            &failure, true, false, &unsaved) == 0)
         queries_answer(p);
     p->all->env.on_change(p->all->env.user);
 }
@@ -349,6 +357,9 @@ void migration_resolve(struct partition *p, bool resume, uint64_t generation, st
     }
     crashpoint("hostd", "resolve-saved");
     if (resume && p->guest) {
+        struct err newer;
+        err_set(&newer, ERR_BUSY, "it is being resumed under a later generation");
+        resolve_answer(p, &newer);
         p->resolving = request;
         if (p->aftermath == AFTERMATH_NONE)
             resume_begin(p, resolve_resumed, resolve_answer);

@@ -20,12 +20,10 @@ static struct partition *find_migration(struct partitions *ps, const char *migra
     return NULL;
 }
 
-static void answer(struct wire_request *request, Drover__MigrationOutcome outcome, Drover__ErrorInfo *error,
-    Drover__MigrationRecord *record)
+static void answer(struct wire_request *request, Drover__MigrationOutcome outcome, Drover__MigrationRecord *record)
 {
     Drover__MigrateQueryReply reply = DROVER__MIGRATE_QUERY_REPLY__INIT;
     reply.outcome = outcome;
-    reply.error = error;
     reply.record = record;
     wire_reply(request, &reply.base);
 }
@@ -34,9 +32,15 @@ static void answer(struct wire_request *request, Drover__MigrationOutcome outcom
 static bool answer_kept(struct partitions *ps, const char *migration_id, struct wire_request *request)
 {
     const Drover__MigrateOutcomeRequest *kept = outcomes_find(ps->env.outcomes, migration_id);
-    if (kept)
-        answer(request, kept->outcome, kept->error, kept->record);
-    return kept != NULL;
+    Drover__MigrateQueryReply reply = DROVER__MIGRATE_QUERY_REPLY__INIT;
+    if (!kept)
+        return false;
+    reply.outcome = kept->outcome;
+    reply.error = kept->error;
+    reply.record = kept->record;
+    reply.unresumed = kept->unresumed;
+    wire_reply(request, &reply.base);
+    return true;
 }
 
 Drover__MigrationOutcome queries_outcome_so_far(const struct partition *p)
@@ -49,7 +53,7 @@ Drover__MigrationOutcome queries_outcome_so_far(const struct partition *p)
 
 static void answer_so_far(const struct partition *p, struct wire_request *request)
 {
-    answer(request, queries_outcome_so_far(p), NULL, p->engine ? engine_report(p->engine)->record : NULL);
+    answer(request, queries_outcome_so_far(p), p->engine ? engine_report(p->engine)->record : NULL);
 }
 
 /* ---- those who wait ---- */
@@ -112,7 +116,7 @@ void migrate_cancel(struct partitions *ps, const Drover__MigrateCancelRequest *m
         return;
     struct partition *p = find_migration(ps, m->migration_id);
     if (!p) {
-        answer(request, DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN, NULL, NULL);
+        answer(request, DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN, NULL);
         return;
     }
     if (m->destination_gone && p->record.state == STATE_OUTGOING) {
@@ -137,7 +141,7 @@ static void fence_unknown(struct partitions *ps, const char *migration_id, struc
         return;
     }
     crashpoint("hostd", "fence-recorded");
-    answer(request, DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN, NULL, NULL);
+    answer(request, DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN, NULL);
 }
 
 /* An engine that has become the owner may still be fetching pages, and whoever ended it would end the guest: it is left
@@ -207,5 +211,5 @@ void migrate_query(struct partitions *ps, const Drover__MigrateQueryRequest *m, 
     else if (m->fence)
         fence_unknown(ps, m->migration_id, request);
     else
-        answer(request, DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN, NULL, NULL);
+        answer(request, DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN, NULL);
 }

@@ -21,6 +21,7 @@ static void report_one(
     out->uptime_ms = partition_uptime_ms(p, now_ms);
     out->detail = r->detail;
     out->halted = p->standstill.why;
+    out->resuming = r->state == STATE_IN_DOUBT && p->aftermath == AFTERMATH_RESUME;
     if (r->migration.id[0])
         out->migration_id = r->migration.id;
     if (p->engine) {

@@ -295,12 +295,31 @@ static int resolve_check(struct partition *p, const Drover__MigrateResolveReques
         return err_set(err, p->record.state == STATE_OUTGOING ? ERR_BUSY : ERR_WRONG_STATE,
             "the partition is %s under generation %" PRIu64 ", not in doubt over migration %s",
             state_name(p->record.state), p->record.generation, m->migration_id);
-    if (p->resolving)
+    if (p->resolving && !m->resume)
         return err_set(err, ERR_BUSY, "it is being resumed already");
     if (m->resume && m->generation < p->record.generation)
         return err_set(err, ERR_INVALID, "generation %" PRIu64 " is older than %" PRIu64 ", which was handed over",
             m->generation, p->record.generation);
     return 0;
+}
+
+/* It runs here again, as an earlier MIGRATE_RESOLVE had it, and the controllers have given it a later generation in the
+ * meantime. Nobody else may have run it since. */
+static bool resumed_before(struct partitions *ps, const struct partition *p, const Drover__MigrateResolveRequest *m)
+{
+    const Drover__MigrateOutcomeRequest *over = outcomes_find(ps->env.outcomes, m->migration_id);
+    return m->resume && p->record.state == STATE_RUNNING && m->generation > p->record.generation && over &&
+           over->outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED && strcmp(over->vm_id, m->vm_id) == 0;
+}
+
+static int renew(struct partition *p, uint64_t generation, struct err *err)
+{
+    uint64_t before = p->record.generation;
+    p->record.generation = generation;
+    if (partition_save(p, err) == 0)
+        return 0;
+    p->record.generation = before;
+    return -1;
 }
 
 void migrate_resolve(struct partitions *ps, const Drover__MigrateResolveRequest *m, struct wire_request *request)
@@ -315,10 +334,12 @@ void migrate_resolve(struct partitions *ps, const Drover__MigrateResolveRequest 
     }
     if (!p)
         err_set(&err, ERR_NOT_FOUND, "no partition of VM %s is on this host", m->vm_id);
-    if (!p || check_ids(m->migration_id, m->vm_id, m->generation ? m->generation : 1, &err) < 0 ||
-        resolve_check(p, m, &err) < 0) {
+    bool ok = p && check_ids(m->migration_id, m->vm_id, m->generation ? m->generation : 1, &err) == 0;
+    bool runs = ok && resumed_before(ps, p, m);
+    if (!ok || (runs ? renew(p, m->generation, &err) : resolve_check(p, m, &err)) < 0)
         wire_reply_error(request, &err);
-        return;
-    }
-    migration_resolve(p, m->resume, m->generation, request);
+    else if (runs)
+        wire_reply(request, &reply.base);
+    else
+        migration_resolve(p, m->resume, m->generation, request);
 }

@@ -77,6 +77,20 @@ static void decisions(void **unused)
     }
 }
 
+/* Its host has taken the generation, and asks QEMU on until it runs: another one would come too late or too early. */
+static void one_that_is_being_resumed_keeps_its_generation(void **unused)
+{
+    (void)unused;
+    struct state_vm vm = {.generation = 5, .owner = "h1"};
+    struct fleet_partition p = {.generation = 5, .state = IN_DOUBT, .resuming = true};
+    assert_int_equal(reconcile_partition("h1", &p, &vm, 1000).act, RECONCILE_NOTHING);
+    p.generation = 4;
+    assert_int_equal(reconcile_partition("h1", &p, &vm, 1000).act, RECONCILE_RESUME);
+    p.generation = 5;
+    p.resuming = false; /* it has been started again and waits to be told */
+    assert_int_equal(reconcile_partition("h1", &p, &vm, 1000).act, RECONCILE_RENEW);
+}
+
 /* Over all combinations: what could be the only instance is never ended. */
 static void the_only_instance_is_never_ended(void **unused)
 {
@@ -143,6 +157,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decisions),
+        cmocka_unit_test(one_that_is_being_resumed_keeps_its_generation),
         cmocka_unit_test(the_only_instance_is_never_ended),
         cmocka_unit_test(unknown_vm_gets_some_time),
         cmocka_unit_test(a_guest_of_an_unknown_vm_is_left_alone),

@@ -164,12 +164,6 @@ static void cancel(struct sim *sim, uint64_t job_id)
     sim_apply(sim, command, NULL);
 }
 
-static bool final(Drover__MigrationOutcome outcome)
-{
-    return outcome != DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY &&
-           outcome != DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN;
-}
-
 /* Outcomes that hosts tell unasked, once each until they are told again by a query; what a host that is away tells is
  * lost. */
 static bool outcome_told(struct sim *sim, struct job_event *event, Drover__MigrateOutcomeRequest *request)
@@ -181,7 +175,7 @@ static bool outcome_told(struct sim *sim, struct job_event *event, Drover__Migra
         return false;
     for (size_t i = 0; i < 2; i++) {
         Drover__MigrationOutcome outcome = sim_outcome_of(sim, hosts[i]);
-        if (*told[i] || !final(outcome))
+        if (*told[i] || !sim_outcome_final(outcome))
             continue;
         *told[i] = true;
         if (away(sim, hosts[i]))
@@ -191,6 +185,8 @@ static bool outcome_told(struct sim *sim, struct job_event *event, Drover__Migra
         request->outcome = outcome;
         request->heard_us = hosts[i] == m->destination && !sim->silent ? SIM_HEARD_US : 0;
         request->listens = hosts[i] == m->destination && sim->silent;
+        request->error = sim_error(sim, hosts[i]);
+        request->unresumed = sim->unresumed[hosts[i]];
         *event = (struct job_event){.type = JOB_OUTCOME, .host = sim->hosts[hosts[i]].name, .outcome = request};
         return true;
     }
@@ -297,6 +293,7 @@ Drover__JobState sim_run(struct sim *sim, uint64_t job_id, unsigned max)
         if (event.type != JOB_ENTER && outcome_told(sim, &outcome, &told)) {
             outcome.now_ms = sim->now_ms;
             job_step(&sim->job, &env, &outcome, &action);
+            pb_free(told.error);
             if (action.act == ACT_KEEP)
                 job_step(&sim->job, &env, &event, &action);
         } else {

@@ -87,9 +87,11 @@ struct sim {
     struct sim_migration migration;
     struct sim_storage storage;
     enum sim_fate fate;
-    bool outcomes;  /* hosts tell outcomes unasked */
-    bool silent;    /* the guest is listened for, and not heard */
-    struct job job; /* of the last sim_run() or sim_step() */
+    bool outcomes;              /* hosts tell outcomes unasked */
+    bool silent;                /* the guest is listened for, and not heard */
+    struct err says[SIM_HOSTS]; /* with how the migration ended; ERR_NONE: nothing */
+    bool unresumed[SIM_HOSTS];  /* and that it does not see the guest run */
+    struct job job;             /* of the last sim_run() or sim_step() */
     uint64_t now_ms, away_ms, away_until_ms, admit_from_ms;
     unsigned actions, members;
     const char *stuck;        /* why a host cannot be emptied; NULL: it can */

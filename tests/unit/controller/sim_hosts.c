@@ -223,10 +223,25 @@ Drover__MigrationOutcome sim_outcome_of(const struct sim *sim, size_t host)
 
 /* --- what hosts answer --- */
 
+bool sim_outcome_final(Drover__MigrationOutcome outcome)
+{
+    return outcome != DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY &&
+           outcome != DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN;
+}
+
+Drover__ErrorInfo *sim_error(const struct sim *sim, size_t host)
+{
+    return sim->says[host].code == ERR_NONE ? NULL : pb_error(&sim->says[host]);
+}
+
 static void *answer_query(struct sim *sim, size_t host)
 {
     Drover__MigrateQueryReply *reply = pb_new(&drover__migrate_query_reply__descriptor);
     reply->outcome = sim_outcome_of(sim, host);
+    if (sim_outcome_final(reply->outcome)) {
+        reply->error = sim_error(sim, host);
+        reply->unresumed = sim->unresumed[host];
+    }
     if (reply->outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN && host == sim->migration.source) {
         reply->record = pb_new(&drover__migration_record__descriptor);
         reply->record->blackout_us = 4200;

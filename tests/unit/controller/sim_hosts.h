@@ -13,6 +13,9 @@ void sim_host_stop(struct sim *sim, size_t host, const char *vm_id, uint64_t gen
 void sim_engines_run(struct sim *sim);
 /* What a host would say of the migration. */
 Drover__MigrationOutcome sim_outcome_of(const struct sim *sim, size_t host);
+bool sim_outcome_final(Drover__MigrationOutcome outcome);
+/* What it says with a final one; NULL: nothing. Take: pb_free(). */
+Drover__ErrorInfo *sim_error(const struct sim *sim, size_t host);
 /* sim_storage.c: the part of sim_host_call() that is about disks. */
 int sim_storage_call(struct sim *sim, uint32_t method, const void *request, struct err *err, void **reply);
 /* The host does what it is asked; `reply` is the caller's to free, also after an error. */

@@ -3,6 +3,7 @@
 #define TESTS_UNIT_MIGRATE_NBD_WORDS_H
 
 #include <endian.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "base/buf.h"

@@ -55,6 +55,11 @@ static const struct {
     {DROVER__METHOD__CONSOLE_WRITE, route_console_write},
 };
 
+static bool brings_guest(uint32_t method)
+{
+    return method == DROVER__METHOD__PARTITION_START || method == DROVER__METHOD__MIGRATE_PREPARE;
+}
+
 void dispatch_request(
     void *user, struct wire_request *request, struct wire_peer *peer, uint32_t method, const uint8_t *body, size_t len)
 {
@@ -71,6 +76,11 @@ void dispatch_request(
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
         if (routes[i].method != method)
             continue;
+        if (brings_guest(method) && partitions_shutting_down(d->partitions)) {
+            err_set(&err, ERR_UNAVAILABLE, "this host is being shut down");
+            wire_reply_error(request, &err);
+            return;
+        }
         if (!routes[i].route(d, request, body, len)) {
             err_set(&err, ERR_PROTOCOL, "the request's body makes no sense");
             wire_reply_error(request, &err);

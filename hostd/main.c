@@ -18,6 +18,7 @@
 #include "hostd/console.h"
 #include "hostd/dispatch.h"
 #include "hostd/facts.h"
+#include "hostd/last_call.h"
 #include "hostd/metrics.h"
 #include "hostd/partition/room.h"
 
@@ -46,6 +47,8 @@ struct hostd {
     struct agent *agent;
     struct exporter *exporter;
     struct dispatch dispatch;
+    uv_signal_t last_call;
+    bool closing;
     struct hostd_metrics metrics;
 };
 
@@ -187,6 +190,7 @@ static int open_session(struct hostd *h, struct err *err)
 static void close_all(void *user)
 {
     struct hostd *h = user;
+    h->closing = true;
     if (h->exporter)
         exporter_close(h->exporter);
     actions_close(h->actions);
@@ -205,9 +209,26 @@ static void close_all(void *user)
     loop_stop_listening(&h->loop);
 }
 
+static void called(uv_signal_t *handle, int number)
+{
+    struct hostd *h = handle->data;
+    (void)number;
+    if (h->partitions && !h->closing) /* else it calls again */
+        partitions_shut_down(h->partitions);
+}
+
+static void listen_for_last_call(struct hostd *h)
+{
+    ENSURE(uv_signal_init(&h->loop, &h->last_call) == 0);
+    h->last_call.data = h;
+    ENSURE(uv_signal_start(&h->last_call, called, LAST_CALL_SIGNAL) == 0);
+    uv_unref((uv_handle_t *)&h->last_call);
+}
+
 static int run(struct hostd *h, struct err *err)
 {
     ENSURE(uv_loop_init(&h->loop) == 0);
+    listen_for_last_call(h);
     int rc = options_controllers(&h->options, err, h->controllers, &h->controller_count);
     if (rc == 0)
         rc = loop_on_stop(&h->loop, close_all, h, err);
@@ -231,11 +252,17 @@ static int run(struct hostd *h, struct err *err)
 static int usage(FILE *out)
 {
     fprintf(out, PROGRAM
-        ": runs the partitions of one host\n\n  drover-hostd --config FILE [--stand-in]\n\n"
+        ": runs the partitions of one host\n\n  drover-hostd --config FILE [--stand-in]\n"
+        "  drover-hostd --shutdown-guests --config FILE\n\n"
+        "Partitions go on when it stops, and are taken up again when it starts.\n\n"
         "  --stand-in  once, on a machine that gets the key of another one which is gone, and switched off, for good:\n"
         "              what ran there is free from then on. Without it a machine with another's key is refused\n"
-        "              while that one has VMs.\n\n"
-        "Partitions go on when it stops, and are taken up again when it starts. The configuration's keys:\n\n");
+        "              while that one has VMs.\n"
+        "  --shutdown-guests\n"
+        "              the one that runs has its guests shut down and takes no more until it is restarted; waits until\n"
+        "              none is left, for host.shutdown_seconds at most. For drover-guests.service, when the system goes\n"
+        "              down.\n\n"
+        "The configuration's keys:\n\n");
     config_print_manual(options_keys, out);
     return out == stdout ? 0 : 2;
 }
@@ -248,23 +275,25 @@ int main(int argc, char **argv)
         return usage(stdout);
     if (argc == 2 && strcmp(argv[1], "--version") == 0)
         return puts(PROGRAM) < 0;
+    bool last = argc == 4 && strcmp(argv[1], "--shutdown-guests") == 0;
     h.stand_in = argc == 4 && strcmp(argv[3], "--stand-in") == 0;
-    if ((argc != 3 && !h.stand_in) || strcmp(argv[1], "--config") != 0)
+    if (argc != 3 + (last || h.stand_in) || (last && h.stand_in) || strcmp(argv[1 + last], "--config") != 0)
         return usage(stderr);
     log_setup("drover-hostd", LOG_INFO);
     crashpoint_open(0);
-    if (options_load(argv[2], &err, &h.options) < 0) {
+    if (options_load(argv[2 + last], &err, &h.options) < 0) {
         fprintf(stderr, "drover-hostd: %s\n", err.message);
         return err_exit_status(err.code);
     }
     log_setup("drover-hostd", (enum log_level)log_level_parse(h.options.log_level));
     umask(0077);
-    int rc = run(&h, &err);
+    int rc = last ? last_call(&h.options, &err) : run(&h, &err);
     options_free(&h.options);
     if (rc < 0) {
         log_event(LOG_ERROR, "program.failed", "reason=%s", LOG_QUOTE(err.message));
         return err_exit_status(err.code);
     }
-    log_event(LOG_INFO, "program.stopped", "partitions=%s", "left running");
+    if (!last)
+        log_event(LOG_INFO, "program.stopped", "partitions=%s", "left running");
     return 0;
 }

@@ -31,6 +31,7 @@ struct options {
     char *engine;
     char *qemu_img;
     char *storage_directories; /* one a line */
+    uint64_t shutdown_seconds;
     char *shim;
     uint64_t tcg_cache_mb;
     uint64_t reuse_bytes, reuse_hours;

@@ -107,6 +107,7 @@ struct partitions {
     struct partition *list;
     struct files *files; /* what threads look at for requests */
     char host_name[WIRE_PRINCIPAL_MAX];
+    bool shutting_down; /* the host is */
 };
 
 /* partition.c: making, moving, removing. */

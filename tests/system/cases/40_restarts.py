@@ -1,7 +1,9 @@
 """Daemons die and come back; guests and jobs do not notice."""
+import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 
 from harness import MIGRATION, case
@@ -226,3 +228,37 @@ def minority_answers_only_stale_reads(run):
         lab.controllers[name].daemon.start()
     lab.leader(15)
     lab.wait_hosts()
+
+
+@case(deadline=120)
+def guests_shut_down_before_their_host(run):
+    """As drover-guests.service has it done when the system goes down."""
+    lab = run.lab
+    node = lab.hosts["h1"]
+    for name, host in (("early", "h1"), ("late", "h1"), ("elsewhere", "h2")):
+        lab.vm_create(name, host=host)
+    ids = {name: lab.vm(name)["id"] for name in ("early", "late", "elsewhere")}
+    hasty = f"{lab.directory}/hasty.ini"
+    with open(node.config) as file:
+        text = file.read()
+    with open(hasty, "w") as file:
+        file.write(text.replace("[host]\n", "[host]\nshutdown_seconds = 1\n", 1))
+    call = [node.argv[0], "--shutdown-guests", "--config"]
+    # One that does not hear it is named, and holds nobody up for longer than was said.
+    (stuck,) = lab.qemus(ids["late"])["h1"]
+    os.kill(stuck, signal.SIGSTOP)
+    done = subprocess.run([*call, hasty], capture_output=True, text=True, timeout=60)
+    os.kill(stuck, signal.SIGCONT)
+    assert done.returncode == 11 and "not shut down within 1 s" in done.stderr and "late" in done.stderr, done
+    done = subprocess.run([*call, node.config], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done
+    assert lab.qemus(ids["early"]) == lab.qemus(ids["late"]) == {} and list(lab.qemus(ids["elsewhere"])) == ["h2"]
+    until(lambda: {lab.vm(name)["state"] for name in ("early", "late")} <= {"stopped", "none"}, 10, "the stops to be known")
+    # None begins there any more, until the daemon is another one.
+    job_id = lab.cli("vm", "start", "early", "--host", "h1", "--async").json["id"]
+    until(lambda: "being shut down" in json.dumps(lab.job(job_id)), 10, "the start to be refused")
+    node.daemon.stop()
+    node.daemon.start()
+    lab.wait_hosts()
+    lab.job_wait(job_id, 60)
+    lab.vm_delete("elsewhere")

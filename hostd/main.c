@@ -259,8 +259,10 @@ static int usage(FILE *out)
         "              what ran there is free from then on. Without it a machine with another's key is refused\n"
         "              while that one has VMs.\n"
         "  --shutdown-guests\n"
-        "              the one that runs has its guests shut down and takes no more until it is restarted; waits until\n"
-        "              none is left, for host.shutdown_seconds at most. For drover-guests.service, when the system goes\n"
+        "              the one that runs has its guests shut down and takes no more until it is restarted; waits "
+        "until\n"
+        "              none is left, for host.shutdown_seconds at most. For drover-guests.service, when the system "
+        "goes\n"
         "              down.\n\n"
         "The configuration's keys:\n\n");
     config_print_manual(options_keys, out);

@@ -9,6 +9,7 @@
 #include <zmq.h>
 
 #include "base/cleanup.h"
+#include "base/file.h"
 
 #define KEY_FILE_MAX 1024
 
@@ -68,6 +69,17 @@ static int key_file_create(const char *path, const char *text, mode_t mode, stru
     return err_errno(err, ERR_INTERNAL, failure, "cannot write %s", path);
 }
 
+/* A file's name lasts once its directory is written; a key that is enrolled cannot be made again. */
+static int key_directory_sync(const char *prefix, struct err *err)
+{
+    char directory[PATH_MAX];
+    const char *slash = strrchr(prefix, '/');
+    if (!slash)
+        return file_sync_directory(".", err);
+    snprintf(directory, sizeof directory, "%.*s", slash == prefix ? 1 : (int)(slash - prefix), prefix);
+    return file_sync_directory(directory, err);
+}
+
 int key_save(const char *prefix, const struct key_pair *key, struct err *err)
 {
     char secret_path[PATH_MAX], public_path[PATH_MAX], public_text[KEY_TEXT], secret_text[KEY_TEXT];
@@ -90,7 +102,7 @@ int key_save(const char *prefix, const struct key_pair *key, struct err *err)
         unlink(secret_path);
         return -1;
     }
-    return 0;
+    return key_directory_sync(prefix, err);
 }
 
 /* Reads a small text file. It stays on the stack, so that no copy of a secret is left on the heap. */

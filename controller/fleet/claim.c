@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/ensure.h"
 
 #define RIVALS_MAX  256u /* of all hosts; the one heard longest ago makes room */
 #define ID_MAX      257
@@ -129,6 +130,7 @@ int claims_check(struct claims *claims, const char *host, const Drover__HostHell
     }
     if (!r)
         r = make(claims, host, hello->facts, now_ms);
+    ENSURE(err);
     *news = strcmp(r->why, err->message) != 0;
     snprintf(r->why, sizeof r->why, "%s", err->message);
     r->last_ms = now_ms;

@@ -158,6 +158,7 @@ static void run_finished(void *user, const struct state_job *job)
         placement_moved(c->placement, job->data->vm_id, clock_now_ms());
     if (job->job->kind == DROVER__JOB_KIND__JOB_HOST_REMOVE && job->job->state == DROVER__JOB_STATE__JOB_SUCCEEDED) {
         fleet_forget(c->fleet, job->job->target);
+        claims_forget(c->claims, job->job->target);
         struct principal gone = {.kind = PRINCIPAL_HOST};
         snprintf(gone.name, sizeof gone.name, "%s", job->job->target);
         wire_server_drop(c->server, &gone);

@@ -235,6 +235,7 @@ static void heartbeat_answered(void *user, const struct err *err, const uint8_t 
         agent_search(agent, "it does not know this session");
     } else {
         lease_renew(agent, call->sent_ms, reply->lease_ms);
+        agent->options.stand_in = false; /* it is the host by now: another time somebody would have to say so again */
         partitions_heard(agent->options.partitions, call->sequence);
         for (size_t i = 0; i < reply->n_deleted; i++)
             visits_forget(agent->options.visits, reply->deleted[i]);

@@ -77,7 +77,7 @@ void dispatch_request(
         if (routes[i].method != method)
             continue;
         if (brings_guest(method) && partitions_shutting_down(d->partitions)) {
-            err_set(&err, ERR_UNAVAILABLE, "this host is being shut down");
+            err_set(&err, ERR_WRONG_STATE, "this host is being shut down: it takes no guests until it is up again");
             wire_reply_error(request, &err);
             return;
         }

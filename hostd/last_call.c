@@ -96,12 +96,14 @@ static int hostd_signal(const char *directory, struct err *err)
 static int call(const struct options *options, uint64_t until_ms, struct guests *guests, struct err *err)
 {
     struct err why = {.code = ERR_NONE};
+    /* Also where no guest is seen, so that none comes. Called again and again: it may have been starting, guests
+     * booting, or on their way from or to another host. */
+    (void)!hostd_signal(options->directory, &why);
     if (guests_find(options->directory, err, guests) < 0)
         return -1;
     if (guests->count == 0)
         return 1;
-    /* Called again and again: it may have been starting, guests booting, or on their way from or to another host. */
-    if (hostd_signal(options->directory, &why) < 0)
+    if (why.code != ERR_NONE)
         log_event(LOG_WARN, "guests.not_called", "reason=%s", LOG_QUOTE(why.message));
     else
         log_event(LOG_INFO, "guests.called", "count=%zu guests=%s", guests->count, LOG_QUOTE(guests->names));

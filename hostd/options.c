@@ -32,7 +32,7 @@ const struct config_key options_keys[] = {
         "the "
         "machine's memory, more after mount -o remount,size=..."),
     KEY("host.migration_address", CONFIG_STRING, migration_address, NULL, 0, 0, "IP other hosts reach this one by"),
-    KEY("host.shutdown_seconds", CONFIG_UINT, shutdown_seconds, "120", 0, 3600,
+    KEY("host.shutdown_seconds", CONFIG_UINT, shutdown_seconds, "120", 0, 1500,
         "how long guests may take to shut down when the system goes down (drover-guests.service)"),
     KEY("controllers.controller", CONFIG_LIST, controllers, NULL, 0, 0,
         "a controller: its public key and API address, e.g. KEY tcp://10.0.0.1:7420; once for each"),

@@ -174,6 +174,7 @@ static void destination_welcome(struct destination *d)
     }
     char *addresses[STRIPES_MAX];
     Drover__EngineHelloReply reply = DROVER__ENGINE_HELLO_REPLY__INIT;
+    reply.verifies_early = !d->tunnel;
     reply.n_bulk_addresses = destination_addresses(d, addresses);
     reply.bulk_addresses = addresses;
     reply.window_bytes = RECEIVER_WINDOW_BYTES;

@@ -35,6 +35,7 @@ struct link {
     struct nbd nbd;                  /* source: what QEMU waits for */
     uint64_t sent_bytes, came_bytes; /* source: that the kernel has been given, that have come from there */
     struct link_look look;           /* source: the last */
+    enum nbd_wait waits;             /* source: what for, at the last look */
     uint32_t still;                  /* source: for so many looks nothing has moved although QEMU waits */
     bool proved;                     /* destination: the first message was the source's */
     bool connected;

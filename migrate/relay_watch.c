@@ -39,7 +39,7 @@ static uint64_t every_ms(const struct relay *relay)
 
 static uint32_t link_patience_ms(const struct link *link)
 {
-    switch (nbd_waits_for(&link->nbd)) {
+    switch (link->waits) {
     case NBD_DATA:
         return link->relay->watch.data_ms;
     case NBD_RANGE:
@@ -55,6 +55,10 @@ static uint32_t link_patience_ms(const struct link *link)
  * this engine itself stand still, that is nobody else's silence. */
 static uint32_t link_stands_ms(struct link *link)
 {
+    enum nbd_wait waited = link->waits;
+    link->waits = nbd_waits_for(&link->nbd);
+    if (link->waits > waited)
+        link->still = 0; /* what should be answered sooner has not waited as long */
     uint32_t patience_ms = link_patience_ms(link);
     bool stands = !link_moved(link) && patience_ms > 0;
     link->still = stands ? link->still + 1 : 0;

@@ -230,6 +230,7 @@ static void source_welcomed(void *user, const struct err *err, const uint8_t *bo
         s->disk_address = mem_strdup(reply->disk_address);
     if (rc == 0)
         quota_limit(&s->side.quota, QUOTA_THERE, reply->bandwidth_bytes_per_s);
+    s->verifies_early = rc == 0 && reply->verifies_early && !whole;
     drover__engine_hello_reply__free_unpacked(reply, NULL);
     if (rc == 0)
         source_ask_clock(s, CLOCK_QUESTIONS);

@@ -112,6 +112,7 @@ struct source {
     bool begun;          /* the look at the guest, or the copying of its disks */
     bool surveyed;       /* it is known how it is going to go */
     bool welcomed;       /* the destination takes pages */
+    bool verifies_early; /* before the end of the state */
     struct err early;    /* why it fails as soon as the destination has answered; ERR_NONE: it does not */
     bool flushed;        /* the guest's disks have been written back for the switch */
     bool pass_under_way; /* the workers read `sending` */

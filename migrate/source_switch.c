@@ -38,7 +38,8 @@
 
 static void source_release_state(struct source *s);
 
-/* In post-copy there is no moment when both sides are equal. */
+/* In post-copy there is no moment when both sides are equal. Where the destination wants the state's end before,
+ * because memory comes within the state or its engine is an older one, the guest's clock is late by the hashing. */
 static bool source_to_verify(const struct source *s)
 {
     return s->side.options->verify && !s->pusher && !s->sw.verified;
@@ -97,15 +98,14 @@ static void source_verify(struct source *s)
 }
 
 /* Everything the hand-over needs has been sent? Then it goes. With `verify` the hashes are compared before, and before
- * the end of the state is sent: from there on nothing is waited for, as the guest's clock is set by then. Where memory
- * comes within the state, it is there only when QEMU has loaded all. */
+ * the end of the state is sent: from there on nothing is waited for, as the guest's clock is set by then. */
 void source_try_commit(struct source *s)
 {
     const struct switching *sw = &s->sw;
     if (s->phase != SOURCE_SWITCHING || !sw->memory_final || sw->hashing)
         return;
     if (source_to_verify(s)) {
-        if (s->tunnel ? sw->sent && sw->peer_ready : sw->state_over)
+        if (s->verifies_early ? sw->state_over : sw->sent && sw->peer_ready)
             source_verify(s);
     } else if (sw->sent && (!s->pusher || sw->peer_ready)) {
         source_commit(s);
@@ -153,7 +153,7 @@ static void source_release_state(struct source *s)
     for (size_t at = 0; at < held->len && s->phase == SOURCE_SWITCHING; at += PACK_BYTES_MAX)
         source_send_state(s, held->data + at, held->len - at < PACK_BYTES_MAX ? held->len - at : PACK_BYTES_MAX);
     buf_clear(held);
-    if (!s->sw.state_over || s->sw.sent || s->phase != SOURCE_SWITCHING || source_to_verify(s))
+    if (!s->sw.state_over || s->sw.sent || s->phase != SOURCE_SWITCHING || (s->verifies_early && source_to_verify(s)))
         return;
     Drover__EngineStateEnd end = DROVER__ENGINE_STATE_END__INIT;
     end.total_bytes = s->state_bytes;

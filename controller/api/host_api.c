@@ -24,8 +24,8 @@ static int hello_check(struct controller *c, const char *name, const Drover__Hos
 {
     uint64_t now_ms = clock_now_ms();
     bool news = false;
-    if (!hello->facts)
-        return err_set(err, ERR_INVALID, "host %s says hello without facts", name);
+    if (fleet_facts_check(hello->facts, err) < 0)
+        return err_wrap(err, "host %s", name);
     const struct fleet_host *session = fleet_find(c->fleet, name);
     cleanup_pb Drover__HostFacts *logged = state_host_facts(c->state, name);
     const struct claim_known known = {

@@ -105,8 +105,9 @@ static int decide(const char *host, const Drover__HostHelloRequest *hello, const
             host);
     if (rival && rival->second && !hello->stand_in)
         return err_set(err, ERR_EXISTS,
-            "host %s was heard from another machine while this one had its key, too; give each a key of its own, and "
-            "start drover-hostd again",
+            "host %s was heard from another machine while this one had its key, too; give this one a key of its own, "
+            "or, "
+            "if the other is gone and switched off for good, start `drover-hostd --stand-in` once on this one",
             host);
     if (known->early && logged && another(logged, hello->facts))
         return err_set(
@@ -117,6 +118,13 @@ static int decide(const char *host, const Drover__HostHelloRequest *hello, const
             "`drover-hostd --stand-in` once on this one, else give this one a key of its own",
             host);
     return 0;
+}
+
+void claims_forget(struct claims *claims, const char *host)
+{
+    for (size_t i = claims->count; i-- > 0;)
+        if (strcmp(claims->rivals[i].host, host) == 0)
+            forget(claims, &claims->rivals[i]);
 }
 
 int claims_check(struct claims *claims, const char *host, const Drover__HostHelloRequest *hello,

@@ -31,6 +31,9 @@ void claims_free(struct claims *claims);
 /* All refusals. */
 void claims_clear(struct claims *claims);
 
+/* Those of a host that is none any more. */
+void claims_forget(struct claims *claims, const char *host);
+
 /* The refusal is remembered: claims_refused(). `news`: it is not the one that was told last. */
 MUST_CHECK int claims_check(struct claims *claims, const char *host, const Drover__HostHelloRequest *hello,
     const struct claim_known *known, uint64_t now_ms, struct err *err, bool *news);

@@ -303,7 +303,7 @@ static int cpus_check(const Drover__HostFacts *f, struct err *err)
     return words_check(f->cpu_features, f->n_cpu_features, CPU_FEATURES_MAX, "features of processors", err);
 }
 
-static int facts_check(const Drover__HostFacts *f, struct err *err)
+int fleet_facts_check(const Drover__HostFacts *f, struct err *err)
 {
     if (!f)
         return err_set(err, ERR_INVALID, "a hello without facts");
@@ -323,7 +323,7 @@ static int facts_check(const Drover__HostFacts *f, struct err *err)
 int fleet_hello(struct fleet *fleet, const char *name, struct wire_peer *peer, const Drover__HostHelloRequest *hello,
     uint64_t now_ms, struct err *err, struct fleet_host **out)
 {
-    if (facts_check(hello->facts, err) < 0)
+    if (fleet_facts_check(hello->facts, err) < 0)
         return err_wrap(err, "host %s", name);
     struct fleet_host *host = fleet_find(fleet, name);
     if (!host)

@@ -71,6 +71,9 @@ void fleet_disconnected(struct fleet *fleet, const struct wire_peer *peer);
 /* The host is no longer part of the cluster. */
 void fleet_forget(struct fleet *fleet, const char *name);
 
+/* Of what a host says of itself: is it bounded as it has to be? NULL is not. */
+MUST_CHECK int fleet_facts_check(const Drover__HostFacts *facts, struct err *err);
+
 struct fleet_host *fleet_find(const struct fleet *fleet, const char *name); /* NULL: no session */
 size_t fleet_count(const struct fleet *fleet);
 struct fleet_host *fleet_at(const struct fleet *fleet, size_t i); /* by name */

@@ -104,6 +104,13 @@ static void who_was_up_beside_the_host_is_not_the_host(void **unused)
     assert_null(claims_refused(claims, "h1", 20000 + CLAIM_SHOWN_MS));
     assert_int_equal(ask(claims, host, still, false, 20100), ERR_NONE);
     assert_int_equal(ask(claims, booted, still, true, 20200), ERR_NONE);
+    assert_int_equal(ask(claims, booted, up, false, 30000), ERR_EXISTS);
+    heard(claims, host, 32000);
+    assert_int_equal(ask(claims, booted, still, false, 40000), ERR_EXISTS);
+    claims_forget(claims, "h2");
+    assert_int_equal(ask(claims, booted, still, false, 40100), ERR_EXISTS);
+    claims_forget(claims, "h1"); /* was removed, and added again with the other machine's key */
+    assert_int_equal(ask(claims, booted, still, false, 40200), ERR_NONE);
     claims_free(claims);
 }
 

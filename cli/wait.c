@@ -63,6 +63,16 @@ static int fetch(struct cli *cli, uint64_t id, struct err *err, Drover__JobListR
     return 0;
 }
 
+static int no_longer_waited_for(uint64_t id, enum err_code code, const char *cause, struct err *err)
+{
+    char why[ERR_MESSAGE_MAX];
+    snprintf(why, sizeof why, "%s", cause);
+    return err_set(err, code,
+        "job %" PRIu64 ": no longer waited for, but it goes on; 'drover job watch %" PRIu64
+        "' shows it, 'drover job cancel %" PRIu64 "' stops it%s%.200s",
+        id, id, id, why[0] ? ": " : "", why);
+}
+
 int wait_for_job(struct cli *cli, uint64_t id, bool show, struct err *err, Drover__JobListReply **out)
 {
     struct display display = {.terminal = isatty(STDOUT_FILENO) == 1};
@@ -93,11 +103,9 @@ fail:
     if (reply)
         drover__job_list_reply__free_unpacked(reply, NULL);
     if (connect_interrupted(cli->connection))
-        return err_set(err, ERR_CANCELLED,
-            "job %" PRIu64 ": no longer waited for, but it goes on; 'drover job watch %" PRIu64
-            "' shows it, 'drover job "
-            "cancel %" PRIu64 "' stops it",
-            id, id, id);
+        return no_longer_waited_for(id, ERR_CANCELLED, "", err);
+    if (err->code == ERR_UNAVAILABLE || err->code == ERR_TIMEOUT)
+        return no_longer_waited_for(id, err->code, err->message, err);
     return err_wrap(err, "job %" PRIu64, id);
 }
 

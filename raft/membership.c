@@ -153,7 +153,7 @@ static void begin_add(struct replica *replica)
         err_set(&err, ERR_CAPACITY, "a cluster has at most %d members", MEMBERS_MAX);
         change_end(replica, &err);
     } else if (address_in_use(replica, name)) {
-        err_set(&err, ERR_EXISTS, "the address %s is that of the member %s: give %s one of its own",
+        err_set(&err, ERR_INVALID, "the address %s is that of the member %s: give %s one of its own",
             replica->change.member.address, name, replica->change.member.name);
         change_end(replica, &err);
     } else {

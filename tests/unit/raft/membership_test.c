@@ -53,6 +53,16 @@ static void test_writes_go_on_during_a_snapshot(void **state)
     cluster_free(&cluster);
 }
 
+/* As it knows: the last change of a role may still be on its way to it. */
+static size_t voters(const struct node *node)
+{
+    struct replica_member members[CLUSTER_MAX];
+    size_t count = replica_members(node->replica, members, CLUSTER_MAX), found = 0;
+    for (size_t i = 0; i < count; i++)
+        found += members[i].role == REPLICA_VOTER;
+    return found;
+}
+
 static void test_a_member_joins_and_another_leaves(void **state)
 {
     struct cluster cluster;
@@ -69,15 +79,13 @@ static void test_a_member_joins_and_another_leaves(void **state)
     const char *port = strrchr(leader->member.address, ':') + 1;
     snprintf(twin.address, sizeof twin.address, "%.*s0%s", (int)(port - leader->member.address), leader->member.address,
         port);
-    cluster_change(&cluster, leader, &twin, NULL, ERR_EXISTS);
+    cluster_change(&cluster, leader, &twin, NULL, ERR_INVALID);
     assert_int_equal(replica_members(leader->replica, members, CLUSTER_MAX), 3);
     cluster_change(&cluster, leader, &joining->member, NULL, ERR_NONE);
     cluster_change(&cluster, leader, &joining->member, NULL, ERR_EXISTS);
     cluster_until(&cluster, 5000, cluster_equal(&cluster, 100));
     assert_int_equal(replica_members(leader->replica, members, CLUSTER_MAX), 4);
-    cluster_until(&cluster, 5000, replica_members(joining->replica, members, CLUSTER_MAX) == 4);
-    for (size_t i = 0; i < 4; i++)
-        assert_int_equal(members[i].role, REPLICA_VOTER);
+    cluster_until(&cluster, 5000, voters(joining) == 4);
     assert_string_equal(node_status(joining).leader_name, leader->member.name);
 
     struct node *leaving = leader == &cluster.nodes[0] ? &cluster.nodes[1] : &cluster.nodes[0];

@@ -217,6 +217,10 @@ def a_guest_goes_on_when_its_full_storage_has_room_again(run):
     os.makedirs(small)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", small], check=True)
     try:
+        node = lab.hosts["h1"]
+        node.daemon.stop()  # one that pretends to have booted has mounts of its own, made when it starts
+        node.daemon.start()
+        lab.wait_hosts()
         with open(f"{small}/web.raw", "wb") as file:
             file.truncate(SIZE)
         guest_on(lab, "full", f"{small}/web.raw", "disk:400")
@@ -225,8 +229,7 @@ def a_guest_goes_on_when_its_full_storage_has_room_again(run):
         for flags in (("--to", "h2"), ("--to", "h2", "--dry-run")):
             refused = lab.cli("vm", "migrate", "full", *flags, check=False, form=None)
             assert refused.status != 0 and "is full" in refused.stderr, refused
-        node = lab.hosts["h1"]  # one that did not see it happen knows too
-        node.daemon.kill()
+        node.daemon.kill()  # one that did not see it happen knows too
         node.daemon.start()
         until(lambda: lab.vm("full")["halted"] == halted, 30, "the reason to be known again")
         subprocess.run(["mount", "-o", "remount,size=64m", small], check=True)

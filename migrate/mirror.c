@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/crashpoint.h"
+#include "base/jsonfield.h"
 #include "base/log.h"
 
 #define COMMAND_MS 30000u
@@ -130,12 +131,6 @@ static void disk_begin(struct mirror *m)
         disk_connected);
 }
 
-static const char *text_of(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    return text ? text : "";
-}
-
 static void devices_known(void *user, const struct err *err, json_t *devices)
 {
     struct mirror *m = user;
@@ -150,9 +145,9 @@ static void devices_known(void *user, const struct err *err, json_t *devices)
         snprintf(m->disks[d].name, sizeof m->disks[d].name, "send%u-%.16s", m->disks[d].number, m->id);
         json_array_foreach(devices, i, device)
         {
-            if (strncmp(text_of(device, "qdev"), qdev, strlen(qdev)) == 0)
+            if (strncmp(jsonfield_text(device, "qdev"), qdev, strlen(qdev)) == 0)
                 snprintf(m->disks[d].node, sizeof m->disks[d].node, "%s",
-                    text_of(json_object_get(device, "inserted"), "node-name"));
+                    jsonfield_text(json_object_get(device, "inserted"), "node-name"));
         }
         if (!m->disks[d].node[0]) {
             err_set(&why, ERR_NOT_FOUND, "QEMU has no disk %u", m->disks[d].number);
@@ -173,8 +168,8 @@ static void nodes_known(void *user, const struct err *err, json_t *nodes)
         return;
     json_array_foreach(nodes, i, node)
     {
-        const char *name = text_of(node, "node-name");
-        if (strncmp(name, "send", 4) == 0 && strcmp(text_of(node, "drv"), "nbd") == 0)
+        const char *name = jsonfield_text(node, "node-name");
+        if (strncmp(name, "send", 4) == 0 && strcmp(jsonfield_text(node, "drv"), "nbd") == 0)
             qmp_command(m->options.qmp, "blockdev-del", json_pack("{s:s}", "node-name", name), COMMAND_MS, NULL, NULL);
     }
     ask(m, "query-block", NULL, devices_known);
@@ -196,7 +191,7 @@ static void jobs_known(void *user, const struct err *err, json_t *jobs)
         return;
     json_array_foreach(jobs, i, job)
     {
-        const char *name = text_of(job, "device");
+        const char *name = jsonfield_text(job, "device");
         if (strncmp(name, "send", 4) != 0)
             continue;
         m->leftovers++;
@@ -231,14 +226,14 @@ void mirror_on_job(struct mirror *m, const char *event, json_t *data)
     struct err err;
     struct mirror_disk *disk = NULL;
     for (size_t i = 0; i < m->count; i++)
-        if (strcmp(text_of(data, "device"), m->disks[i].name) == 0)
+        if (strcmp(jsonfield_text(data, "device"), m->disks[i].name) == 0)
             disk = &m->disks[i];
     bool ended = strcmp(event, "BLOCK_JOB_COMPLETED") == 0 || strcmp(event, "BLOCK_JOB_CANCELLED") == 0;
-    if (!disk && !m->over && m->leftovers && ended && strncmp(text_of(data, "device"), "send", 4) == 0)
+    if (!disk && !m->over && m->leftovers && ended && strncmp(jsonfield_text(data, "device"), "send", 4) == 0)
         leftover_ended(m);
     if (!disk || m->over)
         return;
-    const char *error = text_of(data, "error");
+    const char *error = jsonfield_text(data, "error");
     if (strcmp(event, "BLOCK_JOB_READY") == 0) {
         disk->state = DISK_READY;
         if (all_in(m, DISK_READY))

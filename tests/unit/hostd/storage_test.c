@@ -260,14 +260,9 @@ static void files_that_are_not_seen_decide_nothing(void **state)
     assert_true(kept(f));
 }
 
-static void what_never_began_is_aborted_for_good(void **state)
+/* The request to begin the move. */
+static void ask_to_begin(struct fixture *f)
 {
-    struct fixture *f = *state;
-    adopt(f, false);
-    decide(f);
-    assert_int_equal(got.err.code, ERR_NONE);
-    assert_int_equal(got.outcome, DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED);
-    /* The request to begin that was still on its way. */
     Drover__StorageMove move = message(f);
     Drover__ActionKey key = DROVER__ACTION_KEY__INIT;
     Drover__StorageMoveRequest begin = DROVER__STORAGE_MOVE_REQUEST__INIT;
@@ -278,6 +273,17 @@ static void what_never_began_is_aborted_for_good(void **state)
     begin.generation = 7;
     begin.move = &move;
     storage_move(f->ps, &begin, NULL);
+}
+
+static void what_never_began_is_aborted_for_good(void **state)
+{
+    struct fixture *f = *state;
+    adopt(f, false);
+    decide(f);
+    assert_int_equal(got.err.code, ERR_NONE);
+    assert_int_equal(got.outcome, DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED);
+    /* The request to begin that was still on its way. */
+    ask_to_begin(f);
     wait_answer(f, 2);
     assert_int_equal(f->p->record.storage.id[0], 0);
 }
@@ -287,18 +293,9 @@ static void a_fence_overtakes_a_beginning(void **state)
 {
     struct fixture *f = *state;
     adopt(f, false);
-    Drover__StorageMove move = message(f);
-    Drover__ActionKey key = DROVER__ACTION_KEY__INIT;
-    Drover__StorageMoveRequest begin = DROVER__STORAGE_MOVE_REQUEST__INIT;
     Drover__MigrateOutcomeRequest outcome = DROVER__MIGRATE_OUTCOME_REQUEST__INIT;
     struct err err;
-    key.job_id = 1;
-    begin.key = &key;
-    begin.migration_id = (char *)MOVE;
-    begin.vm_id = (char *)VM;
-    begin.generation = 7;
-    begin.move = &move;
-    storage_move(f->ps, &begin, NULL);
+    ask_to_begin(f);
     assert_int_equal(got.count, 0);
     outcome.migration_id = (char *)MOVE;
     outcome.outcome = DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED;

@@ -50,12 +50,23 @@ static int file_sync_parent(const char *path, struct err *err)
     return file_sync_directory(dirname(parent), err);
 }
 
+/* A file of ours alone: what has the name already, left by a process that had our number or put there by another user,
+ * is not written to but removed, a link among it. */
+static int temporary_create(const char *path, mode_t mode)
+{
+    const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    int fd = open(path, flags, mode);
+    if (fd < 0 && errno == EEXIST && unlink(path) == 0)
+        fd = open(path, flags, mode);
+    return fd;
+}
+
 int file_replace(const char *path, const void *data, size_t len, mode_t mode, struct err *err)
 {
     char temporary[PATH_MAX];
     if (snprintf(temporary, sizeof temporary, "%s.%d.tmp", path, (int)getpid()) >= (int)sizeof temporary)
         return err_set(err, ERR_INVALID, "path too long: %s", path);
-    cleanup_fd int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+    cleanup_fd int fd = temporary_create(temporary, mode);
     if (fd < 0)
         return err_errno(err, ERR_INTERNAL, errno, "cannot create %s", temporary);
     for (size_t done = 0; done < len;) {

@@ -98,11 +98,16 @@ int key_save(const char *prefix, const struct key_pair *key, struct err *err)
     if (key_file_create(secret_path, text, 0600, err) < 0)
         return -1;
     snprintf(text, sizeof text, "%s\n", public_text);
-    if (key_file_create(public_path, text, 0644, err) < 0) {
-        unlink(secret_path);
-        return -1;
-    }
-    return key_directory_sync(prefix, err);
+    if (key_file_create(public_path, text, 0644, err) < 0)
+        goto no_public;
+    if (key_directory_sync(prefix, err) < 0)
+        goto no_names;
+    return 0;
+no_names: /* a pair that was not said to be made is not to be found, and in the way, when it is made again */
+    unlink(public_path);
+no_public:
+    unlink(secret_path);
+    return -1;
 }
 
 /* Reads a small text file. It stays on the stack, so that no copy of a secret is left on the heap. */
@@ -116,6 +121,12 @@ static int key_file_read(const char *path, bool secret, struct err *err, char (*
         return err_errno(err, ERR_INTERNAL, errno, "cannot examine %s", path);
     if (!S_ISREG(st.st_mode))
         return err_set(err, ERR_INVALID, "%s is not a regular file", path);
+    if (secret && st.st_uid != 0 && st.st_uid != geteuid())
+        return err_set(err, ERR_DENIED,
+            "the secret key %s belongs to user %u, who can read and exchange it: make a new pair, or, if that user is "
+            "to "
+            "be trusted, chown %u %s",
+            path, (unsigned)st.st_uid, (unsigned)geteuid(), path);
     if (secret && (st.st_mode & 077) != 0)
         return err_set(err, ERR_DENIED, "others may read the secret key %s (mode %04o): chmod 600 %s", path,
             (unsigned)(st.st_mode & 07777), path);

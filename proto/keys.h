@@ -17,9 +17,10 @@ struct key_pair {
 };
 
 MUST_CHECK int key_generate(struct err *err, struct key_pair *out);
-/* Writes PREFIX.key (0600) and PREFIX.pub (0644); never overwrites: ERR_EXISTS. */
+/* Writes PREFIX.key (0600) and PREFIX.pub (0644), durably; never overwrites: ERR_EXISTS. On failure neither is left. */
 MUST_CHECK int key_save(const char *prefix, const struct key_pair *key, struct err *err);
-/* Reads a .key file; one that others may read is refused with the chmod that mends it. */
+/* Reads a .key file. ERR_DENIED: it is neither root's nor the running user's, or others may read it; `err` says what
+ * mends that. */
 MUST_CHECK int key_load(const char *path, struct err *err, struct key_pair *out);
 /* Reads a .pub file. */
 MUST_CHECK int key_load_public(const char *path, struct err *err, uint8_t out[KEY_BYTES]);

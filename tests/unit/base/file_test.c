@@ -151,6 +151,38 @@ static void replacement_is_atomic(void **state)
     assert_non_null(strstr(err.message, "none/x"));
 }
 
+/* What has the temporary file's name already: of a process before us with our number, or put there for us to write to.
+ */
+static void nothing_is_written_through_the_temporary_name(void **state)
+{
+    (void)state;
+    struct err err;
+    struct stat st;
+    cleanup_buf struct buf b = {0};
+    char temporary[PATH_MAX];
+    snprintf(temporary, sizeof temporary, "%s/e.%d.tmp", folder, (int)getpid());
+    assert_int_equal(file_write(at("bait"), "theirs", 6, 0644, &err), 0);
+
+    assert_int_equal(symlink(at("bait"), temporary), 0);
+    assert_int_equal(file_write(at("e"), "ours", 4, 0600, &err), 0);
+    assert_int_equal(lstat(at("e"), &st), 0);
+    assert_true(S_ISREG(st.st_mode));
+
+    assert_int_equal(link(at("bait"), temporary), 0);
+    assert_int_equal(file_write(at("e"), "ours", 4, 0600, &err), 0);
+    assert_int_equal(stat(at("e"), &st), 0);
+    assert_int_equal(st.st_nlink, 1);
+    assert_int_equal(file_read(at("bait"), 6, &err, &b), 0);
+    assert_string_equal(buf_str(&b), "theirs");
+    assert_int_equal(file_read(at("e"), 6, &err, &b), 0);
+    assert_string_equal(buf_str(&b), "ours");
+
+    assert_int_equal(mkdir(temporary, 0700), 0); /* nothing that could be removed as a file: an error, and it stays */
+    assert_int_equal(file_write(at("e"), "new", 3, 0600, &err), -1);
+    assert_non_null(strstr(err.message, temporary));
+    assert_int_equal(rmdir(temporary), 0);
+}
+
 static void directories_are_made(void **state)
 {
     (void)state;
@@ -278,6 +310,7 @@ int main(void)
         cmocka_unit_test(more_than_the_bound_is_refused),
         cmocka_unit_test(mode_is_as_asked),
         cmocka_unit_test(replacement_is_atomic),
+        cmocka_unit_test(nothing_is_written_through_the_temporary_name),
         cmocka_unit_test(a_new_name_is_synced),
         cmocka_unit_test(directories_are_made),
         cmocka_unit_test(new_directories_are_synced),

@@ -1,4 +1,5 @@
 /* Key files: made once, never overwritten, read by their owner only. */
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <setjmp.h>
@@ -19,6 +20,21 @@ static char dir[64];
 static char prefix[96], secret_path[128], public_path[128];
 static struct key_pair pair;
 static struct err err;
+
+/* Every fsync() of base/file.c and proto/keys.c comes by here (CMakeLists.txt). */
+static bool directories_fail;
+
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+int __wrap_fsync(int fd)
+{
+    struct stat st;
+    if (directories_fail && fstat(fd, &st) == 0 && S_ISDIR(st.st_mode)) {
+        errno = EIO;
+        return -1;
+    }
+    return __real_fsync(fd);
+}
 
 static int make_dir(void **state)
 {
@@ -93,6 +109,19 @@ static void test_leaves_no_half_pair(void **state)
     assert_int_equal(access(secret_path, F_OK), -1);
 }
 
+static void test_leaves_no_pair_that_may_not_last(void **state)
+{
+    (void)state;
+    directories_fail = true;
+    int rc = key_save(prefix, &pair, &err);
+    directories_fail = false;
+    assert_int_equal(rc, -1);
+    assert_non_null(strstr(err.message, dir));
+    assert_int_equal(access(secret_path, F_OK), -1);
+    assert_int_equal(access(public_path, F_OK), -1);
+    assert_int_equal(key_save(prefix, &pair, &err), 0);
+}
+
 static void test_does_not_follow_links(void **state)
 {
     (void)state;
@@ -116,6 +145,29 @@ static void test_refuses_what_others_may_read(void **state)
         assert_non_null(strstr(err.message, "chmod 600"));
         assert_non_null(strstr(err.message, secret_path));
     }
+}
+
+static void test_refuses_what_is_another_users(void **state)
+{
+    (void)state;
+    struct key_pair loaded;
+    uint8_t public_key[KEY_BYTES];
+    if (geteuid() != 0)
+        skip(); /* cannot give files away */
+    assert_int_equal(key_save(prefix, &pair, &err), 0);
+    assert_int_equal(chown(secret_path, 65534, 65534), 0);
+    assert_int_equal(chown(public_path, 65534, 65534), 0);
+    assert_int_equal(key_load(secret_path, &err, &loaded), -1);
+    assert_int_equal(err.code, ERR_DENIED);
+    assert_non_null(strstr(err.message, "user 65534"));
+    assert_non_null(strstr(err.message, secret_path));
+    assert_int_equal(
+        key_load_public(public_path, &err, public_key), 0); /* is no secret, and whose it is says nothing */
+    assert_int_equal(chmod(dir, 0755), 0);
+    assert_int_equal(seteuid(65534), 0);
+    int own = key_load(secret_path, &err, &loaded);
+    assert_int_equal(seteuid(0), 0);
+    assert_int_equal(own, 0);
 }
 
 static void test_refuses_bad_files(void **state)
@@ -193,8 +245,10 @@ int main(void)
         T(test_modes_in_spite_of_umask),
         T(test_never_overwrites),
         T(test_leaves_no_half_pair),
+        T(test_leaves_no_pair_that_may_not_last),
         T(test_does_not_follow_links),
         T(test_refuses_what_others_may_read),
+        T(test_refuses_what_is_another_users),
         T(test_refuses_bad_files),
         T(test_error_tells_no_secret),
         T(test_text),

@@ -43,8 +43,8 @@ static const char *const names[] = {
     /* migrate/destination.c */
     "destination.listening",
     "destination.receiving",
-    "destination.loading",
-    "destination.started",
+    "destination.loaded",
+    "destination.owner",
     "destination.postcopy",
     "destination.done",
     "destination.returning",

@@ -266,7 +266,7 @@ static void destination_consider(
     crashpoint("destination", "hand-over-received");
     if (d->phase < DESTINATION_OWNER && destination_compare(d, hand_over, &err) < 0) {
         destination_fail(d, &err);
-    } else if (d->phase == DESTINATION_READY) {
+    } else if (d->phase == DESTINATION_LOADED) {
         destination_take(d);
     } else if (d->phase == DESTINATION_POSTCOPY || d->phase == DESTINATION_DONE) {
         destination_answer(d);

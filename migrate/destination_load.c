@@ -72,7 +72,7 @@ void destination_on_migration(void *user, const char *status)
     destination_trace(d, status);
     if (strcmp(status, "completed") != 0 || d->phase != DESTINATION_RECEIVING)
         return;
-    destination_move(d, DESTINATION_READY);
+    destination_move(d, DESTINATION_LOADED);
     if (d->hand_over)
         destination_take(d);
     Drover__EngineReady ready = DROVER__ENGINE_READY__INIT;
@@ -104,7 +104,7 @@ void destination_on_verify(struct destination *d, struct wire_request *request)
 {
     struct err err;
     bool waits = d->phase == DESTINATION_RECEIVING && d->pipe && !d->state_complete; /* for the end of the state */
-    if ((d->phase != DESTINATION_READY && !waits) || d->verify) {
+    if ((d->phase != DESTINATION_LOADED && !waits) || d->verify) {
         err_set(&err, ERR_PROTOCOL, "nothing to verify now");
         wire_reply_error(request, &err);
         return;

@@ -1,6 +1,5 @@
 #include "migrate/dryrun.h"
 
-#include "base/clock.h"
 #include "base/ensure.h"
 #include "base/log.h"
 #include "base/loop.h"

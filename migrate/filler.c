@@ -294,11 +294,6 @@ bool filler_complete(const struct filler *f)
     return pages_complete(&f->pages);
 }
 
-size_t filler_missing_count(const struct filler *f)
-{
-    return atomic_load(&f->pages.missing);
-}
-
 void filler_stats(struct filler *f, struct filler_stats *out)
 {
     pthread_mutex_lock(&f->lock);

@@ -54,7 +54,6 @@ size_t filler_take_wanted(struct filler *filler, bool again, uint32_t out[static
 /* Copies which pages are missing, as in filler_stale(). */
 void filler_missing(const struct filler *filler, size_t index, size_t count, uint64_t *words);
 bool filler_complete(const struct filler *filler);
-size_t filler_missing_count(const struct filler *filler);
 void filler_stats(struct filler *filler, struct filler_stats *out);
 /* Stops watching: when all is complete, or when the guest never ran here and never will. */
 void filler_release(struct filler *filler);

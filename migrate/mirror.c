@@ -7,7 +7,6 @@
 #include "base/buf.h"
 #include "base/crashpoint.h"
 #include "base/jsonfield.h"
-#include "base/log.h"
 
 #define COMMAND_MS 30000u
 #define QEMU_NAME  32

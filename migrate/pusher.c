@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 
-#include "base/clock.h"
 #include "base/ensure.h"
 #include "base/loop.h"
 #include "migrate/sieve.h"

@@ -1,13 +1,13 @@
 /* source: the side that runs the guest.
  *
- *   CONNECTING -> PRECOPY -> SWITCHING -> HANDED_OVER -> [POSTCOPY ->] DONE
- *        `----------`-----------`--------> FAILING -> FAILED      the guest runs on here
- *                                          HANDED_OVER -> DOUBT    nobody here knows; the record says so
+ *   CONNECTING -> [DISKS ->] PRECOPY -> SWITCHING -> HANDED_OVER -> [[UNANSWERED ->] POSTCOPY ->] DONE
+ *        `-----------`----------`-----------`------------`--> FAILING -> FAILED    the guest runs on here
+ *                                                        `--> DOUBT                nobody here knows; the record says
+ * so
  *
- * SWITCHING: QEMU's own migration (device state only) is started while the guest still runs; once it has stopped the
- * guest, the last pass travels while QEMU saves the device state; when a scan after both has found nothing more, the
- * state goes out; when the destination has loaded it, the hand-over is recorded and sent. After the record the guest
- * never runs here again unless the destination itself says that it refuses.
+ * An engine that is started again after a hand-over goes from CONNECTING straight to HANDED_OVER. The steps within
+ * SWITCHING are told in source_switch.c, all that may follow a phase is in source.c. From the record of the hand-over
+ * on the guest never runs here again, unless the destination itself says that it refuses.
  *
  * With post-copy the last pass does not send the pages but names them; they follow once the destination has started the
  * guest (pusher.h), and DONE means that the last one is there. Until then this host's RAM is the only place where they

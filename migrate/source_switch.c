@@ -26,7 +26,6 @@
 #include <string.h>
 
 #include "base/buf.h"
-#include "base/clock.h"
 #include "base/crashpoint.h"
 #include "base/loop.h"
 #include "migrate/pack.h"

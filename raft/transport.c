@@ -421,12 +421,6 @@ bool transport_reaches(const struct transport *transport, raft_id id)
     return link && (link->session || (link->client && wire_client_connected(link->client)));
 }
 
-const char *transport_name(const struct transport *transport, raft_id id)
-{
-    const struct link *link = link_find(transport, id);
-    return link ? link->member.name : "";
-}
-
 void transport_poll(struct transport *transport)
 {
     if (transport->receiver)

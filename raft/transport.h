@@ -49,8 +49,6 @@ void transport_set_members(struct transport *transport, const struct replica_mem
 /* Sends a one-way message; false: it was not sent. */
 bool transport_note(struct transport *transport, raft_id to, uint32_t method, const ProtobufCMessage *message);
 bool transport_reaches(const struct transport *transport, raft_id id);
-/* The name behind an id that has been heard of, or "". Lent until the next change. */
-const char *transport_name(const struct transport *transport, raft_id id);
 /* Delivers what had to wait. */
 void transport_poll(struct transport *transport);
 

@@ -169,20 +169,6 @@ static void member_read(sqlite3_stmt *row, struct state_member *member)
     sql_text(row, 3, member->api_address, sizeof member->api_address);
 }
 
-size_t state_members(struct state *state, struct state_member **out)
-{
-    sqlite3_stmt *row =
-        sql_query(state, "SELECT name, public_key, raft_address, api_address FROM members ORDER BY name", "");
-    struct state_member *list = NULL;
-    size_t count = 0;
-    while (sql_row(row)) {
-        LIST_GROW(list, count);
-        member_read(row, &list[count++]);
-    }
-    *out = list;
-    return count;
-}
-
 bool state_has_members(struct state *state)
 {
     return sql_number(state, "SELECT EXISTS (SELECT 1 FROM members)", "") != 0;

@@ -120,7 +120,6 @@ struct state_member {
     uint8_t public_key[KEY_BYTES];
     char raft_address[WIRE_ADDRESS_MAX], api_address[WIRE_ADDRESS_MAX];
 };
-size_t state_members(struct state *state, struct state_member **out);
 /* The log knows who the members are: it does from the first leader on. */
 bool state_has_members(struct state *state);
 bool state_member(struct state *state, const char *name, struct state_member *out);

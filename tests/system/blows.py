@@ -11,8 +11,8 @@ class Blow(collections.namedtuple("Blow", "whose point way victim")):
 
 ROUNDS = "connecting hello-sent precopy round-over switching stopped state-sent".split()
 HAND_OVER = "handed-over hand-over-sent hand-over-answered farewell-sent done".split()
-RECEIVING = "listening receiving welcomed state-received loading ready-sent".split()
-STARTED = "hand-over-received started guest-started hand-over-answered".split()
+RECEIVING = "listening receiving welcomed state-received loaded ready-sent".split()
+STARTED = "hand-over-received owner guest-started hand-over-answered".split()
 DISKS = "disks relay-connected mirror-begun disks-ready disks-equal disks-over".split()
 DISKS_TAKEN = "disks-exported relay-connected disks-taken".split()
 END = "engine-ended outcome-before outcome-after".split()
@@ -64,7 +64,7 @@ def postcopy():
     yield from each("source", "source", ["precopy", "postcopy-asked", "switching", "state-sent", "postcopy", "all-here"] + HAND_OVER,
                     "postcopy")
     yield from each_record("postcopy", *MOVED)
-    yield from each("destination", "destination", ["postcopy-armed", "stale-named", "loading", "postcopy", "done", "farewell-received"] +
+    yield from each("destination", "destination", ["postcopy-armed", "stale-named", "loaded", "postcopy", "done", "farewell-received"] +
                     STARTED, "postcopy")
     for whose in ("source", "destination"):
         yield from each(whose, "hostd", END[1:], "postcopy")
@@ -129,7 +129,7 @@ def with_storage():
     """Nothing is shared: the disks go along."""
     for victim in ("", "companion"):
         yield from each("source", "source", DISKS + ["precopy", "switching", "state-sent"] + HAND_OVER, "with-storage", victim)
-        yield from each("destination", "destination", DISKS_TAKEN + ["welcomed", "state-received", "loading"] + STARTED + ["done"],
+        yield from each("destination", "destination", DISKS_TAKEN + ["welcomed", "state-received", "loaded"] + STARTED + ["done"],
                         "with-storage", victim)
     yield from each_record("with-storage", *MOVED)
     yield from each("destination", "hostd", ["prepare-recorded", "arrival-placed", "arrival-made", "arrival-committed",
@@ -171,7 +171,7 @@ def every():
 
 
 # Once the guest is the destination's and pages are missing, it cannot go on without that engine: the named risk of post-copy.
-LOST = {(name, "postcopy") for name in ("record.after.owner", "destination.started", "destination.guest-started",
+LOST = {(name, "postcopy") for name in ("record.after.owner", "destination.owner", "destination.guest-started",
                                         "destination.hand-over-answered", "destination.postcopy")}
 # Nor can one that is about to be given back, until that is on record.
 LOST |= {(name, "refused-postcopy") for name in ("destination.returning", "record.before.failed")}
@@ -185,7 +185,7 @@ def may_end_guest(blow):
 # Those that every run strikes.
 USUAL = [Blow("source", "record.before.handed-over", "precopy", ""), Blow("source", "record.after.handed-over", "precopy", ""),
          Blow("destination", "destination.hand-over-received", "precopy", ""), Blow("destination", "record.after.owner", "precopy", ""),
-         Blow("destination", "destination.loading", "precopy", "companion"), Blow("destination", "hostd.settle-before", "precopy", ""),
+         Blow("destination", "destination.loaded", "precopy", "companion"), Blow("destination", "hostd.settle-before", "precopy", ""),
          Blow("source", "hostd.outcome-after", "cancel", ""), Blow("leader", "controller.move.proposed", "precopy", ""),
          Blow("source", "source.postcopy", "postcopy", ""), Blow("source", "hostd.storage-linked", "move-storage", ""),
          Blow("destination", "record.after.owner", "with-storage", "")]

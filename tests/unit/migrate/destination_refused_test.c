@@ -76,7 +76,7 @@ static void hand_over_to_qemu(struct fixture *f, unsigned refusals)
     assert_int_equal(pthread_create(&f->qemu, NULL, qemu_main, f), 0);
     f->qemu_runs = true;
     fixture_qemu_open(f);
-    d->phase = DESTINATION_READY;
+    d->phase = DESTINATION_LOADED;
     fixture_ask(f, DROVER__ENGINE_METHOD__ENGINE_HAND_OVER, &message.base);
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/ensure.h"
 #include "cli/cmd_vm.h"
+#include "proto/bounded.h"
 
 #define ESCAPE       0x1d /* Ctrl-] as in telnet */
 #define READ_BYTES   (64u << 10)
@@ -63,7 +64,7 @@ static void on_read(void *user, const struct err *err, const uint8_t *body, size
         console_fail(c, err);
         return;
     }
-    Drover__ConsoleReadReply *reply = drover__console_read_reply__unpack(NULL, len, body);
+    Drover__ConsoleReadReply *reply = BOUNDED_UNPACK(console_read_reply, body, len);
     if (!reply) {
         struct err bad;
         err_set(&bad, ERR_PROTOCOL, "the controller's answer cannot be read");

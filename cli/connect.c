@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/ensure.h"
 #include "base/loop.h"
+#include "proto/bounded.h"
 
 #define READ_ATTEMPT_MS   1000 /* then the next controller is asked: the one that led may be dead */
 #define CHANGE_ATTEMPT_MS 3000
@@ -156,7 +157,7 @@ static void on_reply(void *user, const struct err *err, const uint8_t *body, siz
     a->over = true;
     if (err)
         a->err = *err;
-    else if (!(a->reply = protobuf_c_message_unpack(a->type, NULL, len, body)))
+    else if (!(a->reply = bounded_unpack(a->type, body, len)))
         err_set(&a->err, ERR_PROTOCOL,
             "the controller's answer cannot be read; is it of another version than 'drover version'?");
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/ensure.h"
+#include "proto/bounded.h"
 
 void *pb_new(const ProtobufCMessageDescriptor *type)
 {
@@ -32,14 +33,7 @@ void pb_pack(const void *message, struct buf *out)
 
 void *pb_copy(const void *message)
 {
-    if (!message)
-        return NULL;
-    struct buf packed = {0};
-    pb_pack(message, &packed);
-    void *copy = pb_unpack(((const ProtobufCMessage *)message)->descriptor, packed.data, packed.len);
-    buf_free(&packed);
-    ENSURE(copy != NULL);
-    return copy;
+    return message ? bounded_copy(message) : NULL;
 }
 
 void pb_string(char **field, const char *value)

@@ -17,7 +17,8 @@ void *pb_new(const ProtobufCMessageDescriptor *type);
 void pb_free(void *message);
 /* Take. NULL in, NULL out. */
 void *pb_copy(const void *message);
-/* NULL when the bytes are no such message. Take. */
+/* Of what a controller has packed: the log, the state. What comes from elsewhere: proto/bounded.h. NULL when the bytes
+ * are no such message. Take. */
 void *pb_unpack(const ProtobufCMessageDescriptor *type, const uint8_t *data, size_t len);
 /* Appends the packed message. */
 void pb_pack(const void *message, struct buf *out);

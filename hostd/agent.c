@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "proto/api.pb-c.h"
+#include "proto/bounded.h"
 #include "proto/host.pb-c.h"
 
 #define HELLO_DEADLINE_MS       1000
@@ -166,7 +167,7 @@ static void hello_answered(void *user, const struct err *err, const uint8_t *bod
         if (leader && leader != controller)
             say_hello(leader);
     } else {
-        Drover__HostHelloReply *reply = drover__host_hello_reply__unpack(NULL, len, body);
+        Drover__HostHelloReply *reply = BOUNDED_UNPACK(host_hello_reply, body, len);
         if (reply) {
             session_begin(controller, reply);
             lease_renew(agent, call->sent_ms, reply->lease_ms);
@@ -228,7 +229,7 @@ static void heartbeat_answered(void *user, const struct err *err, const uint8_t 
         return;
     }
     agent->heartbeat_under_way = false;
-    Drover__HeartbeatReply *reply = err ? NULL : drover__heartbeat_reply__unpack(NULL, len, body);
+    Drover__HeartbeatReply *reply = err ? NULL : BOUNDED_UNPACK(heartbeat_reply, body, len);
     if (!reply) {
         agent_search(agent, err ? err->message : "its answer makes no sense");
     } else if (reply->say_hello) {

@@ -3,12 +3,13 @@
 #include <inttypes.h>
 
 #include "proto/api.pb-c.h"
+#include "proto/bounded.h"
 
 /* Each checks nothing but that the body is the message it should be; the handlers check what is in it. */
 #define ROUTE(name, type, call)                                                                                        \
     static bool route_##name(struct dispatch *d, struct wire_request *request, const uint8_t *body, size_t len)        \
     {                                                                                                                  \
-        Drover__##type *message = drover__##name##_request__unpack(NULL, len, body);                                   \
+        Drover__##type *message = BOUNDED_UNPACK(name##_request, body, len);                                           \
         if (!message)                                                                                                  \
             return false;                                                                                              \
         call;                                                                                                          \

@@ -14,6 +14,7 @@
 #include "base/ensure.h"
 #include "base/file.h"
 #include "hostd/partition/paths.h"
+#include "proto/bounded.h"
 
 #define OUTCOME_BYTES_MAX (1u << 20)
 
@@ -81,7 +82,7 @@ static int outcome_load(struct outcomes *o, const char *name, struct err *err)
         return err_errno(err, ERR_INTERNAL, errno, "%s/%s", o->directory, name);
     if (file_read(path, OUTCOME_BYTES_MAX, err, &data) < 0)
         return -1;
-    Drover__MigrateOutcomeRequest *outcome = drover__migrate_outcome_request__unpack(NULL, data.len, data.data);
+    Drover__MigrateOutcomeRequest *outcome = BOUNDED_UNPACK(migrate_outcome_request, data.data, data.len);
     if (!outcome || !paths_migration_id_ok(outcome->migration_id)) {
         if (outcome)
             drover__migrate_outcome_request__free_unpacked(outcome, NULL);
@@ -141,8 +142,7 @@ int outcomes_add(struct outcomes *o, const Drover__MigrateOutcomeRequest *outcom
         return -1;
     kept_make_room(o);
     struct kept *kept = &o->kept[o->count++];
-    *kept = (struct kept){drover__migrate_outcome_request__unpack(NULL, len, packed), told, {0}};
-    ENSURE(kept->outcome != NULL);
+    *kept = (struct kept){bounded_copy(outcome), told, {0}};
     clock_gettime(CLOCK_REALTIME, &kept->written);
     return 0;
 }

@@ -10,6 +10,7 @@
 #include "base/loop.h"
 #include "migrate/destination_private.h"
 #include "migrate/record.h"
+#include "proto/bounded.h"
 
 #define LISTEN_MS 60000u /* nobody connects: give up */
 
@@ -155,7 +156,7 @@ static void destination_on_note(struct destination *d, uint32_t method, const ui
     } else if (method == DROVER__ENGINE_METHOD__ENGINE_FAREWELL) {
         destination_on_farewell(d, body, len);
     } else if (method == DROVER__ENGINE_METHOD__ENGINE_ABORT) {
-        Drover__EngineAbort *abort = drover__engine_abort__unpack(NULL, len, body);
+        Drover__EngineAbort *abort = BOUNDED_UNPACK(engine_abort, body, len);
         side_error_from(abort ? abort->error : NULL, &err);
         drover__engine_abort__free_unpacked(abort, NULL);
         err_wrap(&err, "the source called it off");

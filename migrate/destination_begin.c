@@ -8,6 +8,7 @@
 #include "migrate/batch.h"
 #include "migrate/destination_private.h"
 #include "migrate/seal.h"
+#include "proto/bounded.h"
 
 #define IMAGE_TAGS_MAX 8192u /* in one answer: of 32 MiB of RAM, 128 KiB */
 
@@ -142,7 +143,7 @@ void destination_on_image(struct destination *d, struct wire_request *request, c
 {
     static uint8_t tags[IMAGE_TAGS_MAX * IMAGE_TAG_BYTES]; /* answered before the next is asked for */
     struct err err;
-    Drover__EngineImage *asked = drover__engine_image__unpack(NULL, len, body);
+    Drover__EngineImage *asked = BOUNDED_UNPACK(engine_image, body, len);
     size_t page = asked ? (size_t)asked->first_page : 0;
     int count = asked && d->image && d->phase == DESTINATION_RECEIVING
                     ? image_tags(d->image, IMAGE_TAGS_MAX, &err, &page, tags)
@@ -239,7 +240,7 @@ void destination_on_hello(
     struct destination *d, struct wire_request *request, struct wire_peer *peer, const uint8_t *body, size_t len)
 {
     struct err err;
-    Drover__EngineHello *hello = drover__engine_hello__unpack(NULL, len, body);
+    Drover__EngineHello *hello = BOUNDED_UNPACK(engine_hello, body, len);
     int rc = hello ? destination_check(d, hello, &err) : err_set(&err, ERR_PROTOCOL, "hello makes no sense");
     bool mine = rc == 0;
     if (mine)

@@ -9,6 +9,7 @@
 #include "migrate/announce.h"
 #include "migrate/destination_private.h"
 #include "migrate/record.h"
+#include "proto/bounded.h"
 
 #define LINGER_MS      5000u      /* after the start: the source may ask again if our answer was lost */
 #define TOLD_MS        600000u    /* after post-copy the source must learn that it may go */
@@ -284,7 +285,7 @@ void destination_on_hand_over(
     struct destination *d, struct wire_request *request, struct wire_peer *peer, const uint8_t *body, size_t len)
 {
     struct err err;
-    Drover__EngineHandOver *hand_over = drover__engine_hand_over__unpack(NULL, len, body);
+    Drover__EngineHandOver *hand_over = BOUNDED_UNPACK(engine_hand_over, body, len);
     int rc = 0;
     if (!hand_over)
         rc = err_set(&err, ERR_PROTOCOL, "hand-over makes no sense");
@@ -303,7 +304,7 @@ void destination_on_hand_over(
  * longer. */
 void destination_on_farewell(struct destination *d, const uint8_t *body, size_t len)
 {
-    Drover__EngineFarewell *farewell = drover__engine_farewell__unpack(NULL, len, body);
+    Drover__EngineFarewell *farewell = BOUNDED_UNPACK(engine_farewell, body, len);
     bool mine = farewell && strcmp(farewell->migration_id, d->side.options->migration_id) == 0;
     drover__engine_farewell__free_unpacked(farewell, NULL);
     if (!mine) {

@@ -9,13 +9,14 @@
 #include "base/loop.h"
 #include "migrate/destination_private.h"
 #include "migrate/pack.h"
+#include "proto/bounded.h"
 
 /* ---- device state ---- */
 
 void destination_on_state(struct destination *d, const uint8_t *body, size_t len)
 {
     struct err err;
-    Drover__EngineState *state = drover__engine_state__unpack(NULL, len, body);
+    Drover__EngineState *state = BOUNDED_UNPACK(engine_state, body, len);
     uint8_t *room = mem_alloc(PACK_BYTES_MAX);
     const uint8_t *data = NULL;
     if (!state || state->offset != d->state_bytes || d->phase != DESTINATION_RECEIVING || d->state_complete || !d->pipe)
@@ -37,7 +38,7 @@ void destination_on_state(struct destination *d, const uint8_t *body, size_t len
 void destination_on_state_end(struct destination *d, const uint8_t *body, size_t len)
 {
     struct err err;
-    Drover__EngineStateEnd *end = drover__engine_state_end__unpack(NULL, len, body);
+    Drover__EngineStateEnd *end = BOUNDED_UNPACK(engine_state_end, body, len);
     uint64_t total = end ? end->total_bytes : UINT64_MAX;
     if (!d->state_complete) {
         d->stopped_ns = end ? end->stopped_ns : 0;

@@ -6,6 +6,7 @@
 #include "migrate/destination_private.h"
 #include "migrate/record.h"
 #include "migrate/seal.h"
+#include "proto/bounded.h"
 
 /* Whoever finds us dead after the record has nothing left to fetch; before it the guest would be taken for lost, so the
  * source, whose pages are the other copy, is not told either. */
@@ -82,7 +83,7 @@ void destination_on_resume(
     struct destination *d, struct wire_request *request, struct wire_peer *peer, const uint8_t *body, size_t len)
 {
     struct err err;
-    Drover__EngineResume *resume = drover__engine_resume__unpack(NULL, len, body);
+    Drover__EngineResume *resume = BOUNDED_UNPACK(engine_resume, body, len);
     int rc = -1;
     if (!resume || resume->bulk_key.len != SEAL_KEY_BYTES)
         err_set(&err, ERR_PROTOCOL, "resume makes no sense");

@@ -6,6 +6,7 @@
 #include "base/ensure.h"
 #include "base/loop.h"
 #include "migrate/batch.h"
+#include "proto/bounded.h"
 #include "proto/engine.pb-c.h"
 
 #define AGAIN_MS      1000u        /* what is still wanted is asked for again */
@@ -138,7 +139,7 @@ void puller_set_peer(struct puller *p, struct wire_peer *peer)
 
 int puller_take_stale(struct puller *p, const uint8_t *body, size_t len, struct err *err, bool *last)
 {
-    Drover__EngineStale *stale = drover__engine_stale__unpack(NULL, len, body);
+    Drover__EngineStale *stale = BOUNDED_UNPACK(engine_stale, body, len);
     size_t count = stale ? stale->pages.len / 8 : 0;
     if (!stale || stale->pages.len % 8 || count > STALE_WORDS || stale->first_page % 64) {
         drover__engine_stale__free_unpacked(stale, NULL);
@@ -158,7 +159,7 @@ int puller_take_stale(struct puller *p, const uint8_t *body, size_t len, struct 
 int puller_take_pages(struct puller *p, const uint8_t *body, size_t len, struct err *err)
 {
     struct batch *b = &p->batch;
-    Drover__EnginePages *pages = drover__engine_pages__unpack(NULL, len, body);
+    Drover__EnginePages *pages = BOUNDED_UNPACK(engine_pages, body, len);
     int rc = pages ? batch_decode(pages->batch.data, pages->batch.len, p->options.side->ram.pages, err, b)
                    : err_set(err, ERR_PROTOCOL, "demanded pages make no sense");
     for (uint32_t i = 0; rc == 0 && i < b->runs; i++) {
@@ -175,7 +176,7 @@ int puller_take_pages(struct puller *p, const uint8_t *body, size_t len, struct 
 
 void puller_answer_missing(struct puller *p, struct wire_request *request, const uint8_t *body, size_t len)
 {
-    Drover__EngineMissing *missing = drover__engine_missing__unpack(NULL, len, body);
+    Drover__EngineMissing *missing = BOUNDED_UNPACK(engine_missing, body, len);
     size_t total = (p->options.side->ram.pages + 63) / 64, first = missing ? (size_t)(missing->first_page / 64) : total;
     drover__engine_missing__free_unpacked(missing, NULL);
     if (first >= total) {

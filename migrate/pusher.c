@@ -5,6 +5,7 @@
 #include "base/ensure.h"
 #include "base/loop.h"
 #include "migrate/sieve.h"
+#include "proto/bounded.h"
 #include "proto/engine.pb-c.h"
 
 #define CALL_MS        10000u
@@ -205,7 +206,7 @@ void pusher_on_demand(struct pusher *p, const uint8_t *body, size_t len)
 {
     if (p->state < PUSHER_SEALED || p->state == PUSHER_STOPPED)
         return;
-    Drover__EngineDemand *demand = drover__engine_demand__unpack(NULL, len, body);
+    Drover__EngineDemand *demand = BOUNDED_UNPACK(engine_demand, body, len);
     size_t count = demand && demand->n_pages <= DEMANDS_MAX ? demand->n_pages : 0;
     for (size_t i = 0; i < count;) {
         uint32_t pages[BATCH_FULL_PAGES];
@@ -318,7 +319,7 @@ static void pusher_ask_missing(struct pusher *p);
 
 static int pusher_take_missing(struct pusher *p, const uint8_t *body, size_t len, struct err *err)
 {
-    Drover__EngineMissingReply *reply = drover__engine_missing_reply__unpack(NULL, len, body);
+    Drover__EngineMissingReply *reply = BOUNDED_UNPACK(engine_missing_reply, body, len);
     size_t count = reply ? reply->pages.len / 8 : 0;
     if (count == 0 || reply->pages.len % 8 || count > bitmap_words(&p->pushing) - p->asked_word) {
         drover__engine_missing_reply__free_unpacked(reply, NULL);
@@ -387,7 +388,7 @@ static void pusher_welcomed(void *user, const struct err *err, const uint8_t *bo
     struct err why;
     if (!p)
         return;
-    Drover__EngineResumeReply *reply = err ? NULL : drover__engine_resume_reply__unpack(NULL, len, body);
+    Drover__EngineResumeReply *reply = err ? NULL : BOUNDED_UNPACK(engine_resume_reply, body, len);
     int rc = err      ? err_set(&why, err->code, "%s", err->message)
              : !reply ? err_set(&why, ERR_PROTOCOL, "the destination's welcome makes no sense")
                       : pusher_open_sender(p, reply, &why);

@@ -11,6 +11,7 @@
 #include "migrate/record.h"
 #include "migrate/batch.h"
 #include "migrate/source_private.h"
+#include "proto/bounded.h"
 
 #define CONNECT_MS 15000u
 #define CALL_MS    10000u
@@ -221,7 +222,7 @@ static void source_welcomed(void *user, const struct err *err, const uint8_t *bo
         source_fail(s, err ? err : &s->early);
         return;
     }
-    Drover__EngineHelloReply *reply = drover__engine_hello_reply__unpack(NULL, len, body);
+    Drover__EngineHelloReply *reply = BOUNDED_UNPACK(engine_hello_reply, body, len);
     bool whole = s->chosen.tracker == TRACKER_QEMU;
     int rc = reply ? (whole ? source_open_tunnel : source_open_sender)(s, reply, &why)
                    : err_set(&why, ERR_PROTOCOL, "the destination's welcome makes no sense");
@@ -269,7 +270,7 @@ static void source_say_hello(struct source *s)
 
 static void source_on_other_share(struct source *s, const uint8_t *body, size_t len)
 {
-    Drover__EngineBandwidth *note = drover__engine_bandwidth__unpack(NULL, len, body);
+    Drover__EngineBandwidth *note = BOUNDED_UNPACK(engine_bandwidth, body, len);
     if (note) {
         quota_limit(&s->side.quota, QUOTA_THERE, note->bytes_per_s);
         side_log_quota(&s->side);
@@ -298,7 +299,7 @@ static void source_on_note(
     } else if (method == DROVER__ENGINE_METHOD__ENGINE_BANDWIDTH) {
         source_on_other_share(s, body, len);
     } else if (method == DROVER__ENGINE_METHOD__ENGINE_ABORT) {
-        Drover__EngineAbort *abort = drover__engine_abort__unpack(NULL, len, body);
+        Drover__EngineAbort *abort = BOUNDED_UNPACK(engine_abort, body, len);
         side_error_from(abort ? abort->error : NULL, &err);
         drover__engine_abort__free_unpacked(abort, NULL);
         err_wrap(&err, "the destination called it off");

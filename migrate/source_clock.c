@@ -1,13 +1,14 @@
 /* What time it is at the destination, so that it can be told by its own clock when the guest stopped. */
 #include "base/clock.h"
 #include "migrate/source_private.h"
+#include "proto/bounded.h"
 
 #define ASK_MS 1000u
 
 static void source_clock_told(void *user, const struct err *err, const uint8_t *body, size_t len)
 {
     struct source *s = user;
-    Drover__EngineClockReply *reply = err ? NULL : drover__engine_clock_reply__unpack(NULL, len, body);
+    Drover__EngineClockReply *reply = err ? NULL : BOUNDED_UNPACK(engine_clock_reply, body, len);
     if (reply)
         peerclock_sample(&s->clock, s->clock_asked_ns, reply->now_ns, clock_now_ns());
     drover__engine_clock_reply__free_unpacked(reply, NULL);

@@ -8,6 +8,7 @@
 #include "base/loop.h"
 #include "migrate/record.h"
 #include "migrate/source_private.h"
+#include "proto/bounded.h"
 
 #define HAND_OVER_MS       2000u  /* one try */
 #define HAND_OVER_PAUSE_MS 200u   /* until the next */
@@ -119,7 +120,7 @@ static void source_handed_over(void *user, const struct err *err, const uint8_t 
             loop_timer_start(s->deadline, HAND_OVER_PAUSE_MS, 0);
         return;
     }
-    Drover__EngineHandOverReply *reply = drover__engine_hand_over_reply__unpack(NULL, len, body);
+    Drover__EngineHandOverReply *reply = BOUNDED_UNPACK(engine_hand_over_reply, body, len);
     struct err why;
     if (reply && strcmp(reply->receipt, s->report.receipt) != 0) /* it runs there, whatever it says it compared */
         s->report.receipt[0] = '\0';

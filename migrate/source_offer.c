@@ -3,6 +3,7 @@
 #include "base/crashpoint.h"
 #include "base/log.h"
 #include "migrate/source_private.h"
+#include "proto/bounded.h"
 
 #define OFFER_CALL_MS 2000u
 /* What has not come by then is sent as if it were not there: 16 bytes a page, so a slow link may need longer. */
@@ -29,7 +30,7 @@ static void offer_answered(void *user, const struct err *err, const uint8_t *bod
         offer_end(s, err->message);
         return;
     }
-    Drover__EngineImageReply *reply = drover__engine_image_reply__unpack(NULL, len, body);
+    Drover__EngineImageReply *reply = BOUNDED_UNPACK(engine_image_reply, body, len);
     size_t bytes = reply ? reply->tags.len : 0;
     uint64_t next = reply ? reply->first_page + bytes / IMAGE_TAG_BYTES : 0;
     bool fits = reply && offer_add(s->offer, reply->first_page, reply->tags.data, bytes, &why) == 0;

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "migrate/source_private.h"
+#include "proto/bounded.h"
 
 /* The longest look before the first byte: a guest whose verdict is clear is watched for 10 ms. */
 #define SURVEY_MS 320u
@@ -100,7 +101,7 @@ static void source_take_postcopy(struct source *s, const Drover__EngineAllHere *
 void source_on_all_here(struct source *s, struct wire_request *request, const uint8_t *body, size_t len)
 {
     struct err err;
-    Drover__EngineAllHere *told = drover__engine_all_here__unpack(NULL, len, body);
+    Drover__EngineAllHere *told = BOUNDED_UNPACK(engine_all_here, body, len);
     bool ours = told && strcmp(told->migration_id, s->side.options->migration_id) == 0;
     if (ours && source_asking(s) && s->pusher) /* its answer to the hand-over was lost */
         source_started(s, told->duration_us);

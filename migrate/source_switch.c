@@ -30,6 +30,7 @@
 #include "base/loop.h"
 #include "migrate/pack.h"
 #include "migrate/source_private.h"
+#include "proto/bounded.h"
 
 #define LAST_PASSES_MAX 8u
 
@@ -79,7 +80,7 @@ static void source_peer_hashed(void *user, const struct err *err, const uint8_t 
         source_fail_if_running(s, err);
         return;
     }
-    Drover__EngineVerifyReply *reply = drover__engine_verify_reply__unpack(NULL, len, body);
+    Drover__EngineVerifyReply *reply = BOUNDED_UNPACK(engine_verify_reply, body, len);
     snprintf(s->report.destination_hash, sizeof s->report.destination_hash, "%s", reply ? reply->hash : "nothing");
     drover__engine_verify_reply__free_unpacked(reply, NULL);
     source_compare(s);

@@ -2,6 +2,9 @@
 
 #include <stdlib.h>
 
+#include "base/buf.h"
+#include "base/ensure.h"
+
 struct allowance {
     size_t left;
 };
@@ -26,4 +29,16 @@ void *bounded_unpack(const ProtobufCMessageDescriptor *type, const void *data, s
     struct allowance allowance = {len * BOUNDED_RATIO + BOUNDED_BYTES_MIN};
     ProtobufCAllocator allocator = {allowance_take, allowance_give, &allowance};
     return protobuf_c_message_unpack(type, &allocator, len, data);
+}
+
+void *bounded_copy(const void *message)
+{
+    const ProtobufCMessage *from = message;
+    size_t len = protobuf_c_message_get_packed_size(from);
+    uint8_t *packed = mem_alloc(len + 1);
+    protobuf_c_message_pack(from, packed);
+    void *copy = protobuf_c_message_unpack(from->descriptor, NULL, len, packed);
+    free(packed);
+    ENSURE(copy != NULL);
+    return copy;
 }

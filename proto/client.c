@@ -65,7 +65,7 @@ static void client_move(struct wire_client *client, enum client_state state)
 static enum peer_sent client_send_now(struct wire_client *client, const struct frame *frame)
 {
     zmq_msg_t message;
-    wire_encode(client->wire, frame, &message);
+    wire_encode(client->wire, frame, NULL, &message);
     int rc;
     do
         rc = zmq_msg_send(&message, zsock_socket(client->zsock), ZMQ_DONTWAIT);

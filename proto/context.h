@@ -2,12 +2,14 @@
 #ifndef PROTO_CONTEXT_H
 #define PROTO_CONTEXT_H
 
+#include "proto/backlog.h"
 #include "proto/frame.h"
 #include "proto/idmap.h"
 #include "proto/wire.h"
 #include "proto/zsock.h"
 
 #define WIRE_QUEUE_MESSAGES 1000 /* default of wire_options.queue_messages */
+#define WIRE_QUEUE_MIN      4    /* messages taken in at least, however long they may be */
 #define WIRE_TURN_MESSAGES  256  /* received in one turn of a socket, before others of the loop get theirs */
 
 /* Liveness. TCP finds a dead machine or network, pings of ours a program that hangs or has forgotten us. Silence is
@@ -56,8 +58,8 @@ struct wire_options wire_options_fill(const struct wire_options *options);
 MUST_CHECK int wire_address_check(const char *address, unsigned port_min, struct err *err);
 /* Settings every socket of ours has. */
 void wire_socket_setup(struct wire *wire, struct zsock *zsock, const struct wire_options *options);
-/* The frame as a message to be sent; counted as sent. */
-void wire_encode(struct wire *wire, const struct frame *frame, zmq_msg_t *out);
+/* The frame as a message to be sent; counted as sent, and in `backlog` unless that is NULL. */
+void wire_encode(struct wire *wire, const struct frame *frame, struct backlog *backlog, zmq_msg_t *out);
 /* Hello of this side. `out` and `body` are filled; `body` must live as long as `out`. */
 void wire_hello(struct wire *wire, const struct wire_options *options, Drover__FrameKind kind, uint64_t id,
     Drover__Hello *body, struct frame *out);

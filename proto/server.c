@@ -32,6 +32,7 @@ struct session {
     uint8_t key[KEY_BYTES];
     unsigned silent_ticks;
     bool lost; /* a send has failed: ends at the next turn */
+    struct backlog *backlog;
 };
 TAILQ_HEAD(sessions, session);
 
@@ -73,7 +74,9 @@ static void routing_bytes(uint64_t number, uint8_t out[ROUTING_BYTES])
         out[i] = (uint8_t)(number >> (8 * (ROUTING_BYTES - 1 - i)));
 }
 
-static enum peer_sent server_send(struct wire_server *server, uint64_t routing, const struct frame *frame)
+/* `backlog` NULL: somebody without a session, who is told a few bytes. */
+static enum peer_sent server_send(
+    struct wire_server *server, uint64_t routing, const struct frame *frame, struct backlog *backlog)
 {
     uint8_t id[ROUTING_BYTES];
     routing_bytes(routing, id);
@@ -85,7 +88,7 @@ static enum peer_sent server_send(struct wire_server *server, uint64_t routing, 
     if (rc < 0)
         return errno == EAGAIN ? PEER_FULL : PEER_GONE;
     zmq_msg_t message;
-    wire_encode(server->wire, frame, &message);
+    wire_encode(server->wire, frame, backlog, &message);
     do
         rc = zmq_msg_send(&message, socket, ZMQ_DONTWAIT);
     while (rc < 0 && errno == EINTR);
@@ -107,7 +110,8 @@ static enum peer_sent session_send(struct wire_peer *peer, const struct frame *f
     struct wire_server *server = session->server;
     if (session->lost)
         return PEER_GONE;
-    enum peer_sent sent = server_send(server, session->node.key, frame);
+    bool room = backlog_bytes(session->backlog) < WIRE_QUEUE_BYTES;
+    enum peer_sent sent = room ? server_send(server, session->node.key, frame, session->backlog) : PEER_FULL;
     if (sent == PEER_SENT)
         peer->sent++;
     /* A peer that does not take its answers waits for them in vain: a new session tells it so. */
@@ -149,6 +153,7 @@ static void sessions_free(struct sessions *sessions)
     struct session *session;
     while ((session = TAILQ_FIRST(sessions)) != NULL) {
         TAILQ_REMOVE(sessions, session, link);
+        backlog_drop(session->backlog);
         free(session);
     }
 }
@@ -189,6 +194,7 @@ static struct session *server_begin(
 {
     struct session *session = mem_zalloc(sizeof *session);
     session->server = server;
+    session->backlog = backlog_new();
     memcpy(session->key, from->key, KEY_BYTES);
     peer_init(&session->peer, server->wire, &server->options, "");
     session->peer.principal = from->principal;
@@ -237,7 +243,7 @@ static void server_hello(
     wire_hello(server->wire, &server->options, DROVER__FRAME_KIND__FRAME_WELCOME, frame->id, &body, &welcome);
     if (server_refuses(server, from, &hello, key_sessions, &err)) {
         welcome.error = &err;
-        (void)server_send(server, from->routing_key, &welcome);
+        (void)server_send(server, from->routing_key, &welcome, NULL);
         wire_rejected(server->wire, from->principal.name, err.message);
         return;
     }
@@ -290,7 +296,7 @@ static void server_handle(struct wire_server *server, const struct sender *from,
     } else if (!session) {
         struct frame reset = {.kind = DROVER__FRAME_KIND__FRAME_RESET};
         wire_rejected(server->wire, from->principal.name, "message without a session");
-        (void)server_send(server, from->routing_key, &reset);
+        (void)server_send(server, from->routing_key, &reset, NULL);
     } else {
         session->silent_ticks = 0;
         session->peer.principal = from->principal;

@@ -139,13 +139,20 @@ void wire_socket_setup(struct wire *wire, struct zsock *zsock, const struct wire
      * broke, and the assertion "!_io_error" ends the process. TCP gives up on a dead machine or network after the same
      * time. */
     zsock_set(zsock, ZMQ_TCP_MAXRT, WIRE_TCP_TIMEOUT_MS);
-    zsock_set(zsock, ZMQ_RCVHWM, (int)options->queue_messages);
+    /* What ZeroMQ takes in before we look at it: beyond that the sender's TCP has to wait. */
+    uint32_t fit = (uint32_t)(WIRE_QUEUE_BYTES / (uint64_t)max);
+    if (fit < WIRE_QUEUE_MIN)
+        fit = WIRE_QUEUE_MIN;
+    zsock_set(zsock, ZMQ_RCVHWM, (int)(fit < options->queue_messages ? fit : options->queue_messages));
 }
 
-void wire_encode(struct wire *wire, const struct frame *frame, zmq_msg_t *out)
+void wire_encode(struct wire *wire, const struct frame *frame, struct backlog *backlog, zmq_msg_t *out)
 {
     size_t size = frame_size(frame);
-    ENSURE(zmq_msg_init_size(out, size) == 0);
+    if (backlog)
+        backlog_message(backlog, size, out);
+    else
+        ENSURE(zmq_msg_init_size(out, size) == 0);
     frame_encode(frame, zmq_msg_data(out));
     wire->counters.messages_out++;
     wire->counters.bytes_out += size;

@@ -15,6 +15,13 @@
  * replayed or unexpected message is dropped and counted, and costs its sender its session (its peer is forgotten until
  * it says hello again). README.md has the life of a session with its times.
  *
+ * Memory: what one connection can make its other end hold is bounded in bytes, whatever it does. Received and not
+ * looked at yet: WIRE_QUEUE_BYTES, then its TCP waits. Sent by a server and not taken by its client: as much, and one
+ * message, then calls and notes fail and an answer that finds no room ends the session. What a handler unpacks of a
+ * body takes BOUNDED_RATIO times its length (proto/bounded.h). A key has 256 sessions at most. Only the parts of a
+ * message of several parts are beyond all counting in ZeroMQ, until the last has come: such a message ends its session,
+ * but somebody enrolled who never sends the last part can fill memory.
+ *
  * Everything runs on the loop's thread; no callback is made from inside the call that caused it. */
 #ifndef PROTO_WIRE_H
 #define PROTO_WIRE_H
@@ -28,7 +35,8 @@
 
 #define WIRE_PROTOCOL_MIN  1
 #define WIRE_PROTOCOL_MAX  1
-#define WIRE_MESSAGE_MAX   (2u << 20) /* default bound of one message; both sides check it */
+#define WIRE_MESSAGE_MAX   (2u << 20)  /* default bound of one message; both sides check it */
+#define WIRE_QUEUE_BYTES   (32u << 20) /* what may wait at one connection, each way */
 #define WIRE_PRINCIPAL_MAX 64
 #define WIRE_ADDRESS_MAX   128
 #define WIRE_IP_MAX        64 /* an IPv6 address with its interface */

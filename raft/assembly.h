@@ -14,7 +14,8 @@
 #include "proto/raft.pb-c.h"
 #include "raft/replica.h"
 
-#define ASSEMBLY_CHUNK_MAX (512u << 10)
+#define ASSEMBLY_CHUNK_MAX   (512u << 10)
+#define ASSEMBLY_MESSAGE_MAX (ASSEMBLY_CHUNK_MAX + (64u << 10)) /* on the wire: with all members */
 
 /* Zero-initialize; assembly_clear() frees it. */
 struct assembly {

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/ensure.h"
 #include "base/loop.h"
+#include "proto/bounded.h"
 #include "raft/assembly.h"
 #include "raft/codec.h"
 #include "raft/kick.h"
@@ -86,7 +87,7 @@ static void sender_acked(void *user, const struct err *error, const uint8_t *bod
     sender->under_way = false;
     if (sender->finished || error)
         return; /* the check sends it again */
-    Drover__RaftChunkAck *ack = drover__raft_chunk_ack__unpack(NULL, len, body);
+    Drover__RaftChunkAck *ack = BOUNDED_UNPACK(raft_chunk_ack, body, len);
     if (!ack) {
         sender_finish(sender, RAFT_MALFORMED);
         return;
@@ -132,7 +133,7 @@ int chunk_sender_new(const struct chunk_sender_options *options, struct err *err
     char address[WIRE_ADDRESS_MAX];
     struct chunk_sender *sender = mem_zalloc(sizeof *sender);
     struct replica_member *to = mem_alloc(sizeof *to);
-    struct wire_options wire_options = {.on_peer = sender_peer, .user = sender};
+    struct wire_options wire_options = {.on_peer = sender_peer, .user = sender, .max_message = ASSEMBLY_MESSAGE_MAX};
     *to = *options->to;
     sender->options = *options;
     sender->options.to = to;
@@ -248,7 +249,7 @@ static void receiver_handle(
         wire_reply_error(request, &err);
         return;
     }
-    Drover__RaftChunk *chunk = drover__raft_chunk__unpack(NULL, len, body);
+    Drover__RaftChunk *chunk = BOUNDED_UNPACK(raft_chunk, body, len);
     if (!chunk) {
         err_set(&err, ERR_PROTOCOL, "snapshot chunk: not decodable");
         wire_reply_error(request, &err);
@@ -261,7 +262,8 @@ static void receiver_handle(
 int chunk_receiver_new(const struct chunk_receiver_options *options, struct err *err, struct chunk_receiver **out)
 {
     struct chunk_receiver *receiver = mem_zalloc(sizeof *receiver);
-    struct wire_options wire_options = {.handler = receiver_handle, .user = receiver};
+    struct wire_options wire_options = {
+        .handler = receiver_handle, .user = receiver, .max_message = ASSEMBLY_MESSAGE_MAX};
     receiver->options = *options;
     if (wire_server_open(options->wire, options->address, &wire_options, err, &receiver->server)) {
         free(receiver);

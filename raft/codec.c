@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/ensure.h"
+#include "proto/bounded.h"
 #include "raft/entry.h"
 #include "raft/member.h"
 
@@ -402,7 +403,7 @@ static int decode_message(const Drover__RaftMessage *in, struct err *err, struct
 
 int codec_decode(const uint8_t *body, size_t len, struct err *err, struct raft_message *out)
 {
-    Drover__RaftMessage *message = drover__raft_message__unpack(NULL, len, body);
+    Drover__RaftMessage *message = BOUNDED_UNPACK(raft_message, body, len);
     if (!message)
         return refuse(err, "not decodable");
     struct raft_message decoded = {0};

@@ -19,6 +19,7 @@
 
 #define CODEC_PART_BYTES   (1u << 20)
 #define CODEC_PART_ENTRIES 4096u
+#define CODEC_MESSAGE_MAX  (CODEC_PART_BYTES + (128u << 10)) /* on the wire: 14 bytes an entry, and what goes before */
 /* Bound of a snapshot, whole. */
 #define CODEC_SNAPSHOT_MAX (1ull << 30)
 

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "proto/bounded.h"
 #include "proto/raft.pb-c.h"
 #include "raft/internal.h"
 
@@ -189,7 +190,7 @@ void replica_ask_voter(void *user, raft_id voter, uint64_t round, raft_term term
 
 static void answer_ping(struct replica *replica, raft_id from, const uint8_t *body, size_t len)
 {
-    Drover__RaftPing *ping = drover__raft_ping__unpack(NULL, len, body);
+    Drover__RaftPing *ping = BOUNDED_UNPACK(raft_ping, body, len);
     if (!ping || !replica_usable(replica)) {
         drover__raft_ping__free_unpacked(ping, NULL);
         return;
@@ -203,7 +204,7 @@ static void answer_ping(struct replica *replica, raft_id from, const uint8_t *bo
 
 static void take_pong(struct replica *replica, raft_id from, const uint8_t *body, size_t len)
 {
-    Drover__RaftPong *pong = drover__raft_pong__unpack(NULL, len, body);
+    Drover__RaftPong *pong = BOUNDED_UNPACK(raft_pong, body, len);
     if (!pong)
         return;
     readindex_answer(replica->reads, from, pong->round, pong->term);

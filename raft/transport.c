@@ -372,7 +372,7 @@ void transport_mute(struct transport *transport)
 
 static void connect_member(struct transport *transport, const struct replica_member *member)
 {
-    struct wire_options options = {.handler = client_handle};
+    struct wire_options options = {.handler = client_handle, .max_message = CODEC_MESSAGE_MAX};
     struct link *link = link_get(transport, member->name);
     struct err err;
     if (!link) {
@@ -437,7 +437,8 @@ int transport_new(const struct transport_options *options, struct err *err, stru
 {
     char address[WIRE_ADDRESS_MAX];
     struct transport *transport = mem_zalloc(sizeof *transport);
-    struct wire_options wire_options = {.handler = server_handle, .on_peer = server_peer, .user = transport};
+    struct wire_options wire_options = {
+        .handler = server_handle, .on_peer = server_peer, .user = transport, .max_message = CODEC_MESSAGE_MAX};
     struct chunk_receiver_options receiver_options = {.wire = options->wire,
         .loop = options->loop,
         .address = address,

@@ -8,6 +8,7 @@
 #include "controller/api/call.h"
 #include "controller/api/validate.h"
 #include "controller/random.h"
+#include "proto/bounded.h"
 #include "proto/host.pb-c.h"
 
 #define LIST_MAX        1000u
@@ -291,7 +292,7 @@ static void console_answered(void *user, const struct err *err, const uint8_t *b
 {
     struct console_call *console = user;
     struct err broken;
-    cleanup_pb ProtobufCMessage *reply = err ? NULL : pb_unpack(console->reply, body, len);
+    cleanup_pb ProtobufCMessage *reply = err ? NULL : bounded_unpack(console->reply, body, len);
     if (!err && !reply) {
         err_set(&broken, ERR_PROTOCOL, "the host's answer cannot be decoded");
         err = &broken;

@@ -2,6 +2,7 @@
  * watches the guest ends by itself within seconds. */
 #include "controller/foretold.h"
 #include "controller/jobs/migrate.h"
+#include "proto/bounded.h"
 
 static void call_forecast(struct job_ctx *ctx)
 {
@@ -22,7 +23,7 @@ static void forecast_heard(struct job_ctx *ctx)
 {
     struct err err;
     cleanup_pb Drover__MigrateForecastReply *reply =
-        pb_unpack(&drover__migrate_forecast_reply__descriptor, ctx->event->body, ctx->event->len);
+        BOUNDED_UNPACK(migrate_forecast_reply, ctx->event->body, ctx->event->len);
     if (!reply || !reply->forecast) {
         err_set(&err, ERR_PROTOCOL, "host %s gave no forecast", job_data(ctx)->from_host);
         job_fail(ctx, &err);

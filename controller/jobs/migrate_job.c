@@ -8,6 +8,7 @@
 
 #include "controller/foretold.h"
 #include "controller/jobs/migrate.h"
+#include "proto/bounded.h"
 
 static void call_prepare(struct job_ctx *ctx)
 {
@@ -59,8 +60,7 @@ static void run_prepare(struct job_ctx *ctx)
         return;
     }
     struct err err;
-    cleanup_pb Drover__MigratePrepareReply *reply =
-        pb_unpack(&drover__migrate_prepare_reply__descriptor, event->body, event->len);
+    cleanup_pb Drover__MigratePrepareReply *reply = BOUNDED_UNPACK(migrate_prepare_reply, event->body, event->len);
     if (!reply || !reply->address[0] || strlen(reply->address) >= WIRE_ADDRESS_MAX) {
         err_set(&err, ERR_PROTOCOL, "host %s did not say where it listens", data->host);
         job_fail(ctx, &err);

@@ -9,6 +9,7 @@
 #include "base/format.h"
 #include "controller/jobs/migrate.h"
 #include "controller/placement/preflight.h"
+#include "proto/bounded.h"
 #include "proto/limits.h"
 
 #define SETTLE_WAIT_MS 300u
@@ -99,7 +100,7 @@ static bool check_take(struct job_ctx *ctx, const char *host, Drover__MigrateChe
     pb_free(*out);
     *out = NULL;
     if (!event->err)
-        *out = pb_unpack(&drover__migrate_check_reply__descriptor, event->body, event->len);
+        *out = BOUNDED_UNPACK(migrate_check_reply, event->body, event->len);
     if (*out || (event->err && event->err->code == ERR_UNSUPPORTED))
         return true;
     if (event->err && err_retryable(event->err->code) && job_within(ctx, JOB_UNREACHABLE_MS)) {

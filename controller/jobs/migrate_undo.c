@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "controller/jobs/migrate.h"
+#include "proto/bounded.h"
 
 static void ask(struct job_ctx *ctx, const char *host, bool fence)
 {
@@ -70,7 +71,7 @@ bool migrate_note_reply(struct job_ctx *ctx, struct job_side *side, struct err *
         return false;
     }
     cleanup_pb Drover__MigrateQueryReply *reply =
-        pb_unpack(&drover__migrate_query_reply__descriptor, ctx->event->body, ctx->event->len);
+        BOUNDED_UNPACK(migrate_query_reply, ctx->event->body, ctx->event->len);
     if (!reply) {
         err_set(err, ERR_PROTOCOL, "not an answer to a query");
         return false;

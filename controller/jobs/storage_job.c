@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "controller/jobs/step.h"
+#include "proto/bounded.h"
 
 #define STORAGE_POLL_MS 1000u
 
@@ -43,8 +44,7 @@ static void run_check(struct job_ctx *ctx)
     } else if (event->err) {
         job_fail(ctx, event->err);
     } else {
-        cleanup_pb Drover__StorageCheckReply *reply =
-            pb_unpack(&drover__storage_check_reply__descriptor, event->body, event->len);
+        cleanup_pb Drover__StorageCheckReply *reply = BOUNDED_UNPACK(storage_check_reply, event->body, event->len);
         if (!reply || !reply->target[0] || strlen(reply->target) > STATE_PATH_MAX || strlen(reply->format) > 16) {
             err_set(&err, ERR_PROTOCOL, "host %s did not say where the disk would go", vm.owner);
             job_fail(ctx, &err);
@@ -110,7 +110,7 @@ static bool copy_note(struct job_ctx *ctx)
     if (ctx->event->type != JOB_REPLY)
         return side->heard;
     cleanup_pb Drover__MigrateQueryReply *reply =
-        ctx->event->err ? NULL : pb_unpack(&drover__migrate_query_reply__descriptor, ctx->event->body, ctx->event->len);
+        ctx->event->err ? NULL : BOUNDED_UNPACK(migrate_query_reply, ctx->event->body, ctx->event->len);
     if (!reply) {
         job_back_off(ctx, "waiting for host %s: %.150s", storage_host(ctx),
             ctx->event->err ? ctx->event->err->message : "its answer makes no sense");
@@ -229,8 +229,7 @@ static void run_finish(struct job_ctx *ctx)
     } else if (event->err) {
         job_done(ctx, "%.200s is left where it is: %.200s", move->disk, event->err->message);
     } else {
-        cleanup_pb Drover__StorageFinishReply *reply =
-            pb_unpack(&drover__storage_finish_reply__descriptor, event->body, event->len);
+        cleanup_pb Drover__StorageFinishReply *reply = BOUNDED_UNPACK(storage_finish_reply, event->body, event->len);
         job_done(ctx, "%.400s", reply ? reply->detail : "");
     }
 }

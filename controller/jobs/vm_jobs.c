@@ -5,6 +5,7 @@
 
 #include "controller/jobs/step.h"
 #include "controller/placement/baseline.h"
+#include "proto/bounded.h"
 
 static void fail_vm_gone(struct job_ctx *ctx)
 {
@@ -164,8 +165,7 @@ static void run_stop(struct job_ctx *ctx)
         return;
     }
     if (event->type == JOB_REPLY && !event->err) {
-        Drover__PartitionStopReply *reply =
-            pb_unpack(&drover__partition_stop_reply__descriptor, event->body, event->len);
+        Drover__PartitionStopReply *reply = BOUNDED_UNPACK(partition_stop_reply, event->body, event->len);
         Drover__JobUpdate *update = job_done(ctx, "ended on host %s%s%.200s", vm.owner,
             reply && reply->detail[0] ? ": " : "", reply ? reply->detail : "");
         PB_ADD(update, effects, effect_vm_release(vm.id, vm.owner, vm.generation, ""));

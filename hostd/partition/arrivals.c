@@ -13,6 +13,7 @@
 #include "base/crashpoint.h"
 #include "base/log.h"
 #include "hostd/partition/private.h"
+#include "proto/bounded.h"
 #include "storage/image.h"
 #include "storage/place.h"
 
@@ -86,11 +87,7 @@ int arrivals_check(const Drover__DiskMoves *moves, const Drover__VmSpec *spec, s
 
 void arrivals_make(struct partition *p, const Drover__DiskMoves *moves)
 {
-    size_t len = drover__disk_moves__get_packed_size(moves);
-    uint8_t *packed = mem_alloc(len + 1);
-    drover__disk_moves__pack(moves, packed);
-    p->arrivals = drover__disk_moves__unpack(NULL, len, packed);
-    free(packed);
+    p->arrivals = bounded_copy(moves);
     p->arriving = 0;
     make_next(p);
 }

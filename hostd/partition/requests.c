@@ -12,6 +12,7 @@
 #include "hostd/partition/private.h"
 #include "hostd/text.h"
 #include "proto/api.pb-c.h"
+#include "proto/bounded.h"
 #include "proto/limits.h"
 
 #define ROUNDS_MAX 1000
@@ -262,11 +263,7 @@ static void start_when_free(struct partition *p, const Drover__MigrateStartReque
         action_fail(action, &err);
         return;
     }
-    size_t len = drover__migrate_start_request__get_packed_size(m);
-    uint8_t *packed = mem_alloc(len + 1);
-    drover__migrate_start_request__pack(m, packed);
-    p->move = drover__migrate_start_request__unpack(NULL, len, packed);
-    free(packed);
+    p->move = bounded_copy(m);
     p->moving = action;
     engine_kill(p->lingering);
 }

@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/ensure.h"
+#include "proto/bounded.h"
 
 static bool name_ok(const char *name, const char *more, size_t max)
 {
@@ -114,23 +115,13 @@ int spec_check(const Drover__VmSpec *spec, struct err *err)
 
 Drover__VmSpec *spec_copy(const Drover__VmSpec *spec)
 {
-    size_t len = drover__vm_spec__get_packed_size(spec);
-    uint8_t *packed = mem_alloc(len + 1);
-    drover__vm_spec__pack(spec, packed);
-    Drover__VmSpec *copy = drover__vm_spec__unpack(NULL, len, packed);
-    free(packed);
-    ENSURE(copy != NULL);
-    return copy;
+    return bounded_copy(spec);
 }
 
 void spec_put_disk(Drover__VmSpec *spec, size_t i, const Drover__Disk *disk)
 {
-    size_t len = drover__disk__get_packed_size(disk);
-    uint8_t *packed = mem_alloc(len + 1);
-    drover__disk__pack(disk, packed);
-    Drover__Disk *copy = drover__disk__unpack(NULL, len, packed);
-    free(packed);
-    ENSURE(copy != NULL && i < spec->n_disks);
+    Drover__Disk *copy = bounded_copy(disk);
+    ENSURE(i < spec->n_disks);
     drover__disk__free_unpacked(spec->disks[i], NULL);
     spec->disks[i] = copy;
 }

@@ -72,11 +72,27 @@ static void test_what_hosts_say_is_taken(void **state)
     free(data);
 }
 
+static void test_a_copy_is_whole_and_its_own(void **state)
+{
+    (void)state;
+    Drover__Load load = DROVER__LOAD__INIT;
+    Drover__Load *peaks[] = {&load, &load};
+    Drover__LoadHistory history = DROVER__LOAD_HISTORY__INIT;
+    history.peaks = peaks;
+    history.n_peaks = 2;
+    Drover__LoadHistory *copy = bounded_copy(&history);
+    assert_int_equal(copy->n_peaks, 2);
+    assert_ptr_not_equal(copy->peaks[0], &load);
+    assert_null(copy->overhead);
+    drover__load_history__free_unpacked(copy, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_grows_out_of_all_proportion_is_refused),
         cmocka_unit_test(test_what_hosts_say_is_taken),
+        cmocka_unit_test(test_a_copy_is_whole_and_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

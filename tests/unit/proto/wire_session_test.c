@@ -180,10 +180,9 @@ static void test_too_many_requests(void **state)
     raw_close(&raw);
 }
 
-/* A peer that asks and asks and never reads its answers. */
-static void test_peer_that_does_not_read(void **state)
+/* A megabyte of text as the fixture's handler takes it. */
+static struct frame long_frame(Drover__FrameKind kind, uint64_t id)
 {
-    (void)state;
     static uint8_t body[1 << 20];
     size_t text_len = sizeof body - 4;
     memset(body, 'x', sizeof body);
@@ -191,17 +190,64 @@ static void test_peer_that_does_not_read(void **state)
     body[1] = (uint8_t)(text_len | 0x80);
     body[2] = (uint8_t)(text_len >> 7 | 0x80);
     body[3] = (uint8_t)(text_len >> 14);
-    restart_server(&(struct wire_options){.queue_messages = 2}, WIRE_TICK_MS);
+    return (struct frame){.kind = kind, .id = id, .method = METHOD_ECHO, .packed = body, .packed_len = sizeof body};
+}
+
+/* A peer that asks and asks and never reads its answers. */
+static void peer_does_not_read(const struct wire_options *limits)
+{
+    restart_server(limits, WIRE_TICK_MS);
     raw_open_session(&raw);
-    for (uint64_t id = 1; id < 200 && fx.server_side.downs == 0; id++) {
-        raw_send_frame(&raw, &(struct frame){.kind = DROVER__FRAME_KIND__FRAME_REQUEST,
-                                 .id = id,
-                                 .method = METHOD_ECHO,
-                                 .packed = body,
-                                 .packed_len = sizeof body});
-        fixture_spin(5);
+    unsigned asked = 0;
+    while (asked < 200 && fx.server_side.downs == 0) {
+        struct frame frame = long_frame(DROVER__FRAME_KIND__FRAME_REQUEST, ++asked);
+        raw_send_frame(&raw, &frame);
+        FIXTURE_UNTIL(fx.server_side.requests == asked || fx.server_side.downs == 1);
     }
-    FIXTURE_UNTIL(fx.server_side.downs == 1);
+    assert_in_range(asked, 2, 199);
+    raw_close(&raw);
+}
+
+static void test_peer_that_does_not_read_many_answers(void **state)
+{
+    (void)state;
+    peer_does_not_read(&(struct wire_options){.queue_messages = 2});
+}
+
+static void test_peer_that_does_not_read_long_answers(void **state)
+{
+    (void)state;
+    peer_does_not_read(NULL);
+}
+
+/* How many messages a raw socket gets rid of while nobody reads them: until it is stuck, or `most`. */
+static unsigned raw_pour(const struct frame *frame, unsigned most)
+{
+    size_t len = frame_size(frame);
+    uint8_t *data = mem_alloc(len);
+    frame_encode(frame, data);
+    unsigned sent = 0;
+    zmq_pollitem_t item = {.socket = raw.socket, .events = ZMQ_POLLOUT};
+    while (sent < most && zmq_poll(&item, 1, 1000) > 0)
+        sent += zmq_send(raw.socket, data, len, ZMQ_DONTWAIT) == (int)len;
+    free(data);
+    return sent;
+}
+
+/* A peer that tells long things faster than they are looked at: its connection stands still until they are, and nothing
+ * is lost. What the kernel holds for both sockets comes on top, a few MiB. */
+static void test_what_is_not_looked_at_yet_is_bounded(void **state)
+{
+    (void)state;
+    const unsigned bound = WIRE_QUEUE_BYTES >> 20, most = 4 * bound;
+    restart_server(NULL, WIRE_TICK_MS);
+    raw_open_session(&raw);
+    assert_int_equal(zmq_setsockopt(raw.socket, ZMQ_SNDHWM, &(int){4}, sizeof(int)), 0);
+    struct frame frame = long_frame(DROVER__FRAME_KIND__FRAME_NOTE, 0);
+    unsigned sent = raw_pour(&frame, most);
+    assert_in_range(sent, 1, 2 * bound);
+    FIXTURE_UNTIL(fx.server_side.notes == sent);
+    assert_int_equal(fx.server_side.downs, 0);
     raw_close(&raw);
 }
 
@@ -233,7 +279,9 @@ int main(void)
         T(test_replies_nobody_waits_for),
         T(test_reply_of_somebody_else),
         T(test_too_many_requests),
-        T(test_peer_that_does_not_read),
+        T(test_peer_that_does_not_read_many_answers),
+        T(test_peer_that_does_not_read_long_answers),
+        T(test_what_is_not_looked_at_yet_is_bounded),
         T(test_silent_peer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -135,14 +135,26 @@ static void run_call(void *user, const char *host, uint32_t method, const Protob
     fleet_call(c->loop, c->fleet, host, method, request, deadline_ms, fn, fn_user);
 }
 
-static void run_member_add(void *user, const Drover__MemberPut *m, replica_done_fn fn, void *fn_user)
+static struct replica_member member_from(const Drover__MemberPut *m)
 {
     struct replica_member member = {.role = REPLICA_VOTER};
     snprintf(member.name, sizeof member.name, "%s", m->name);
     snprintf(member.address, sizeof member.address, "%s", m->raft_address);
     ENSURE(m->public_key.len == KEY_BYTES);
     memcpy(member.public_key, m->public_key.data, KEY_BYTES);
+    return member;
+}
+
+static void run_member_add(void *user, const Drover__MemberPut *m, replica_done_fn fn, void *fn_user)
+{
+    struct replica_member member = member_from(m);
     replica_add(((struct controller *)user)->replica, &member, fn, fn_user);
+}
+
+static void run_member_withdraw(void *user, const Drover__MemberPut *m, replica_done_fn fn, void *fn_user)
+{
+    struct replica_member member = member_from(m);
+    replica_withdraw(((struct controller *)user)->replica, &member, fn, fn_user);
 }
 
 static void run_member_remove(void *user, const char *name, replica_done_fn fn, void *fn_user)
@@ -239,6 +251,7 @@ static void make_parts(struct controller *c)
         .call = run_call,
         .member_add = run_member_add,
         .member_remove = run_member_remove,
+        .member_withdraw = run_member_withdraw,
         .finished = run_finished};
     c->runner = runner_new(&runner);
     c->tick = loop_timer_new(c->loop, tick, c);

@@ -109,7 +109,7 @@ static void enter_existing(struct replica *replica, const struct raft_server *se
     struct err err;
     ENSURE(member_format(&change->member, &err, text) == 0);
     if (strcmp(text, server->address) != 0) {
-        err_set(&err, ERR_EXISTS, "the member %s is there with another address or key: remove it first",
+        err_set(&err, ERR_INVALID, "the member %s is there with another address or key: remove it first",
             change->member.name);
         change_end(replica, &err);
     } else if (role >= change->member.role) {
@@ -161,6 +161,18 @@ static void begin_add(struct replica *replica)
     }
 }
 
+/* Whether the one that has the id is the one to be removed: of that name, and where an address was given (to take an
+ * add back), with that address and key. */
+static bool is_meant(const struct replica_member *wanted, const struct raft_server *server)
+{
+    char text[MEMBER_TEXT_MAX], name[WIRE_PRINCIPAL_MAX];
+    struct err err;
+    if (wanted->address[0] != '\0')
+        return member_format(wanted, &err, text) == 0 && strcmp(text, server->address) == 0;
+    member_name(server->address, name);
+    return strcmp(name, wanted->name) == 0;
+}
+
 static void begin_remove(struct replica *replica)
 {
     const struct raft_configuration *configuration = &replica->raft.configuration;
@@ -171,6 +183,10 @@ static void begin_remove(struct replica *replica)
         voters += configuration->servers[i].role == RAFT_VOTER;
     if (!server) {
         err_set(&err, ERR_NOT_FOUND, "there is no member %s", replica->change.member.name);
+        change_end(replica, &err);
+    } else if (!is_meant(&replica->change.member, server)) {
+        err_set(
+            &err, ERR_NOT_FOUND, "the member that has the raft id of %s is another one", replica->change.member.name);
         change_end(replica, &err);
     } else if (server->role == RAFT_VOTER && voters == 1) {
         err_set(&err, ERR_WRONG_STATE, "the member %s is the only voter", replica->change.member.name);

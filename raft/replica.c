@@ -96,7 +96,7 @@ void replica_raft_error(const struct replica *replica, int status, const char *d
         break;
     case RAFT_DUPLICATEID:
     case RAFT_DUPLICATEADDRESS:
-        err_set(err, ERR_EXISTS, "%s: another member has that name or address", doing);
+        err_set(err, ERR_INVALID, "%s: another member has that name or address", doing);
         break;
     case RAFT_NOTFOUND:
     case RAFT_BADID:
@@ -200,6 +200,14 @@ void replica_remove(struct replica *replica, const char *name, replica_done_fn f
         return;
     snprintf(member.name, sizeof member.name, "%s", name);
     change_begin(replica, CHANGE_REMOVE, &member, request);
+}
+
+void replica_withdraw(struct replica *replica, const struct replica_member *member, replica_done_fn fn, void *user)
+{
+    struct request *request = request_new(replica, fn, user);
+    if (!accepts(replica, request))
+        return;
+    change_begin(replica, CHANGE_REMOVE, member, request);
 }
 
 void replica_status(const struct replica *replica, struct replica_status *out)

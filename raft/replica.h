@@ -82,9 +82,13 @@ void replica_submit(struct replica *replica, const uint8_t *entry, size_t len, r
  * committed when the call was made. No disk write (Ongaro's thesis, section 6.4, read index). */
 void replica_read(struct replica *replica, replica_done_fn fn, void *user);
 
-/* Membership: one change at a time, only on the leader. Adding makes a standby, lets it catch up, then a voter. */
+/* Membership: one change at a time, only on the leader. Adding makes a standby, lets it catch up, then a voter.
+ * ERR_EXISTS: just this member votes already. ERR_INVALID: its name, address or raft id is another member's. */
 void replica_add(struct replica *replica, const struct replica_member *member, replica_done_fn fn, void *user);
 void replica_remove(struct replica *replica, const char *name, replica_done_fn fn, void *user);
+/* Takes replica_add() of this member back, however far it came. A member of that name with another address or key is
+ * not the one that was added, and stays: ERR_NOT_FOUND. */
+void replica_withdraw(struct replica *replica, const struct replica_member *member, replica_done_fn fn, void *user);
 
 /* This member leads and has found that the member `name` no longer has what it has acknowledged: its log was lost. It
  * gets no entries from this leader; it has to be removed, emptied and added again. */

@@ -29,8 +29,8 @@ static void run_join(struct job_ctx *ctx)
     }
 }
 
-/* Takes the member out of the configuration; true once it is. */
-static bool member_leave(struct job_ctx *ctx, struct err *failed)
+/* Takes the member out of the configuration by `act`; true once it is. */
+static bool member_leave(struct job_ctx *ctx, enum job_act act, struct err *failed)
 {
     const struct job_event *event = ctx->event;
     failed->code = ERR_NONE;
@@ -41,16 +41,17 @@ static bool member_leave(struct job_ctx *ctx, struct err *failed)
     } else if (event->type == JOB_REPLY) {
         job_back_off(ctx, "%.200s", event->err->message);
     } else {
-        ctx->out->act = ACT_MEMBER_REMOVE;
+        ctx->out->act = act;
         ctx->out->member = job_data(ctx)->member;
     }
     return false;
 }
 
+/* A member of that name that was there before this job, and for which it was refused, stays. */
 static void undo_join(struct job_ctx *ctx)
 {
     struct err failed;
-    if (!member_leave(ctx, &failed)) {
+    if (!member_leave(ctx, ACT_MEMBER_WITHDRAW, &failed)) {
         if (failed.code != ERR_NONE)
             job_back_off(ctx, "%.200s", failed.message);
         return;
@@ -62,7 +63,7 @@ static void undo_join(struct job_ctx *ctx)
 static void run_leave(struct job_ctx *ctx)
 {
     struct err failed;
-    if (member_leave(ctx, &failed))
+    if (member_leave(ctx, ACT_MEMBER_REMOVE, &failed))
         job_done(ctx, "member %s has left", job_data(ctx)->member->name);
     else if (failed.code != ERR_NONE)
         job_fail(ctx, &failed);

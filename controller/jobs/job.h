@@ -118,12 +118,13 @@ struct job_event {
 };
 
 enum job_act {
-    ACT_KEEP,          /* nothing new: go on waiting for what is under way */
-    ACT_WAIT,          /* for timer_ms */
-    ACT_COMMIT,        /* update */
-    ACT_CALL,          /* host, method, request, deadline_ms */
-    ACT_MEMBER_ADD,    /* member */
-    ACT_MEMBER_REMOVE, /* member's name */
+    ACT_KEEP,            /* nothing new: go on waiting for what is under way */
+    ACT_WAIT,            /* for timer_ms */
+    ACT_COMMIT,          /* update */
+    ACT_CALL,            /* host, method, request, deadline_ms */
+    ACT_MEMBER_ADD,      /* member */
+    ACT_MEMBER_REMOVE,   /* member's name */
+    ACT_MEMBER_WITHDRAW, /* member, if it is just this one */
 };
 
 struct job_action {

@@ -189,6 +189,9 @@ static void run_act(struct run *run, struct job_action *action)
     case ACT_MEMBER_REMOVE:
         o->member_remove(o->user, action->member->name, call_replied, pending_new(run));
         break;
+    case ACT_MEMBER_WITHDRAW:
+        o->member_withdraw(o->user, action->member, call_replied, pending_new(run));
+        break;
     }
 }
 

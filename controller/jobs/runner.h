@@ -21,6 +21,7 @@ struct runner_options {
         wire_reply_fn fn, void *fn_user);
     void (*member_add)(void *user, const Drover__MemberPut *member, replica_done_fn fn, void *fn_user);
     void (*member_remove)(void *user, const char *name, replica_done_fn fn, void *fn_user);
+    void (*member_withdraw)(void *user, const Drover__MemberPut *member, replica_done_fn fn, void *fn_user);
     /* A job has ended; lent. */
     void (*finished)(void *user, const struct state_job *job);
 };

@@ -62,6 +62,24 @@ static void cancelled_member_is_out_again(void **unused)
     }
 }
 
+/* Its name may be another's in the log: undoing takes back what this job has added, not whoever has the name. */
+static void refused_member_is_not_taken_for_the_one_that_is_there(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    struct state_member member;
+    sim_open(&sim);
+    err_set(&sim.member_says, ERR_INVALID, "it is there with another address");
+    assert_int_equal(sim_run(&sim, sim_job(&sim, member_job(DROVER__JOB_KIND__JOB_MEMBER_ADD)), ACTIONS_MAX), FAILED);
+    assert_int_equal(sim.last_member_act, ACT_MEMBER_WITHDRAW);
+    assert_false(state_member(sim.state, "c4", &member));
+    sim.member_says.code = ERR_EXISTS; /* just this one votes: it was added before the leader changed */
+    assert_int_equal(sim_run(&sim, sim_job(&sim, member_job(DROVER__JOB_KIND__JOB_MEMBER_ADD)), ACTIONS_MAX), OK);
+    assert_int_equal(sim_run(&sim, sim_job(&sim, member_job(DROVER__JOB_KIND__JOB_MEMBER_REMOVE)), ACTIONS_MAX), OK);
+    assert_int_equal(sim.last_member_act, ACT_MEMBER_REMOVE);
+    sim_close(&sim);
+}
+
 static void host_with_vms_is_not_removed(void **unused)
 {
     (void)unused;
@@ -87,6 +105,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(members_come_and_go),
         cmocka_unit_test(cancelled_member_is_out_again),
+        cmocka_unit_test(refused_member_is_not_taken_for_the_one_that_is_there),
         cmocka_unit_test(host_with_vms_is_not_removed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

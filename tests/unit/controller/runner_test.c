@@ -173,6 +173,7 @@ static void bench_open(struct bench *b)
         .call = bench_call,
         .member_add = bench_member,
         .member_remove = bench_member_name,
+        .member_withdraw = bench_member,
         .finished = bench_finished};
     b->runner = runner_new(&options);
 }

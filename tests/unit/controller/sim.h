@@ -94,6 +94,8 @@ struct sim {
     struct job job;             /* of the last sim_run() or sim_step() */
     uint64_t now_ms, away_ms, away_until_ms, admit_from_ms;
     unsigned actions, members;
+    struct err member_says; /* of the next member's joining; ERR_NONE: it comes */
+    enum job_act last_member_act;
     const char *stuck;        /* why a host cannot be emptied; NULL: it can */
     bool placed_with_storage; /* what was told last when a place was asked for */
     enum sim_blow blow;

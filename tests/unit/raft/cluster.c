@@ -356,6 +356,22 @@ size_t node_index(const struct node *node)
     return (size_t)(node - node->cluster->nodes);
 }
 
+static void outcome_expect(struct cluster *cluster, struct outcome *outcome, enum err_code expected)
+{
+    assert_false(outcome->done);
+    cluster_until(cluster, 20000, outcome->done);
+    if (outcome->code != expected)
+        fail_msg("expected %s, got %s", err_name(expected), outcome->message);
+}
+
+void cluster_withdraw(
+    struct cluster *cluster, struct node *leader, const struct replica_member *member, enum err_code expected)
+{
+    struct outcome outcome = {0};
+    replica_withdraw(leader->replica, member, outcome_take, &outcome);
+    outcome_expect(cluster, &outcome, expected);
+}
+
 void cluster_change(struct cluster *cluster, struct node *leader, const struct replica_member *add, const char *remove,
     enum err_code expected)
 {
@@ -364,8 +380,5 @@ void cluster_change(struct cluster *cluster, struct node *leader, const struct r
         replica_add(leader->replica, add, outcome_take, &outcome);
     else
         replica_remove(leader->replica, remove, outcome_take, &outcome);
-    assert_false(outcome.done);
-    cluster_until(cluster, 20000, outcome.done);
-    if (outcome.code != expected)
-        fail_msg("expected %s, got %s", err_name(expected), outcome.message);
+    outcome_expect(cluster, &outcome, expected);
 }

@@ -90,6 +90,9 @@ size_t node_index(const struct node *node);
 
 /* A new cluster of `count` nodes that takes snapshots often; the first `members` of them are open and its members. */
 void cluster_begin(struct cluster *cluster, size_t count, size_t members);
+/* Has the leader take the adding of `member` back, and fails the test unless it ends as `expected`. */
+void cluster_withdraw(
+    struct cluster *cluster, struct node *leader, const struct replica_member *member, enum err_code expected);
 /* Has the leader add `add`, or remove `remove`, and fails the test unless it ends as `expected`. */
 void cluster_change(struct cluster *cluster, struct node *leader, const struct replica_member *add, const char *remove,
     enum err_code expected);

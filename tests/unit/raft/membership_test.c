@@ -83,6 +83,11 @@ static void test_a_member_joins_and_another_leaves(void **state)
     assert_int_equal(replica_members(leader->replica, members, CLUSTER_MAX), 3);
     cluster_change(&cluster, leader, &joining->member, NULL, ERR_NONE);
     cluster_change(&cluster, leader, &joining->member, NULL, ERR_EXISTS);
+    struct replica_member impostor = joining->member; /* of its name, elsewhere: taking that back leaves it alone */
+    strcpy(impostor.address, "tcp://127.0.0.1:4");
+    cluster_change(&cluster, leader, &impostor, NULL, ERR_INVALID);
+    cluster_withdraw(&cluster, leader, &impostor, ERR_NOT_FOUND);
+    assert_int_equal(replica_members(leader->replica, members, CLUSTER_MAX), 4);
     cluster_until(&cluster, 5000, cluster_equal(&cluster, 100));
     assert_int_equal(replica_members(leader->replica, members, CLUSTER_MAX), 4);
     cluster_until(&cluster, 5000, voters(joining) == 4);
@@ -112,6 +117,20 @@ static void test_a_member_joins_and_another_leaves(void **state)
     assert_int_equal(replica_members(leader->replica, members, CLUSTER_MAX), 3);
     for (size_t i = 0; i < 3; i++)
         assert_string_not_equal(members[i].name, leaving->member.name);
+    cluster_free(&cluster);
+}
+
+static void test_an_add_is_taken_back(void **state)
+{
+    struct cluster cluster;
+    (void)state;
+    cluster_begin(&cluster, 3, 2);
+    struct node *leader = cluster_wait_leader(&cluster);
+    cluster_open(&cluster, 2, 0);
+    cluster_change(&cluster, leader, &cluster.nodes[2].member, NULL, ERR_NONE);
+    cluster_withdraw(&cluster, leader, &cluster.nodes[2].member, ERR_NONE);
+    assert_int_equal(replica_members(leader->replica, NULL, 0), 2);
+    cluster_withdraw(&cluster, leader, &cluster.nodes[2].member, ERR_NOT_FOUND);
     cluster_free(&cluster);
 }
 
@@ -294,6 +313,7 @@ int main(void)
         cmocka_unit_test(test_a_lagging_member_gets_a_snapshot_in_chunks),
         cmocka_unit_test(test_writes_go_on_during_a_snapshot),
         cmocka_unit_test(test_a_member_joins_and_another_leaves),
+        cmocka_unit_test(test_an_add_is_taken_back),
         cmocka_unit_test(test_a_leader_may_remove_itself),
         cmocka_unit_test(test_one_member_grows_to_three),
         cmocka_unit_test(test_strangers_get_nothing_in),

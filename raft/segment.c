@@ -86,12 +86,11 @@ static bool zeros(const struct reader *reader, size_t from, size_t to)
 
 /* A batch at a place, as far as it can be made out. */
 struct batch {
-    size_t header_end; /* of a header whose length may be right; else of the preamble */
-    size_t end;        /* of the whole; 0: the header does not check */
+    size_t end; /* if the header checks; else of the header, and of the preamble if that says nothing sensible */
     bool whole;
 };
 
-/* The bytes of data that the header's entries have; false if it is no header, which is seen quickly nearly always. */
+/* The bytes of data that the header's entries have; false if it is no header, or the file ends before they do. */
 static bool data_len(const struct reader *reader, size_t header, uint64_t entries, size_t room, size_t *out)
 {
     size_t len = 0;
@@ -109,19 +108,19 @@ static bool data_len(const struct reader *reader, size_t header, uint64_t entrie
 static void read_batch(const struct reader *reader, size_t at, struct batch *out)
 {
     size_t left = reader->len - at, len;
-    *out = (struct batch){.header_end = left < PREAMBLE ? reader->len : at + PREAMBLE};
+    *out = (struct batch){.end = left < PREAMBLE ? reader->len : at + PREAMBLE};
     if (left < PREAMBLE)
         return;
     uint64_t entries = get(reader->data + at + WORD, WORD);
     if (entries == 0 || entries > ENTRIES_MAX || entries > (left - PREAMBLE) / ENTRY_HEADER)
         return;
-    size_t header = at + WORD, header_len = WORD + (size_t)entries * ENTRY_HEADER;
-    out->header_end = header + header_len;
-    if (!data_len(reader, header, entries, reader->len - out->header_end, &len) ||
+    size_t header = at + WORD, header_len = WORD + (size_t)entries * ENTRY_HEADER, data = header + header_len;
+    out->end = data;
+    if (!data_len(reader, header, entries, reader->len - data, &len) ||
         crc_of(reader, header, header_len) != get(reader->data + at, 4))
         return;
-    out->end = out->header_end + len;
-    out->whole = crc_of(reader, out->header_end, len) == get(reader->data + at + 4, 4);
+    out->end = data + len;
+    out->whole = crc_of(reader, data, len) == get(reader->data + at + 4, 4);
 }
 
 /* A sector between `from` and `to` is as it was before anything was written from `from` on. */
@@ -135,14 +134,6 @@ static bool sector_missing(const struct reader *reader, size_t from, size_t to)
         from = next;
     }
     return false;
-}
-
-static bool whole_batch_behind(const struct reader *reader, size_t at)
-{
-    struct batch batch = {0};
-    while (!batch.whole && (at += WORD) < reader->len)
-        read_batch(reader, at, &batch);
-    return batch.whole;
 }
 
 void segment_check(const uint8_t *data, size_t len, struct segment_report *out)
@@ -166,7 +157,7 @@ void segment_check(const uint8_t *data, size_t len, struct segment_report *out)
     }
     if (batch.whole || zeros(&reader, at, len))
         out->state = SEGMENT_WHOLE;
-    else if (sector_missing(&reader, at, batch.end ? batch.end : batch.header_end) || !whole_batch_behind(&reader, at))
+    else if (sector_missing(&reader, at, batch.end))
         out->state = SEGMENT_CUT_OFF;
     out->at = batch.whole ? len : at;
 }

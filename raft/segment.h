@@ -12,7 +12,8 @@
  * there are zeros. Batches that came while the disk was busy go into one write, and one write is under way at a time.
  * So a loss of power leaves zeros where sectors of the last write are missing, and batches of the same write may be
  * whole behind them; nobody has been told that any of them is safe. Where a batch does not check although none of its
- * sectors is missing, and there is a whole one behind it, bytes have changed that somebody may rely on. */
+ * sectors is missing, bytes have changed that somebody may rely on, also in the last batch of all: a disk writes a
+ * sector of 512 bytes whole or not at all. */
 #ifndef RAFT_SEGMENT_H
 #define RAFT_SEGMENT_H
 

@@ -42,6 +42,7 @@ static const char *const names[] = {
     "source.disks-over",
     /* migrate/destination.c */
     "destination.listening",
+    "destination.return-prepared",
     "destination.receiving",
     "destination.loaded",
     "destination.owner",

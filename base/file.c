@@ -43,7 +43,7 @@ int file_sync_directory(const char *path, struct err *err)
     return 0;
 }
 
-static int file_sync_parent(const char *path, struct err *err)
+int file_sync_parent(const char *path, struct err *err)
 {
     char parent[PATH_MAX];
     strcpy(parent, path); /* it named a file a moment ago, so it fits */

@@ -17,6 +17,8 @@ MUST_CHECK int file_write(const char *path, const void *data, size_t len, mode_t
 MUST_CHECK int file_replace(const char *path, const void *data, size_t len, mode_t mode, struct err *err);
 /* On return the names in the directory, and what has gone from it, outlive a loss of power. */
 MUST_CHECK int file_sync_directory(const char *path, struct err *err);
+/* The same for the directory that the file is in. */
+MUST_CHECK int file_sync_parent(const char *path, struct err *err);
 /* Makes the directory and its parents, durably; what exists already is fine. New ones get `mode`. */
 MUST_CHECK int file_make_dirs(const char *path, mode_t mode, struct err *err);
 /* The same for a directory in which nobody else may put, rename or remove anything: made with 0700, or there already as

@@ -380,7 +380,7 @@ bool engine_has_files(const char *directory)
 void engine_remove_files(const char *directory)
 {
     static const enum path_file files[] = {PATH_ENGINE_CONFIG, PATH_ENGINE_CONTROL, PATH_ENGINE_STATE,
-        PATH_ENGINE_DISKS, PATH_ENGINE_RECORD, PATH_ENGINE_LOG};
+        PATH_ENGINE_DISKS, PATH_ENGINE_RECORD, PATH_ENGINE_PREPARED, PATH_ENGINE_LOG};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         char path[PATH_MAX];
         unlink(paths_file(directory, files[i], path));

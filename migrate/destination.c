@@ -277,6 +277,19 @@ static void destination_close(struct destination *d)
     mirror_free(d->disks);
     if (d->announce_socket >= 0)
         close(d->announce_socket);
+    record_unprepare(d->side.options->record_file);
+}
+
+/* While the source is being told where we listen: should the guest have to be given back later, the disk may be full.
+ */
+static void destination_prepare(struct destination *d)
+{
+    struct err err;
+    const struct options *o = d->side.options;
+    guest_prepare_destination(d->side.guest, d->pipe_path, d->whole, destination_prepared, d);
+    if (record_prepare_failed(o->record_file, o->migration_id, &err) < 0)
+        destination_fail(d, &err);
+    crashpoint("destination", "return-prepared");
 }
 
 int destination_run(const struct options *options)
@@ -294,7 +307,7 @@ int destination_run(const struct options *options)
         side_phase(&d->side, phases[d->phase].name);
         crashpoint("destination", phases[d->phase].name);
         loop_timer_start(d->deadline, LISTEN_MS, 0);
-        guest_prepare_destination(d->side.guest, d->pipe_path, d->whole, destination_prepared, d);
+        destination_prepare(d);
     }
     while (!d->finished)
         uv_run(&d->side.loop, UV_RUN_DEFAULT);

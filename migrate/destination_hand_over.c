@@ -16,6 +16,7 @@
 #define HEARD_MAX_NS   250000000u /* a guest that is asked anything answers sooner, emulated or not */
 #define START_AGAIN_MS 100u
 #define REFUSED_MS     1000u /* less than one try of the source's (source_hand_over.c), so that it hears the answer */
+#define ASKED_BACK_MS  2000u /* ten times of what a source waits that is told to ask again */
 #define UNWRITTEN_MS   1000u
 /* Switches learn from one frame; the others are for a lost one. */
 static const uint32_t announce_at_ms[] = {0, 50, 200};
@@ -115,14 +116,14 @@ void destination_on_resumed(void *user, uint64_t at_ns)
     destination_tell_heard(d);
 }
 
-/* From here on QEMU is not asked to run it, whatever happens. The record that it is ours may be on the disk: the one
- * that takes it back must outlive a loss of power before the source runs its guest. Until then it is ours, and who
+/* From RETURNING on QEMU is not asked to run it, whatever happens. The record that it is ours may be on the disk: the
+ * one that takes it back must outlive a loss of power before the source runs its guest. Until then it is ours, and who
  * finds us dead sees to it that it runs here, or reads that it never will. */
 static void destination_return(struct destination *d)
 {
     struct err err;
     const struct options *o = d->side.options;
-    if (record_write_lasting(o->record_file, o->migration_id, "failed", &err) == 0) {
+    if (record_take_back(o->record_file, o->migration_id, &err) == 0) {
         destination_refuse(d, &d->refusal);
         return;
     }
@@ -140,6 +141,25 @@ static void destination_asks_on(struct destination *d)
         destination_fail(d, &d->refusal);
 }
 
+static void destination_give_back(struct destination *d)
+{
+    loop_timer_stop(d->starter);
+    loop_timer_stop(d->announcer);
+    destination_move(d, DESTINATION_RETURNING);
+    destination_return(d);
+}
+
+/* The guest is whole here, and its source may have died since it was handed over: only one that asks once more, as each
+ * does that is not told whether the guest was taken, gets it back. In post-copy it is nowhere whole but there. */
+static void destination_ask_back(struct destination *d)
+{
+    d->asked_back = true;
+    if (d->hand_over)
+        wire_reply_error(d->hand_over, &d->refusal);
+    d->hand_over = NULL;
+    loop_timer_start(d->starter, ASKED_BACK_MS, 0);
+}
+
 /* QEMU says of each start that it comes, and answers in order: so it had not begun to run the guest when it refused. */
 static void destination_looked(void *user, const struct err *err)
 {
@@ -151,9 +171,10 @@ static void destination_looked(void *user, const struct err *err)
         destination_asks_on(d);
         return;
     }
-    loop_timer_stop(d->announcer);
-    destination_move(d, DESTINATION_RETURNING);
-    destination_return(d);
+    if (d->puller)
+        destination_give_back(d);
+    else
+        destination_ask_back(d);
 }
 
 /* QEMU opens the guest's disks for writing only now, and refuses while somebody else has one open. That may be for a
@@ -207,7 +228,9 @@ static void destination_started(void *user, const struct err *err)
 void destination_start(void *user)
 {
     struct destination *d = user;
-    if (d->phase == DESTINATION_OWNER)
+    if (d->phase == DESTINATION_OWNER && d->asked_back)
+        destination_asks_on(d); /* nobody has */
+    else if (d->phase == DESTINATION_OWNER)
         guest_start(d->side.guest, destination_started, d);
     else if (d->phase == DESTINATION_RETURNING)
         destination_return(d);
@@ -269,6 +292,8 @@ static void destination_consider(
         destination_fail(d, &err);
     } else if (d->phase == DESTINATION_LOADED) {
         destination_take(d);
+    } else if (d->phase == DESTINATION_OWNER && d->asked_back) {
+        destination_give_back(d);
     } else if (d->phase == DESTINATION_POSTCOPY || d->phase == DESTINATION_DONE) {
         destination_answer(d);
     } else if (d->phase != DESTINATION_OWNER && d->phase != DESTINATION_RETURNING &&

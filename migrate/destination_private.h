@@ -77,7 +77,8 @@ struct destination {
     bool disks_open, disks_closed; /* QEMU offers them; does not any more */
     bool prepared;                 /* QEMU listens for device state */
     bool state_complete;           /* all of it has come, and QEMU is loading it */
-    bool farewell;                 /* the source has our answer, and after post-copy knows that all is here */
+    bool asked_back; /* QEMU refuses the guest, and whether its source would have it back is being asked */
+    bool farewell;   /* the source has our answer, and after post-copy knows that all is here */
     bool finished;
 };
 

@@ -17,6 +17,7 @@ static const char *const names[] = {
     [PATH_ENGINE_STATE] = "eng.sock.state",
     [PATH_ENGINE_DISKS] = "eng.sock.nbd",
     [PATH_ENGINE_RECORD] = "engine.record",
+    [PATH_ENGINE_PREPARED] = "engine.record.failed",
     [PATH_ENGINE_LOG] = "engine.log",
     [PATH_ADDRESSES] = "addresses",
 };

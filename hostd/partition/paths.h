@@ -22,6 +22,7 @@ enum path_file {
     PATH_ENGINE_STATE, /* the device state on its way through QEMU: the socket of migrate/statepipe */
     PATH_ENGINE_DISKS, /* disks on their way through QEMU: of migrate/relay */
     PATH_ENGINE_RECORD,
+    PATH_ENGINE_PREPARED, /* a record that may follow: of migrate/record */
     PATH_ENGINE_LOG,
     PATH_ADDRESSES, /* hostd/heard.h */
 };

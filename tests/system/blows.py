@@ -11,7 +11,7 @@ class Blow(collections.namedtuple("Blow", "whose point way victim")):
 
 ROUNDS = "connecting hello-sent precopy round-over switching stopped state-sent".split()
 HAND_OVER = "handed-over hand-over-sent hand-over-answered farewell-sent done".split()
-RECEIVING = "listening receiving welcomed state-received loaded ready-sent".split()
+RECEIVING = "listening return-prepared receiving welcomed state-received loaded ready-sent".split()
 STARTED = "hand-over-received owner guest-started hand-over-answered".split()
 DISKS = "disks relay-connected mirror-begun disks-ready disks-equal disks-over".split()
 DISKS_TAKEN = "disks-exported relay-connected disks-taken".split()
@@ -99,6 +99,7 @@ def refused():
         yield from each("source", "source", ["hand-over-answered", "failing", "failed"], way)
         yield from each("destination", "hostd", END + REMOVE, way)
         yield from each("source", "hostd", END[1:] + SETTLE, way)
+    yield Blow("source", "source.hand-over-answered", "refused-alone", "")
 
 
 def let_go():

@@ -226,16 +226,25 @@ class Act:
         with HeldDisk(self.victim.disks()[0]):
             if late:
                 arm(far, "destination.returning", "pause")
-            self.arm()
+            else:
+                self.arm()
             self.move(*mode)
             if late:
                 wait_reached(far, "the refusal")
+                self.arm()
             else:
                 self.strike()
         if late:
             disarm(far)
             for pid in self.lab.programs(far.name, "drover-migrate"):
                 os.kill(pid, signal.SIGCONT)
+            self.strike()
+
+    def refused_alone(self):
+        """The destination's QEMU cannot open the disk as yet, and the source's engine is no more when the guest is offered back."""
+        with HeldDisk(self.victim.disks()[0]):
+            self.arm()
+            self.move()
             self.strike()
 
     def let_go(self):
@@ -337,6 +346,7 @@ WAYS = {
     "gone-cancel": lambda act: act.gone(True),
     "refused": Act.refused,
     "refused-postcopy": lambda act: act.refused(*POSTCOPY),
+    "refused-alone": Act.refused_alone,
     "let-go": Act.let_go,
     "dry-run": lambda act: act.go(act.move, *DRY_RUN),
     "dry-run-cancel": Act.forecast,

@@ -103,6 +103,7 @@ def guest_that_is_refused_goes_on_where_it_was(run):
         wait_reached(far, "the refusal")
     disarm(far)
     for engine in lab.programs("h2", "drover-migrate"):
+        os.mkdir(f"{far.directory}/partitions/{lab.vm('locked')['id']}/engine.record.{engine}.tmp")  # no new record can be written
         os.kill(engine, signal.SIGCONT)
     job = lab.job_wait(job_id, 30)
     assert job["state"] == "failed" and "lock" in job["error"]["message"], job

@@ -14,6 +14,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "migrate/record.h"
 #include "tests/unit/migrate/memory_file.h"
 
 #define PAGES 16u
@@ -148,6 +149,7 @@ int fixture_teardown(void **state)
     if (f->listener >= 0)
         close(f->listener);
     unlink(f->record);
+    record_unprepare(f->record);
     unlink(f->qmp);
     rmdir(f->directory);
     return 0;

@@ -23,8 +23,8 @@ struct fixture {
     atomic_uint conts;  /* asked of it */
     unsigned refusals;  /* of so many of them */
     const char *status; /* of its guest, when it is asked */
-    bool starts,
-        obstacle; /* with its first refusal: it says that the guest runs; nothing can be written down any more */
+    /* With its first refusal: it says that the guest runs; the disk is full; what was prepared is gone. */
+    bool starts, full, robbed;
     bool answered, late, refused;
     enum err_code code; /* of the answer */
 };

@@ -32,8 +32,10 @@ static void qemu_first_refusal(struct fixture *f, int fd)
     obstacle_path(f, sizeof path, path);
     if (f->starts)
         dprintf(fd, "{\"event\":\"RESUME\",\"timestamp\":{\"seconds\":1,\"microseconds\":0}}\n");
-    if (f->obstacle && mkdir(path, 0700) < 0)
+    if (f->full && mkdir(path, 0700) < 0)
         abort();
+    if (f->robbed)
+        record_unprepare(f->record);
 }
 
 /* A QEMU that takes any command but the first `cont`s. */
@@ -61,23 +63,29 @@ static void *qemu_main(void *arg)
     return NULL;
 }
 
+static void hand_over(struct fixture *f)
+{
+    Drover__EngineHandOver message = DROVER__ENGINE_HAND_OVER__INIT;
+    message.migration_id = mine;
+    fixture_ask(f, DROVER__ENGINE_METHOD__ENGINE_HAND_OVER, &message.base);
+}
+
 /* All is here, and its source hands over to a QEMU that refuses so often to run the guest. */
 static void hand_over_to_qemu(struct fixture *f, unsigned refusals)
 {
     struct err err;
     struct destination *d = &f->d;
-    Drover__EngineHandOver message = DROVER__ENGINE_HAND_OVER__INIT;
-    message.migration_id = mine;
     f->refusals = refusals;
     if (!f->status)
         f->status = "paused";
+    assert_int_equal(record_prepare_failed(f->record, mine, &err), 0);
     assert_int_equal(control_open(&d->side.loop, f->control, NULL, NULL, &err, &d->side.control), 0);
     fixture_qemu_listen(f);
     assert_int_equal(pthread_create(&f->qemu, NULL, qemu_main, f), 0);
     f->qemu_runs = true;
     fixture_qemu_open(f);
     d->phase = DESTINATION_LOADED;
-    fixture_ask(f, DROVER__ENGINE_METHOD__ENGINE_HAND_OVER, &message.base);
+    hand_over(f);
 }
 
 static void await(struct fixture *f, enum destination_phase phase)
@@ -87,12 +95,21 @@ static void await(struct fixture *f, enum destination_phase phase)
     assert_int_equal(f->d.phase, phase);
 }
 
-static void await_answer(struct fixture *f)
+static void await_answer(struct fixture *f, enum err_code code)
 {
     while (!f->answered && !f->late)
         uv_run(&f->d.side.loop, UV_RUN_ONCE);
     assert_true(f->answered);
-    assert_int_equal(f->code, ERR_NONE);
+    assert_int_equal(f->code, code);
+}
+
+/* It is told that the guest was not taken yet, and asks once more. */
+static void ask_again(struct fixture *f)
+{
+    await_answer(f, ERR_WRONG_STATE);
+    assert_int_equal(f->d.phase, DESTINATION_OWNER);
+    assert_true(record_says(f->record, mine, "owner"));
+    hand_over(f);
 }
 
 /* Somebody else has one of its disks open for a moment: that costs no guest, and the source hears when it runs. */
@@ -100,7 +117,7 @@ static void test_a_guest_that_is_refused_at_first_is_started(void **state)
 {
     struct fixture *f = *state;
     hand_over_to_qemu(f, CONTS_REFUSED);
-    await_answer(f);
+    await_answer(f, ERR_NONE);
     assert_false(f->refused);
     assert_int_equal(f->conts, CONTS_REFUSED + 1);
     assert_int_equal(f->d.phase, DESTINATION_DONE);
@@ -112,11 +129,37 @@ static void test_a_guest_that_is_refused_for_good_is_returned(void **state)
 {
     struct fixture *f = *state;
     hand_over_to_qemu(f, FOR_GOOD);
-    await_answer(f);
+    ask_again(f);
+    await_answer(f, ERR_NONE);
     assert_true(f->refused);
     assert_true(f->conts > 1);
     assert_int_equal(f->d.phase, DESTINATION_FAILED);
     assert_true(record_says(f->record, mine, "failed"));
+}
+
+/* A disk that has become full since keeps the guest from nobody. */
+static void test_a_guest_is_returned_without_room_on_the_disk(void **state)
+{
+    struct fixture *f = *state;
+    char path[96];
+    obstacle_path(f, sizeof path, path);
+    f->full = true;
+    hand_over_to_qemu(f, FOR_GOOD);
+    ask_again(f);
+    await_answer(f, ERR_NONE);
+    assert_true(f->refused);
+    assert_true(record_says(f->record, mine, "failed"));
+    assert_int_equal(rmdir(path), 0);
+}
+
+/* The guest is whole here, and perhaps nowhere else any more. */
+static void test_a_guest_whose_source_is_silent_is_kept(void **state)
+{
+    struct fixture *f = *state;
+    hand_over_to_qemu(f, FOR_GOOD);
+    await_answer(f, ERR_WRONG_STATE);
+    await(f, DESTINATION_FAILED);
+    assert_true(record_says(f->record, mine, "owner"));
 }
 
 /* The source hears nothing before it is on record, and from then on QEMU is not asked once more. */
@@ -125,8 +168,9 @@ static void test_a_guest_is_returned_by_the_record_first(void **state)
     struct fixture *f = *state;
     char path[96];
     obstacle_path(f, sizeof path, path);
-    f->obstacle = true;
+    f->full = f->robbed = true;
     hand_over_to_qemu(f, FOR_GOOD);
+    ask_again(f);
     await(f, DESTINATION_RETURNING);
     unsigned conts = f->conts;
     assert_true(record_says(f->record, mine, "owner"));
@@ -136,7 +180,7 @@ static void test_a_guest_is_returned_by_the_record_first(void **state)
     assert_int_equal(f->d.phase, DESTINATION_RETURNING);
     assert_false(f->answered);
     assert_int_equal(rmdir(path), 0);
-    await_answer(f);
+    await_answer(f, ERR_NONE);
     assert_true(f->refused);
     assert_int_equal(f->conts, conts);
     assert_true(record_says(f->record, mine, "failed"));
@@ -173,6 +217,9 @@ int main(void)
             test_a_guest_that_is_refused_at_first_is_started, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(
             test_a_guest_that_is_refused_for_good_is_returned, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(
+            test_a_guest_is_returned_without_room_on_the_disk, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_a_guest_whose_source_is_silent_is_kept, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_a_guest_is_returned_by_the_record_first, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(
             test_a_guest_that_was_told_to_run_is_not_returned, fixture_setup, fixture_teardown),

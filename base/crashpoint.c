@@ -61,6 +61,7 @@ static const char *const names[] = {
     "destination.state-received",
     "destination.ready-sent",
     "destination.hand-over-received",
+    "destination.start-asked",
     "destination.guest-started",
     "destination.hand-over-answered",
     "destination.farewell-received",
@@ -73,9 +74,11 @@ static const char *const names[] = {
     "record.after.owner",
     "record.before.failed",
     "record.after.failed",
-    /* migrate/release.c, keep.c and image.c */
+    /* migrate/release.c, give_back.c, keep.c and image.c */
     "release.begun",
     "release.done",
+    "give-back.begun",
+    "give-back.done",
     "keep.begun",
     "keep.sealed",
     "keep.named",

@@ -48,9 +48,9 @@ bool decide_forsaken(enum record_phase phase)
     return phase != RECORD_NONE && phase != RECORD_FAILED;
 }
 
-bool decide_let_go(bool incoming, bool guest_alive, bool in_order)
+bool decide_let_go(bool incoming, enum record_phase phase, bool guest_alive, bool in_order)
 {
-    return !incoming && guest_alive && !in_order;
+    return guest_alive && (incoming ? phase == RECORD_FETCHING : !in_order);
 }
 
 enum resume_step decide_resume(enum err_code why, unsigned refusals, uint64_t asked_ms, bool told)

@@ -33,9 +33,10 @@ bool decide_never_ran(enum record_phase phase, bool other_boot);
  * and would ask on; false where it can be told to stop and sees to it that the guest goes on. */
 bool decide_forsaken(enum record_phase phase);
 
-/* An engine has ended, `in_order` or not (engine_in_order()): true where somebody else has to let go of the guest's
- * memory before anything is asked of the guest. Only a source watches it. */
-bool decide_let_go(bool incoming, bool guest_alive, bool in_order);
+/* An engine has ended, `in_order` or not (engine_in_order()), with this record: true where somebody else has to let go
+ * of the guest in its stead before anything is decided. A source's, which alone watches it, may have left it waiting; a
+ * guest whose pages are still elsewhere is lost with its engine, unless it has not run here and can be given back. */
+bool decide_let_go(bool incoming, enum record_phase phase, bool guest_alive, bool in_order);
 
 enum resume_step {
     RESUME_AGAIN,   /* it is asked again */

@@ -269,7 +269,9 @@ int engine_let_go(uv_loop_t *loop, const struct engine_config *config, child_exi
 {
     char config_path[PATH_MAX], log_path[PATH_MAX];
     paths_file(config->directory, PATH_ENGINE_CONFIG, config_path);
-    char *argv[] = {(char *)(uintptr_t)config->program, (char[]){"release"}, (char[]){"--config"}, config_path, NULL};
+    const char *verb = config->role == ENGINE_DESTINATION ? "give-back" : "release";
+    char *argv[] = {
+        (char *)(uintptr_t)config->program, (char *)(uintptr_t)verb, (char[]){"--config"}, config_path, NULL};
     struct child_options options = {
         .argv = argv,
         .log_path = paths_file(config->directory, PATH_ENGINE_LOG, log_path),

@@ -72,8 +72,9 @@ MUST_CHECK int engine_start(uv_loop_t *loop, const struct engine_config *config,
  * ERR_WRONG_STATE: its record does not say so. Take: engine_free(). */
 MUST_CHECK int engine_resume(uv_loop_t *loop, const struct engine_config *config, const struct engine_events *events,
     struct err *err, struct engine **out);
-/* An engine that watched the guest has died, perhaps with its guardian: starts what lets the guest go on
- * (drover-migrate release), which ends within moments. The engine's files are there. Take: child_free(). */
+/* An engine has died: starts what lets go of the guest in its stead. By config->role: a source's guest goes on writing
+ * (drover-migrate release); a destination's that has not run here and never can becomes its source's again by the
+ * record (drover-migrate give-back). Ends within seconds. The engine's files are there. Take: child_free(). */
 MUST_CHECK int engine_let_go(uv_loop_t *loop, const struct engine_config *config, child_exit_fn fn, void *user,
     struct err *err, struct child **out);
 /* ERR_NOT_FOUND: that process is gone. Take: engine_free(). */

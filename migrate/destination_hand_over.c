@@ -225,13 +225,19 @@ static void destination_started(void *user, const struct err *err)
         destination_done(d);
 }
 
+static void destination_ask(struct destination *d)
+{
+    guest_start(d->side.guest, destination_started, d);
+    crashpoint("destination", "start-asked");
+}
+
 void destination_start(void *user)
 {
     struct destination *d = user;
     if (d->phase == DESTINATION_OWNER && d->asked_back)
         destination_asks_on(d); /* nobody has */
     else if (d->phase == DESTINATION_OWNER)
-        guest_start(d->side.guest, destination_started, d);
+        destination_ask(d);
     else if (d->phase == DESTINATION_RETURNING)
         destination_return(d);
 }

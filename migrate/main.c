@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "migrate/destination.h"
 #include "migrate/dryrun.h"
+#include "migrate/give_back.h"
 #include "migrate/heap.h"
 #include "migrate/keep.h"
 #include "migrate/release.h"
@@ -26,6 +27,8 @@ static int usage(FILE *out)
         "                                             keeps, sealed, what a guest that has left held; frees its RAM\n"
         "  drover-migrate release --config FILE       where a source was killed: lets the guest's writes through "
         "again\n"
+        "  drover-migrate give-back --config FILE     where a destination was killed in post-copy: gives a guest back "
+        "that has not run\n"
         "  drover-migrate --crash-points              the points at which tests kill programs\n"
         "\n"
         "Exit status: 0 moved, 1 failed (the guest runs on at the source), 2 wrong usage, 3 in doubt (see the "
@@ -43,6 +46,7 @@ static const struct role {
     {"destination", "migrate-destination", destination_run},
     {"forecast", "migrate-forecast", dryrun_run},
     {"release", "migrate-release", release_run},
+    {"give-back", "migrate-give-back", give_back_run},
 };
 
 static const struct role *role_find(const char *name)

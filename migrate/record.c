@@ -77,12 +77,23 @@ void record_unprepare(const char *path)
     unlink(prepared_path(path, prepared));
 }
 
-bool record_says(const char *path, const char *migration_id, const char *phase)
+static bool record_match(const char *path, const char *migration_id, const char *phase, bool postcopy)
 {
     json_t *record = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
     const char *id = json_string_value(json_object_get(record, "migration"));
     const char *found = json_string_value(json_object_get(record, "phase"));
-    bool says = id && found && strcmp(id, migration_id) == 0 && strcmp(found, phase) == 0;
+    bool match = id && found && strcmp(id, migration_id) == 0 && strcmp(found, phase) == 0 &&
+                 (!postcopy || json_is_true(json_object_get(record, "postcopy")));
     json_decref(record);
-    return says;
+    return match;
+}
+
+bool record_says(const char *path, const char *migration_id, const char *phase)
+{
+    return record_match(path, migration_id, phase, false);
+}
+
+bool record_fetching(const char *path, const char *migration_id)
+{
+    return record_match(path, migration_id, "owner", true);
 }

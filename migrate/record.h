@@ -22,5 +22,7 @@ void record_unprepare(const char *path);
 MUST_CHECK int record_write_postcopy(const char *path, const char *migration_id, const char *phase, struct err *err);
 /* True if the record says `phase` of this very migration. */
 bool record_says(const char *path, const char *migration_id, const char *phase);
+/* True if it says `owner` of this very migration, with pages of the guest still at its source. */
+bool record_fetching(const char *path, const char *migration_id);
 
 #endif

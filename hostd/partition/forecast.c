@@ -36,7 +36,7 @@ static void forecast_ended(void *user, const char *why)
 {
     struct partition *p = user;
     struct report report;
-    bool let_go = decide_let_go(false, p->guest != NULL, engine_in_order(p->forecaster));
+    bool let_go = decide_let_go(false, RECORD_NONE, p->guest != NULL, engine_in_order(p->forecaster));
     crashpoint("hostd", "forecast-ended");
     engine_take_report(p->forecaster, &report);
     engine_free(p->forecaster);

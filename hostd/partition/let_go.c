@@ -1,7 +1,13 @@
-/* An engine that watched the guest's memory has ended. One that exited has let go of it before. A killed one has a
+/* What has to be done for the guest in the stead of an engine that has ended, before anybody decides.
+ *
+ * A source's: it watched the guest's memory. One that exited has let go of it before. A killed one has a
  * guardian for that, which may have been killed with it; then the guest's next write waits for good, perhaps one of the
  * thread that answers us: so a program of its own lets go of the guest's memory before anything is asked of the guest
- * (migrate/README.md, trackers). */
+ * (migrate/README.md, trackers).
+ *
+ * A destination's, with pages of the guest still at its source: the guest is lost, unless it has not run here. Whether
+ * it has QEMU is asked over the engine's monitor, by a program that knows the engine's record and takes it back where
+ * it has not; the record then says what follows (migrate/README.md, post-copy). */
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -36,7 +42,11 @@ static void release_ended(void *user, int status)
 static bool release(struct partition *p)
 {
     struct err err;
-    const struct engine_config config = {.program = p->all->env.options->engine, .directory = p->directory};
+    const struct engine_config config = {
+        .program = p->all->env.options->engine,
+        .directory = p->directory,
+        .role = p->record.migration.incoming ? ENGINE_DESTINATION : ENGINE_SOURCE,
+    };
     if (engine_let_go(p->all->env.loop, &config, release_ended, p, &err, &p->releaser) == 0)
         return true;
     log_event(LOG_WARN, "guest.not_let_go", "vm=%s reason=%s", p->record.vm_id, LOG_QUOTE(err.message));
@@ -72,7 +82,8 @@ static void migration_released(struct partition *p)
 
 void migration_engine_dead(struct partition *p, bool in_order, const char *why)
 {
-    if (!decide_let_go(p->record.migration.incoming, p->guest != NULL, in_order)) {
+    enum record_phase phase = engine_record(p->directory, p->record.migration.id);
+    if (!decide_let_go(p->record.migration.incoming, phase, p->guest != NULL, in_order)) {
         migration_decide(p, why);
         return;
     }

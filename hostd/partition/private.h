@@ -23,7 +23,7 @@ struct query {
 /* What is under way once an engine has ended, until its partition is at rest. */
 enum aftermath {
     AFTERMATH_NONE,
-    AFTERMATH_RELEASE, /* `releaser` sees to it that the guest waits for nobody; then `released` decides */
+    AFTERMATH_RELEASE, /* `releaser` lets go of the guest in the engine's stead; then `released` decides */
     AFTERMATH_RESUME,  /* QEMU is asked to run the guest: `resuming` */
 };
 
@@ -65,7 +65,7 @@ struct partition {
     struct engine *lingering; /* of the migration that brought the guest here: announces it, answers the source again */
     char arrival[PATHS_ID_MAX]; /* that migration */
     enum aftermath aftermath;
-    struct child *releaser; /* AFTERMATH_RELEASE: lets the guest go on, for an engine that was killed */
+    struct child *releaser; /* AFTERMATH_RELEASE: let_go.c */
     unsigned releases;      /* those that were killed themselves, in a row */
     void (*released)(struct partition *p);
     struct resuming resuming;
@@ -190,12 +190,11 @@ extern const struct engine_events migration_engine_events; /* `user` to be set t
 
 /* let_go.c: AFTERMATH_RELEASE. */
 
-/* An engine was killed that watched the guest: sees to it that the guest waits for nobody, then calls `released`. The
- * engine's files are there. */
+/* decide_let_go(): has that done, or finds that it cannot be, then calls `released`. The engine's files are there. */
 void let_go_begin(struct partition *p, void (*released)(struct partition *p));
 /* The guest is dead; nobody is told. */
 void let_go_drop(struct partition *p);
-/* The engine is dead, `in_order` or not (engine_in_order()). Decides, once the guest waits for nobody. */
+/* The engine is dead, `in_order` or not (engine_in_order()). Decides, once the guest has been let go of. */
 void migration_engine_dead(struct partition *p, bool in_order, const char *why);
 
 /* resume.c: AFTERMATH_RESUME. */

@@ -12,7 +12,7 @@ class Blow(collections.namedtuple("Blow", "whose point way victim")):
 ROUNDS = "connecting hello-sent precopy round-over switching stopped state-sent".split()
 HAND_OVER = "handed-over hand-over-sent hand-over-answered farewell-sent done".split()
 RECEIVING = "listening return-prepared receiving welcomed state-received loaded ready-sent".split()
-STARTED = "hand-over-received owner guest-started hand-over-answered".split()
+STARTED = "hand-over-received owner start-asked guest-started hand-over-answered".split()
 DISKS = "disks relay-connected mirror-begun disks-ready disks-equal disks-over".split()
 DISKS_TAKEN = "disks-exported relay-connected disks-taken".split()
 END = "engine-ended outcome-before outcome-after".split()
@@ -102,6 +102,15 @@ def refused():
     yield Blow("source", "source.hand-over-answered", "refused-alone", "")
 
 
+def given_back():
+    """The destination's engine dies before its QEMU runs a guest whose pages are at the source, and then whoever finds that out."""
+    for victim in ("", "companion"):
+        yield from each("destination", "give-back", ["begun", "done"], "given-back", victim)
+    yield from each_record("given-back", ("destination", "failed"))
+    yield from each("destination", "hostd", END + REMOVE, "given-back")
+    yield from each("source", "hostd", ["forsake-received", "forsaken", "resolve-saved"], "given-back")
+
+
 def let_go():
     """An engine is killed together with its guardian, and then whoever lets go of the guest's memory in their stead."""
     for victim in ("", "companion"):
@@ -168,14 +177,12 @@ def controllers():
 
 
 def every():
-    return [blow for group in (precopy, called_off, postcopy, cut, gone, refused, let_go, forecasts, controllers, with_storage, move_storage, visits) for blow in group()]
+    return [blow for group in (precopy, called_off, postcopy, cut, gone, refused, given_back, let_go, forecasts, controllers, with_storage, move_storage, visits) for blow in group()]
 
 
-# Once the guest is the destination's and pages are missing, it cannot go on without that engine: the named risk of post-copy.
-LOST = {(name, "postcopy") for name in ("record.after.owner", "destination.owner", "destination.guest-started",
-                                        "destination.hand-over-answered", "destination.postcopy")}
-# Nor can one that is about to be given back, until that is on record.
-LOST |= {(name, "refused-postcopy") for name in ("destination.returning", "record.before.failed")}
+# Once the guest runs at the destination and pages are missing, it cannot go on without that engine: the named risk of post-copy.
+LOST = {(name, "postcopy") for name in ("destination.start-asked", "destination.guest-started", "destination.hand-over-answered",
+                                        "destination.postcopy")}
 # Until here a guest outlives the death of the destination's QEMU; from then on that may be what runs it.
 SPARES = {f"destination.{name}" for name in RECEIVING[:-2] + DISKS_TAKEN + ["image-opened", "image-told"]}
 
@@ -186,6 +193,7 @@ def may_end_guest(blow):
 # Those that every run strikes.
 USUAL = [Blow("source", "record.before.handed-over", "precopy", ""), Blow("source", "record.after.handed-over", "precopy", ""),
          Blow("destination", "destination.hand-over-received", "precopy", ""), Blow("destination", "record.after.owner", "precopy", ""),
+         Blow("destination", "record.after.owner", "postcopy", ""),
          Blow("destination", "destination.loaded", "precopy", "companion"), Blow("destination", "hostd.settle-before", "precopy", ""),
          Blow("source", "hostd.outcome-after", "cancel", ""), Blow("leader", "controller.move.proposed", "precopy", ""),
          Blow("source", "source.postcopy", "postcopy", ""), Blow("source", "hostd.storage-linked", "move-storage", ""),

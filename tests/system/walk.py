@@ -247,6 +247,18 @@ class Act:
             self.move()
             self.strike()
 
+    def given_back(self):
+        """The destination's engine dies between its record and the guest's start, with pages missing."""
+        far = self.host("destination")
+        arm(far, "destination.owner", "pause")
+        self.move(*POSTCOPY)
+        wait_reached(far, "the record")
+        disarm(far)
+        self.arm()
+        for pid in self.lab.programs(far.name, "drover-migrate"):
+            os.kill(pid, signal.SIGKILL)
+        self.strike()
+
     def let_go(self):
         """The source's engine and its guardian die at once, so that a third has to let the guest's writes through."""
         self.move("--tracker", "wp-sync", *SLOW)
@@ -347,6 +359,7 @@ WAYS = {
     "refused": Act.refused,
     "refused-postcopy": lambda act: act.refused(*POSTCOPY),
     "refused-alone": Act.refused_alone,
+    "given-back": Act.given_back,
     "let-go": Act.let_go,
     "dry-run": lambda act: act.go(act.move, *DRY_RUN),
     "dry-run-cancel": Act.forecast,

@@ -191,10 +191,17 @@ static void it_is_asked_ever_more_seldom_but_for_good(void **unused)
 static void who_lets_go_of_the_guests_memory(void **unused)
 {
     (void)unused;
-    assert_true(decide_let_go(false, true, false));
-    assert_false(decide_let_go(false, true, true));
-    assert_false(decide_let_go(false, false, false)); /* nobody waits */
-    assert_false(decide_let_go(true, true, false));   /* a destination does not watch */
+    for (int phase = RECORD_NONE; phase <= RECORD_UNREADABLE; phase++) {
+        enum record_phase at = (enum record_phase)phase;
+        assert_true(decide_let_go(false, at, true, false));
+        assert_false(decide_let_go(false, at, true, true));
+        assert_false(decide_let_go(false, at, false, false)); /* nobody waits */
+        for (int in_order = 0; in_order < 2; in_order++) {
+            /* A destination does not watch, but may have been about to have run what is whole elsewhere. */
+            assert_int_equal(decide_let_go(true, at, true, in_order), at == RECORD_FETCHING);
+            assert_false(decide_let_go(true, at, false, in_order));
+        }
+    }
 }
 
 static void what_a_guests_death_means(void **unused)

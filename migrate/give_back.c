@@ -68,6 +68,7 @@ int give_back_run(const struct options *options)
         log_event(LOG_INFO, "guest.given_back", "migration=%s", options->migration_id);
     crashpoint("give-back", "done");
     guest_close(g.guest);
+    uv_run(&g.loop, UV_RUN_DEFAULT); /* the monitor's connection closes in its own time */
     loop_close(&g.loop);
     return rc < 0;
 }

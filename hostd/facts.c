@@ -23,8 +23,13 @@ static char *clock_source(char *out, size_t size)
     return out;
 }
 
-/* What the firmware and what the installed system call this machine: copies of a disk have the latter in common, some
- * boards the former. Hashed, because these are not to be shown about. Empty when neither is to be had. */
+/* What the firmware and what the installed system call this machine, as one: copies of a disk have the latter in
+ * common; containers, copied virtual machines and some makers' boards the former. Whether only one of them has changed
+ * is not told on purpose. No rule that goes by the other one then is safe: a machine that is wrongly taken for the one
+ * whose key it has frees guests that run there, while one that is wrongly refused (it was installed anew, or its
+ * firmware was, and booted, so that its guests are gone) costs somebody a look and a `--stand-in`. Where the system's
+ * name does not outlast a boot, systemd.machine_id= on the kernel's command line gives it one that does. Hashed,
+ * because these are not to be shown about. Empty when neither is to be had. */
 static void machine_id(char *out, size_t size)
 {
     static const char *const files[] = {"/sys/class/dmi/id/product_uuid", "/etc/machine-id"};

@@ -89,8 +89,8 @@ MUST_CHECK int guest_adopt(struct hypervisor *hypervisor, const char *directory,
 /* Stops watching; the process goes on. NULL is fine. */
 void guest_free(struct guest *guest);
 
-/* Presses the guest's power button. */
-void guest_power_down(struct guest *guest);
+/* Presses the guest's power button. False: its QEMU cannot be reached at the moment. */
+bool guest_power_down(struct guest *guest);
 /* Ends the process: it may close its images first, and is killed if that takes longer than moments. */
 void guest_end(struct guest *guest);
 /* Ends the process at once. */

@@ -93,6 +93,7 @@ struct partition {
     char end_detail[RECORD_TEXT_MAX]; /* for those who asked for the end */
     struct err start_failure;         /* for `starting`, told when nothing is left */
     bool forced;                      /* its end is not waited for */
+    uint64_t pressed_ms;              /* when its host, being shut down, pressed its power button last; 0: never */
     bool shut_down;                   /* by the guest itself, while an engine was at work */
     struct report last;               /* what the engine that ended had told; whether it was killed it does not say */
     Drover__MigrationOutcome told;    /* that the controllers are needed: DOUBT or UNANSWERED; UNKNOWN: nothing yet */

@@ -307,10 +307,9 @@ void guest_observe_jobs(struct guest *guest, void (*fn)(void *user), void *user)
     guest->jobs_user = user;
 }
 
-void guest_power_down(struct guest *guest)
+bool guest_power_down(struct guest *guest)
 {
-    if (guest->qmp)
-        qmp_command(guest->qmp, "system_powerdown", NULL, COMMAND_TIMEOUT_MS, NULL, NULL);
+    return guest_command(guest, "system_powerdown", NULL, COMMAND_TIMEOUT_MS, NULL, NULL);
 }
 
 void guest_continue(struct guest *guest)

@@ -32,8 +32,8 @@ static void row_add(struct table *table, const Drover__Host *host)
     const Drover__Load *load = host->load ? host->load : &no_load;
     char text[SHOW_SHARE_MAX];
     table_add(table, "%s", host->name);
-    table_add(table, "%s%s", pbjson_enum(&drover__host_state__descriptor, (int)host->state, text),
-        host->maintenance ? ", maintenance" : "");
+    table_add(table, "%s%s%s", pbjson_enum(&drover__host_state__descriptor, (int)host->state, text),
+        host->shutting_down ? ", shutting down" : "", host->maintenance ? ", maintenance" : "");
     table_add(table, "%" PRIu32, host->vms);
     table_add(table, "%s", show_cores(load->cpu_cores, capacity->cpu_cores, text));
     if (capacity->cpu_cores > 0)
@@ -99,7 +99,9 @@ static void host_print(const Drover__Host *host)
 {
     char text[64];
     output_field("Host", "%s", host->name);
-    output_field("State", "%s%s", pbjson_enum(&drover__host_state__descriptor, (int)host->state, text),
+    output_field("State", "%s%s%s", pbjson_enum(&drover__host_state__descriptor, (int)host->state, text),
+        host->shutting_down ? ", being shut down: its guests are asked to end, and it gets no VMs until it is up again"
+                            : "",
         host->maintenance ? ", in maintenance: it gets no VMs" : "");
     if (host->refused[0])
         output_field("Refused", "%s", host->refused);

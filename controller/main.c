@@ -75,8 +75,9 @@ static bool env_host(void *user, const char *name, struct job_host *out)
     if (!state_host(c->state, name, &known))
         return false;
     const struct fleet_host *host = fleet_find(c->fleet, name);
-    *out = (struct job_host){
-        .up = host && host->peer && fleet_up(c->fleet, host, clock_now_ms()), .facts = host ? host->facts : NULL};
+    *out = (struct job_host){.up = host && host->peer && fleet_up(c->fleet, host, clock_now_ms()),
+        .facts = host ? host->facts : NULL,
+        .shutting_down = host && host->shutting_down};
     return true;
 }
 

@@ -194,6 +194,7 @@ static void say_hello(struct controller *controller)
     hello.history = &history.message;
     hello.facts = (Drover__HostFacts *)(uintptr_t)agent->options.facts;
     hello.stand_in = agent->options.stand_in;
+    hello.shutting_down = partitions_shutting_down(agent->options.partitions);
     hello.partitions = reports.list;
     hello.n_partitions = reports.count;
     controller->hello_under_way = true;
@@ -266,6 +267,7 @@ static void send_heartbeat(void *user)
     heartbeat.sequence = ++agent->sequence;
     partitions_report(agent->options.partitions, agent->sequence, false, &reports);
     heartbeat.load = &load;
+    heartbeat.shutting_down = partitions_shutting_down(agent->options.partitions);
     heartbeat.partitions = reports.list;
     heartbeat.n_partitions = reports.count;
     heartbeat.visits = visits_list(agent->options.visits, &heartbeat.n_visits);

@@ -299,6 +299,7 @@ static Drover__Host *host_message(struct controller *c, const struct state_host 
         pb_string(&m->refused, refused);
     const struct fleet_host *session = fleet_find(c->fleet, host->name);
     bool up = session && fleet_up(c->fleet, session, now_ms);
+    m->shutting_down = up && session->shutting_down;
     m->state = !c->leader   ? DROVER__HOST_STATE__HOST_UNKNOWN
                : up         ? DROVER__HOST_STATE__HOST_UP
                : host->seen ? DROVER__HOST_STATE__HOST_UNREACHABLE

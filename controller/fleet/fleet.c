@@ -132,8 +132,10 @@ void fleet_forget(struct fleet *fleet, const char *name)
 void fleet_disconnected(struct fleet *fleet, const struct wire_peer *peer)
 {
     for (size_t i = 0; i < fleet->count; i++)
-        if (fleet->hosts[i]->peer == peer)
+        if (fleet->hosts[i]->peer == peer) {
             fleet->hosts[i]->peer = NULL;
+            fleet->hosts[i]->shutting_down = false; /* whoever is there next says it anew */
+        }
 }
 
 /* The host's own deadline is lease_ms after it sent the heartbeat; an eighth covers clocks that run apart. */
@@ -338,6 +340,7 @@ int fleet_hello(struct fleet *fleet, const char *name, struct wire_peer *peer, c
     host->facts = pb_copy(hello->facts);
     host->peer = peer;
     host->hello_ms = now_ms;
+    host->shutting_down = hello->shutting_down;
     host->missing_count = 0;
     *out = host;
     return 0;
@@ -347,6 +350,9 @@ int fleet_heartbeat(struct fleet *fleet, struct fleet_host *host, const Drover__
     uint64_t now_ms, struct err *err)
 {
     Drover__Load none = DROVER__LOAD__INIT;
-    return report_take(fleet, host, heartbeat->load ? heartbeat->load : &none, heartbeat->n_partitions,
-        heartbeat->partitions, now_ms, err);
+    if (report_take(fleet, host, heartbeat->load ? heartbeat->load : &none, heartbeat->n_partitions,
+            heartbeat->partitions, now_ms, err) < 0)
+        return -1;
+    host->shutting_down = heartbeat->shutting_down;
+    return 0;
 }

@@ -44,6 +44,7 @@ struct fleet_host {
     Drover__HostFacts *facts; /* owned */
     uint64_t seen_ms;         /* last hello or heartbeat */
     uint64_t hello_ms;
+    bool shutting_down; /* the host says that it is, and takes no guests; of the connection */
     struct load load;
     struct load_average overhead; /* what it uses besides its partitions */
     struct load_ring ring;

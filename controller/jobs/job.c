@@ -411,6 +411,14 @@ bool job_host_ready(struct job_ctx *ctx, const char *name, struct job_host *out)
     return false;
 }
 
+int job_host_stays(const char *name, const struct job_host *host, struct err *err)
+{
+    if (host->shutting_down)
+        return err_set(err, ERR_WRONG_STATE,
+            "host %s is being shut down and takes no guests until it is up again; choose another host", name);
+    return 0;
+}
+
 int job_host_fits(const struct job_ctx *ctx, const char *name, const struct job_host *host, const struct state_vm *vm,
     struct err *err)
 {

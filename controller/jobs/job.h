@@ -23,6 +23,7 @@
 struct job_host {
     bool up;
     const Drover__HostFacts *facts; /* lent until the next event; NULL: never told */
+    bool shutting_down;
 };
 
 struct job_partition {

@@ -188,8 +188,9 @@ static void decide(struct job_ctx *ctx, const struct preflight_facts *facts)
     struct preflight_input input = {
         .vm = facts->vm.name,
         .spec = spec,
-        .from = {facts->vm.owner, facts->from.facts, job->check_source, false},
-        .to = {job->target, facts->to.facts, job->check_destination, known && target.maintenance},
+        .from = {facts->vm.owner, facts->from.facts, job->check_source, false, false},
+        .to = {job->target, facts->to.facts, job->check_destination, known && target.maintenance,
+            facts->to.shutting_down},
         .room_known = room != 0,
         .room_bytes = room > promised ? room - promised : 0,
     };

@@ -78,6 +78,8 @@ bool job_vm(const struct job_ctx *ctx, struct state_vm *out);
 bool job_disk_named(const struct job_ctx *ctx, const char *path, const char *except, char name[static STATE_NAME_MAX]);
 /* The host is up and told its facts: 1. Not yet: 0, and the job waits, or failed after JOB_SETTLE_MS. */
 bool job_host_ready(struct job_ctx *ctx, const char *name, struct job_host *out);
+/* ERR_WRONG_STATE: the host is being shut down. */
+MUST_CHECK int job_host_stays(const char *name, const struct job_host *host, struct err *err);
 /* Memory for the VM on the host: 0, or ERR_CAPACITY. */
 MUST_CHECK int job_host_fits(const struct job_ctx *ctx, const char *name, const struct job_host *host,
     const struct state_vm *vm, struct err *err);

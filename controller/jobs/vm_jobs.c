@@ -78,7 +78,7 @@ static void run_place(struct job_ctx *ctx)
     if (name[0]) {
         if (!job_host_ready(ctx, name, &host))
             return;
-        if (job_host_fits(ctx, name, &host, &vm, &err) < 0) {
+        if (job_host_stays(name, &host, &err) < 0 || job_host_fits(ctx, name, &host, &vm, &err) < 0) {
             job_fail(ctx, &err);
             return;
         }

@@ -213,7 +213,7 @@ int placement_choose(struct placement *p, const char *vm_id, const char *exclude
     if (vm == SIZE_MAX) {
         err_set(err, ERR_NOT_FOUND, "the VM to be placed does not exist any more");
     } else if (view.up == 0) {
-        err_set(err, ERR_UNAVAILABLE, "no host is up; see `drover host list`");
+        err_set(err, ERR_UNAVAILABLE, "no host is up and takes VMs; see `drover host list`");
     } else {
         size_t at = choose(p, &view, vm, exclude, options, why);
         if (at == SIZE_MAX) {
@@ -267,6 +267,8 @@ static void status_host(struct placement *p, const struct view *view, size_t i, 
     host->iops_utilization = utilization(view, i, RESOURCE_IOPS);
     struct state_host known;
     bool maintenance = state_host(p->state, view->hosts[i].name, &known) && known.maintenance;
+    const struct fleet_host *session = fleet_at(p->fleet, i);
+    bool leaves = session->shutting_down && fleet_up(p->fleet, session, view->input.now_ms);
     enum optimizer_verdict v = optimizer_verdict(p->memory, &p->options.optimizer, &view->input, i, &hot_ms);
     if (v == VERDICT_WATCHING)
         snprintf(verdict, sizeof verdict, "watching (hot for %u s of %u)", (unsigned)(hot_ms / 1000),
@@ -274,6 +276,7 @@ static void status_host(struct placement *p, const struct view *view, size_t i, 
     else
         snprintf(verdict, sizeof verdict, "%s",
             maintenance               ? "in maintenance"
+            : leaves                  ? "being shut down"
             : !view->hosts[i].accepts ? "unreachable"
             : v == VERDICT_HOT        ? "hot"
                                       : "balanced");

@@ -18,8 +18,8 @@ static void fill_row(
         const struct fleet_host *target = fleet_at(fleet, h);
         struct preflight_input input = {.vm = v->name,
             .spec = spec,
-            .from = {source->name, source->facts, NULL, false},
-            .to = {target->name, target->facts, NULL, false}};
+            .from = {source->name, source->facts, NULL, false, false},
+            .to = {target->name, target->facts, NULL, false, false}};
         preflight_options(&input, options);
         row[h] = h != v->host && target->facts && preflight_possible(&input);
     }

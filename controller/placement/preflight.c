@@ -63,6 +63,17 @@ static void check_maintenance(struct preflight_run *run)
     preflight_say(&f->next_step, "choose another host, or `drover host set %s --maintenance off`", in->to.name);
 }
 
+static void check_shutdown(struct preflight_run *run)
+{
+    const struct preflight_input *in = run->in;
+    if (!in->to.shutting_down)
+        return;
+    Drover__Finding *f = preflight_refuse(run);
+    preflight_say(&f->thing, "host %s", in->to.name);
+    preflight_say(&f->cause, "is being shut down and takes no guests until it is up again");
+    preflight_say(&f->next_step, "choose another host");
+}
+
 static void check_accelerator(struct preflight_run *run)
 {
     const struct preflight_input *in = run->in;
@@ -288,6 +299,7 @@ static void check_clock(struct preflight_run *run)
 
 static const struct preflight_check checks[] = {
     {"maintenance", check_maintenance, ERR_WRONG_STATE},
+    {"shutdown", check_shutdown, ERR_WRONG_STATE},
     {"accelerator", check_accelerator, ERR_UNSUPPORTED},
     {"tracker", check_tracker, ERR_UNSUPPORTED},
     {"mode", check_mode, ERR_UNSUPPORTED},

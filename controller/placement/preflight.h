@@ -16,7 +16,7 @@ struct preflight_host {
     const char *name;
     const Drover__HostFacts *facts;         /* never NULL */
     const Drover__MigrateCheckReply *check; /* NULL: it has not looked */
-    bool maintenance;
+    bool maintenance, shutting_down;
 };
 
 struct preflight_input {

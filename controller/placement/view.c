@@ -19,7 +19,7 @@ static void host_read(struct state *state, const struct fleet *fleet, const stru
 {
     struct state_host known;
     bool maintenance = state_host(state, host->name, &known) && known.maintenance;
-    *out = (struct optimizer_host){.accepts = !maintenance && host_up(fleet, host, now_ms)};
+    *out = (struct optimizer_host){.accepts = !maintenance && !host->shutting_down && host_up(fleet, host, now_ms)};
     snprintf(out->name, sizeof out->name, "%s", host->name);
     const Drover__Capacity *capacity = host->facts ? host->facts->capacity : NULL;
     if (capacity) {

@@ -42,8 +42,9 @@ struct partitions_env {
 MUST_CHECK int partitions_open(const struct partitions_env *env, struct err *err, struct partitions **out);
 /* Lets go of all of them: guests and engines go on. */
 void partitions_close(struct partitions *partitions);
-/* The host is about to go down: presses the power button of every guest that runs. From then on none should begin here;
- * called again, for those that boot, or are on their way here or elsewhere. */
+/* The host is about to go down: presses the power button of every guest that runs, once in a while, and tells the
+ * controllers. From then on none should begin here; called again, for those that boot, or are on their way here or
+ * elsewhere. */
 void partitions_shut_down(struct partitions *partitions);
 bool partitions_shutting_down(const struct partitions *partitions);
 /* This host's name in the cluster, for records of migrations. */

@@ -29,6 +29,7 @@ void partitions_shut_down(struct partitions *ps)
         log_event(LOG_WARN, "host.shutting_down", "hint=%s",
             LOG_QUOTE("guests are asked to shut down, and none begins here until drover-hostd is restarted"));
         ps->shutting_down = true;
+        ps->env.on_change(ps->env.user);
     }
     DL_FOREACH(ps->list, p)
     {

@@ -371,6 +371,26 @@ static void maintenance_refuses_vms(void **unused)
     sim_close(&sim);
 }
 
+/* Nor is one that is being shut down asked: nothing of the VM has to be taken back. */
+static void a_host_that_goes_down_is_not_asked(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    sim_open(&sim);
+    sim_stopped_vm(&sim, "vm-9", "web");
+    sim.hosts[2].shutting_down = true;
+    assert_int_equal(
+        sim_run(&sim, sim_job(&sim, sim_vm_job(DROVER__JOB_KIND__JOB_VM_START, "vm-9", "h3", false)), ACTIONS_MAX),
+        FAILED);
+    assert_string_equal(sim.job.log.job->error->code, "wrong-state");
+    assert_non_null(strstr(sim.job.log.job->error->message, "being shut down"));
+    assert_int_equal(sim.hosts[2].partitions[0].generation, 0);
+    sim.hosts[2].shutting_down = false;
+    assert_int_equal(
+        sim_run(&sim, sim_job(&sim, sim_vm_job(DROVER__JOB_KIND__JOB_VM_START, "vm-9", "h3", false)), ACTIONS_MAX), OK);
+    sim_close(&sim);
+}
+
 /* A migration that there is no room for waits in its step `queue`, says why, and can be cancelled there. */
 static void too_many_wait(void **unused)
 {
@@ -401,6 +421,7 @@ int main(void)
         cmocka_unit_test(room_that_was_not_heard_of_yet_is_waited_for),
         cmocka_unit_test(one_evacuation_at_a_time),
         cmocka_unit_test(maintenance_refuses_vms),
+        cmocka_unit_test(a_host_that_goes_down_is_not_asked),
         cmocka_unit_test(too_many_wait),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -47,6 +47,31 @@ static int beat(struct fleet *fleet, struct fleet_host *host, const char *id, Dr
     return fleet_heartbeat(fleet, host, &request, now_ms, err);
 }
 
+/* What a host says of its shutdown counts for as long as the one who said it is there. */
+static void a_shutdown_is_of_the_connection(void **unused)
+{
+    (void)unused;
+    struct err err;
+    Drover__HostFacts facts = DROVER__HOST_FACTS__INIT;
+    Drover__HostHelloRequest begun = DROVER__HOST_HELLO_REQUEST__INIT;
+    Drover__HeartbeatRequest on = DROVER__HEARTBEAT_REQUEST__INIT;
+    struct fleet *fleet = fleet_new(LEASE_MS);
+    struct fleet_host *host = hello(fleet, "h1", 1, 1000);
+    assert_false(host->shutting_down);
+    on.shutting_down = true;
+    assert_int_equal(fleet_heartbeat(fleet, host, &on, 2000, &err), 0);
+    assert_true(host->shutting_down);
+    fleet_disconnected(fleet, peer(1));
+    assert_false(host->shutting_down);
+    begun.facts = &facts;
+    begun.shutting_down = true; /* to a new leader, for one */
+    assert_int_equal(fleet_hello(fleet, "h1", peer(2), &begun, 3000, &err, &host), 0);
+    assert_true(host->shutting_down);
+    assert_ptr_equal(hello(fleet, "h1", 3, 4000), host); /* booted, and up again */
+    assert_false(host->shutting_down);
+    fleet_free(fleet);
+}
+
 #define RUNNING DROVER__PARTITION_STATE__PARTITION_RUNNING
 
 static void lease_lives_on_heartbeats(void **unused)
@@ -225,6 +250,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lease_lives_on_heartbeats),
+        cmocka_unit_test(a_shutdown_is_of_the_connection),
         cmocka_unit_test(sessions_are_found_and_forgotten),
         cmocka_unit_test(demand_is_smoothed_and_follows_the_vm),
         cmocka_unit_test(foreign_numbers_are_made_sane),

@@ -49,6 +49,9 @@ static void preflight(void **unused)
     sim.hosts[1].facts->capacity->memory_bytes = 128u << 20;
     refused(&sim, id, "no-capacity", 1);
     id = begin(&sim);
+    sim.hosts[1].shutting_down = true;
+    refused(&sim, id, "wrong-state", 1);
+    id = begin(&sim);
     sim.hosts[1].facts->capacity->memory_bytes = 128u << 20;
     sim.hosts[1].facts->page_bytes = 16384;
     sim.hosts[0].facts->page_bytes = 4096;

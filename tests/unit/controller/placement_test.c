@@ -25,6 +25,7 @@ struct world {
     struct speeds *speeds; /* of a log without migrations */
     uint64_t now_ms;
     double demand[4];
+    const char *leaves; /* host that says it is being shut down; NULL: none */
 };
 
 static const char *const ids[] = {"vm-0", "vm-1", "vm-2", "vm-3"};
@@ -100,6 +101,7 @@ static void beat(struct world *w)
         heartbeat.load = &total;
         heartbeat.partitions = list;
         heartbeat.n_partitions = n;
+        heartbeat.shutting_down = w->leaves && strcmp(w->leaves, w->sim.hosts[h].name) == 0;
         assert_int_equal(fleet_heartbeat(w->fleet, host, &heartbeat, w->now_ms, &err), 0);
     }
 }
@@ -194,6 +196,35 @@ static void placing(void **unused)
     assert_int_equal(err.code, ERR_UNAVAILABLE);
     assert_int_equal(placement_choose(w.placement, "no-such", "", NULL, w.now_ms, &err, host, reason), -1);
     assert_int_equal(err.code, ERR_NOT_FOUND);
+    world_close(&w);
+}
+
+/* The emptiest host is being shut down: it gets none, neither new ones nor those of others, until it says otherwise. */
+static void a_host_that_goes_down_is_no_candidate(void **unused)
+{
+    (void)unused;
+    struct world w;
+    struct err err;
+    struct placement_move move;
+    char host[STATE_NAME_MAX], reason[256];
+    world_open(&w, true);
+    vm_insert(&w, "vm-new", 128, DEFAULT);
+    w.leaves = "h3";
+    beat(&w);
+    assert_int_equal(placement_choose(w.placement, "vm-new", "", NULL, w.now_ms, &err, host, reason), 0);
+    assert_string_equal(host, "h2");
+    assert_int_equal(placement_choose(w.placement, ids[0], "h1", NULL, w.now_ms, &err, host, reason), 0);
+    assert_string_equal(host, "h2");
+    Drover__OptimizerStatusReply *status = pb_new(&drover__optimizer_status_reply__descriptor);
+    placement_status(w.placement, w.now_ms, WALL, status);
+    assert_string_equal(status->hosts[2]->verdict, "being shut down");
+    pb_free(status);
+    assert_true(wait_for_move(&w, 60, &move) > 0);
+    assert_string_equal(move.to_host, "h2");
+    w.leaves = NULL;
+    beat(&w);
+    assert_int_equal(placement_choose(w.placement, "vm-new", "", NULL, w.now_ms, &err, host, reason), 0);
+    assert_string_equal(host, "h3");
     world_close(&w);
 }
 
@@ -447,6 +478,7 @@ int main(void)
         cmocka_unit_test(nothing_by_itself_unless_automatic),
         cmocka_unit_test(what_was_tried_rests),
         cmocka_unit_test(placing),
+        cmocka_unit_test(a_host_that_goes_down_is_no_candidate),
         cmocka_unit_test(what_a_preflight_would_refuse_is_no_candidate),
         cmocka_unit_test(what_no_host_could_run_is_left_to_the_preflight),
         cmocka_unit_test(candidates_are_those_of_the_move_itself),

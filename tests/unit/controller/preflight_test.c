@@ -113,6 +113,10 @@ static void maintenance(struct world *w)
 {
     w->in.to.maintenance = true;
 }
+static void shutting_down(struct world *w)
+{
+    w->in.to.shutting_down = true;
+}
 static void accelerator(struct world *w)
 {
     pb_string(&w->to->accelerator, "tcg");
@@ -344,7 +348,7 @@ static void an_older_host(struct world *w)
     pb_free(w->to);
     w->to = pb_new(&drover__host_facts__descriptor);
     pb_string(&w->to->accelerator, "kvm");
-    w->in.to = (struct preflight_host){"h2", w->to, NULL, false};
+    w->in.to = (struct preflight_host){"h2", w->to, NULL, false, false};
 }
 
 #define NOTHING 0, NULL, ERR_NONE
@@ -356,6 +360,7 @@ static const struct {
     const char *says; /* part of thing, cause or next step */
 } rows[] = {
     {maintenance, 2, "maintenance", ERR_WRONG_STATE, "drover host set h2 --maintenance off"},
+    {shutting_down, 2, "shutdown", ERR_WRONG_STATE, "host h2"},
     {accelerator, 2, "accelerator", ERR_UNSUPPORTED, "uses tcg, and host h1 uses kvm"},
     {tracker, 2, "tracker", ERR_UNSUPPORTED, "host h1"},
     {tracker_asked_for, NOTHING, NULL},

@@ -65,6 +65,7 @@ struct sim_host {
     char name[STATE_NAME_MAX];
     bool up;     /* answers, and is known to be up */
     bool starts; /* PARTITION_START succeeds */
+    bool shutting_down;
     Drover__HostFacts *facts;
     struct sim_partition partitions[SIM_PARTITIONS];
 };

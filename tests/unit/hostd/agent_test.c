@@ -1,5 +1,5 @@
-/* Whose orders a host obeys. The wire and the partitions are stood in for: what the agent asks is kept, what it is told
- * comes from the test. */
+/* Whose orders a host obeys, and what it says to begin with. The wire and the partitions are stood in for: what the
+ * agent asks is kept, what it is told comes from the test. */
 /* clang-format off */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,6 +14,7 @@
 #include "base/ensure.h"
 #include "base/loop.h"
 #include "hostd/agent.h"
+#include "proto/api.pb-c.h"
 
 #define METHOD 77u
 
@@ -26,6 +27,7 @@ struct wire_client {
 
 static struct wire_client clients[2];
 static size_t client_count, refused, obeyed;
+static bool shutting_down, told; /* the host is; its last hello said so */
 
 int __wrap_wire_client_open(struct wire *wire, const char *address, const uint8_t key[KEY_BYTES],
     const struct wire_options *options, struct err *err, struct wire_client **out);
@@ -73,9 +75,11 @@ void __wrap_wire_call(struct wire_peer *peer, uint32_t method, const ProtobufCMe
 void __wrap_wire_call(struct wire_peer *peer, uint32_t method, const ProtobufCMessage *request, uint32_t deadline_ms,
     wire_reply_fn fn, void *user)
 {
-    (void)method, (void)request, (void)deadline_ms;
+    (void)deadline_ms;
     struct wire_client *client = (struct wire_client *)peer;
     ENSURE(!client->answer);
+    if (method == DROVER__METHOD__HOST_HELLO)
+        told = ((const Drover__HostHelloRequest *)(const void *)request)->shutting_down;
     client->answer = fn;
     client->answer_user = user;
 }
@@ -104,6 +108,13 @@ void __wrap_partitions_set_host_name(struct partitions *ps, const char *name);
 void __wrap_partitions_set_host_name(struct partitions *ps, const char *name)
 {
     (void)ps, (void)name;
+}
+
+bool __wrap_partitions_shutting_down(const struct partitions *ps);
+bool __wrap_partitions_shutting_down(const struct partitions *ps)
+{
+    (void)ps;
+    return shutting_down;
 }
 
 void __wrap_stats_history(const struct stats *stats, struct stats_history *out);
@@ -173,7 +184,10 @@ static void only_who_the_last_session_is_with_is_obeyed(void **unused)
     assert_false(order(c2));
     lose(c1);
     assert_true(order(c1)); /* nobody else has led this host since */
+    assert_false(told);
+    shutting_down = true;
     begin_session(c2);
+    assert_true(told); /* a new leader knows it from the start */
     assert_true(order(c2));
     assert_false(order(c1)); /* stood still, and does not know that it leads no more */
     agent_close(agent);

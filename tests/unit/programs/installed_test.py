@@ -16,7 +16,8 @@ class Installed(unittest.TestCase):
             with open(f"{top}/share/bash-completion/completions/drover") as file:
                 self.assertIn("-F _drover drover", file.read())
         self.assertLessEqual({"bin/drover", "sbin/drover-controller", "sbin/drover-hostd", "sbin/drover-migrate",
-                              "lib/systemd/system/drover-controller.service", "lib/systemd/system/drover-hostd.service"}, found)
+                              "lib/systemd/system/drover-controller.service", "lib/systemd/system/drover-hostd.service",
+                              "lib/systemd/system/drover-guests.service"}, found)
         self.assertNotIn("sbin/drover", found)
         self.assertEqual([path for path in found if path.endswith("libdrover-shim.so")][0].split("/")[-2], "drover")
 

@@ -18,6 +18,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "controller/jobs/home.h"
 #include "controller/jobs/migrate.h"
 #include "proto/bounded.h"
 
@@ -118,6 +119,9 @@ void migrate_commit_taken(struct job_ctx *ctx)
     job_update_step(update, move, DROVER__STEP_STATE__STEP_DONE, detail);
     PB_ADD(update, effects, effect_hand_over_taken(data->vm_id, data->migration_id));
     migrate_disks_taken(ctx, update);
+    char home[STATE_NAME_MAX];
+    if (data->disks || home_of(ctx->env->state, data->vm_id, home))
+        PB_ADD(update, effects, home_put(data->vm_id, data->host));
     migrate_update_record(ctx, update);
 }
 
@@ -198,6 +202,8 @@ static void undo_stop(struct job_ctx *ctx)
         update->error = pb_error(&err);
     }
     PB_ADD(update, effects, effect_vm_release(data->vm_id, data->from_host, data->generation, data->migration_id));
+    if (data->disks)
+        PB_ADD(update, effects, home_put(data->vm_id, HOME_UNKNOWN));
     migrate_update_record(ctx, update);
 }
 

@@ -3,9 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "controller/jobs/home.h"
 #include "controller/jobs/step.h"
 #include "controller/placement/baseline.h"
 #include "proto/bounded.h"
+
+#define PLACE_REASON_MAX 256 /* as job_env.place() has room for */
 
 static void fail_vm_gone(struct job_ctx *ctx)
 {
@@ -57,13 +60,31 @@ static Drover__Effect *pin(struct state *state, const struct state_vm *vm, const
     return effect;
 }
 
+/* The host that somebody has chosen already, or "": the user, now or with the definition; or where its disks are. */
+static int named_host(const struct job_ctx *ctx, const struct state_vm *vm, char name[static STATE_NAME_MAX],
+    char reason[static PLACE_REASON_MAX], struct err *err)
+{
+    char home[STATE_NAME_MAX] = "";
+    const char *asked = job_data(ctx)->host[0] ? job_data(ctx)->host : vm->generation == 0 ? vm->preferred_host : "";
+    bool at_home = !asked[0] && home_of(ctx->env->state, vm->id, home);
+    if (strcmp(home, HOME_UNKNOWN) == 0)
+        return err_set(err, ERR_WRONG_STATE,
+            "which host has the newest disks of VM %s is not known since a move that was lost on its way; see which "
+            "are "
+            "newer, then name their host: `drover vm start %s --host HOST`",
+            vm->name, vm->name);
+    snprintf(name, STATE_NAME_MAX, "%s", at_home ? home : asked);
+    snprintf(reason, PLACE_REASON_MAX, "%s", at_home ? "its disks were moved there" : "as asked");
+    return 0;
+}
+
 /* Chooses the host; the grant goes into the log together with the choice. */
 static void run_place(struct job_ctx *ctx)
 {
     struct err err;
     struct state_vm vm;
     struct job_host host;
-    char name[STATE_NAME_MAX], reason[256] = "as asked";
+    char name[STATE_NAME_MAX], home[STATE_NAME_MAX], reason[PLACE_REASON_MAX];
     if (!job_vm(ctx, &vm)) {
         fail_vm_gone(ctx);
         return;
@@ -73,9 +94,12 @@ static void run_place(struct job_ctx *ctx)
         job_fail(ctx, &err);
         return;
     }
-    const char *asked = job_data(ctx)->host[0] ? job_data(ctx)->host : vm.generation == 0 ? vm.preferred_host : "";
-    snprintf(name, sizeof name, "%s", asked);
-    if (name[0]) {
+    if (named_host(ctx, &vm, name, reason, &err) < 0) {
+        job_fail(ctx, &err);
+        return;
+    }
+    bool named = name[0];
+    if (named) {
         if (!job_host_ready(ctx, name, &host))
             return;
         if (job_host_stays(name, &host, &err) < 0 || job_host_fits(ctx, name, &host, &vm, &err) < 0) {
@@ -89,7 +113,7 @@ static void run_place(struct job_ctx *ctx)
             job_fail(ctx, &err);
         return;
     }
-    if (!asked[0] && !job_host_ready(ctx, name, &host))
+    if (!named && !job_host_ready(ctx, name, &host))
         return;
     Drover__JobUpdate *update = job_done(ctx, "host %s: %s", name, reason);
     Drover__Effect *made = pin(ctx->env->state, &vm, host.facts);
@@ -99,6 +123,8 @@ static void run_place(struct job_ctx *ctx)
     pb_string(&data->host, name);
     data->generation = vm.generation + 1;
     PB_ADD(update, effects, effect_vm_grant(vm.id, name, data->generation));
+    if (home_of(ctx->env->state, vm.id, home) && strcmp(home, name) != 0)
+        PB_ADD(update, effects, home_put(vm.id, name));
 }
 
 static void run_start(struct job_ctx *ctx)
@@ -217,7 +243,10 @@ static void run_delete(struct job_ctx *ctx)
         job_done(ctx, "is gone already");
     else {
         Drover__JobUpdate *update = job_done(ctx, "VM %s is deleted", vm.name);
+        char home[STATE_NAME_MAX];
         PB_ADD(update, effects, effect_vm_delete(vm.id));
+        if (home_of(ctx->env->state, vm.id, home))
+            PB_ADD(update, effects, home_put(vm.id, ""));
     }
 }
 

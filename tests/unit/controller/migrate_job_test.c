@@ -126,6 +126,32 @@ static void place_is_told_the_options(void **unused)
     }
 }
 
+static Drover__JobCreate *move_with_disks(const char *host)
+{
+    Drover__JobCreate *create = sim_vm_job(MIGRATE, VM, host, false);
+    create->data->disks = pb_new(&drover__disk_moves__descriptor);
+    Drover__DiskMove *disk = pb_new(&drover__disk_move__descriptor);
+    pb_string(&disk->path, "/disks/web.raw");
+    pb_string(&disk->target, "/fast/web.raw");
+    PB_ADD(create->data->disks, disks, disk);
+    return create;
+}
+
+/* Starts the VM, on `host` or where placement decides, which takes h1. Returns the host it runs on, "" if none. */
+static const char *started_on(struct sim *sim, const char *host)
+{
+    static struct state_vm vm;
+    sim_run(sim, sim_job(sim, sim_vm_job(DROVER__JOB_KIND__JOB_VM_START, VM, host, false)), ACTIONS_MAX);
+    assert_true(state_vm(sim->state, VM, &vm));
+    return vm.owner;
+}
+
+static void stop(struct sim *sim)
+{
+    assert_int_equal(
+        sim_run(sim, sim_job(sim, sim_vm_job(DROVER__JOB_KIND__JOB_VM_STOP, VM, "", false)), ACTIONS_MAX), OK);
+}
+
 /* The VM is stopped, and where its disks went along, nobody but the user can tell which are the newer ones. */
 static void copies_that_may_be_newer_are_named(void **unused)
 {
@@ -135,20 +161,45 @@ static void copies_that_may_be_newer_are_named(void **unused)
         sim_open(&sim);
         sim.fate = FATE_DOUBT_FORGOTTEN;
         sim_running_vm(&sim, VM, "web-1");
-        Drover__JobCreate *create = sim_vm_job(MIGRATE, VM, "h2", false);
-        if (with) {
-            create->data->disks = pb_new(&drover__disk_moves__descriptor);
-            Drover__DiskMove *disk = pb_new(&drover__disk_move__descriptor);
-            pb_string(&disk->path, "/disks/web.raw");
-            pb_string(&disk->target, "/fast/web.raw");
-            PB_ADD(create->data->disks, disks, disk);
-        }
+        Drover__JobCreate *create = with ? move_with_disks("h2") : sim_vm_job(MIGRATE, VM, "h2", false);
         assert_int_equal(sim_run(&sim, sim_job(&sim, create), ACTIONS_MAX), FAILED);
         const char *why = sim.job.log.job->error->message;
         assert_non_null(strstr(why, "start it again"));
         assert_int_equal(strstr(why, "/disks/web.raw, or its copy /fast/web.raw on host h2") != NULL, with);
+        sim_settle(&sim);
+        assert_string_equal(started_on(&sim, ""), with ? "" : "h1");
+        if (with) {
+            assert_non_null(strstr(sim.job.log.job->error->message, "drover vm start web-1 --host HOST"));
+            assert_string_equal(started_on(&sim, "h2"), "h2"); /* the user has looked */
+            stop(&sim);
+            assert_string_equal(started_on(&sim, ""), "h2");
+        }
         sim_close(&sim);
     }
+}
+
+/* An older copy may lie where the emptiest host is. */
+static void who_took_its_disks_along_is_started_where_they_are(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    sim_open(&sim);
+    sim_running_vm(&sim, VM, "web-1");
+    stop(&sim);
+    assert_string_equal(started_on(&sim, "h3"), "h3");
+    stop(&sim);
+    assert_string_equal(started_on(&sim, ""), "h1"); /* its disks have never travelled */
+    assert_int_equal(sim_run(&sim, sim_job(&sim, move_with_disks("h2")), ACTIONS_MAX), OK);
+    stop(&sim);
+    assert_string_equal(started_on(&sim, ""), "h2");
+    assert_int_equal(sim_run(&sim, sim_job(&sim, sim_vm_job(MIGRATE, VM, "h3", false)), ACTIONS_MAX), OK);
+    stop(&sim);
+    assert_string_equal(started_on(&sim, ""), "h3"); /* both reach them, and there it ran last */
+    stop(&sim);
+    sim.hosts[2].up = false;
+    assert_string_equal(started_on(&sim, ""), "");
+    assert_non_null(strstr(sim.job.log.job->error->message, "host h3 is not reachable"));
+    sim_close(&sim);
 }
 
 static void migration_keeps_its_record(void **unused)
@@ -195,6 +246,7 @@ int main(void)
         cmocka_unit_test(moves_follow_the_policy),
         cmocka_unit_test(place_is_told_the_options),
         cmocka_unit_test(copies_that_may_be_newer_are_named),
+        cmocka_unit_test(who_took_its_disks_along_is_started_where_they_are),
         cmocka_unit_test(migration_keeps_its_record),
         cmocka_unit_test(migration_knows_when_the_guest_was_heard),
     };

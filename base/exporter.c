@@ -3,13 +3,13 @@
  * MHD_get_timeout, which becomes a uv_timer. Every wake-up is one MHD_run(). */
 #include "base/exporter.h"
 
-#include <arpa/inet.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/address.h"
 #include "base/ensure.h"
 
 enum {
@@ -26,12 +26,6 @@ struct exporter {
     void (*collect)(void *user, struct metrics *m);
     void *user;
     char complaint[256]; /* what MHD said last */
-};
-
-union exporter_address {
-    struct sockaddr any;
-    struct sockaddr_in v4;
-    struct sockaddr_in6 v6;
 };
 
 __attribute__((format(printf, 2, 0))) static void exporter_log(void *user, const char *fmt, va_list args)
@@ -111,45 +105,18 @@ static void exporter_handle_closed(uv_handle_t *handle)
         free(exporter);
 }
 
-static int exporter_parse(const char *text, struct err *err, union exporter_address *out)
-{
-    const char *colon = strrchr(text, ':');
-    char host[INET6_ADDRSTRLEN + 2];
-    unsigned long port = 65536;
-    char *end = NULL;
-    if (colon && colon[1] >= '0' && colon[1] <= '9')
-        port = strtoul(colon + 1, &end, 10);
-    if (port > 65535 || *end || (size_t)(colon - text) >= sizeof host)
-        return err_set(err, ERR_INVALID, "'%.64s' is not IP:PORT", text);
-    memcpy(host, text, (size_t)(colon - text));
-    host[colon - text] = '\0';
-
-    union exporter_address a = {0};
-    size_t len = strlen(host);
-    if (host[0] == '[' && host[len - 1] == ']') {
-        host[len - 1] = '\0';
-        a.v6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)};
-        if (inet_pton(AF_INET6, host + 1, &a.v6.sin6_addr) != 1)
-            return err_set(err, ERR_INVALID, "'%.64s' holds no IPv6 address", text);
-    } else {
-        a.v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-        if (inet_pton(AF_INET, host, &a.v4.sin_addr) != 1)
-            return err_set(err, ERR_INVALID, "'%.64s' holds no IPv4 address; IPv6 stands in [brackets]", text);
-    }
-    *out = a;
-    return 0;
-}
-
 /* Starts MHD; its flags for IPv4 and IPv6 differ. */
 static int exporter_listen(struct exporter *exporter, const char *text, struct err *err)
 {
-    union exporter_address address;
-    if (exporter_parse(text, err, &address) < 0)
+    struct address address;
+    struct sockaddr_storage socket;
+    if (address_parse_bare(text, err, &address) < 0)
         return -1;
-    unsigned flags = MHD_USE_EPOLL | MHD_USE_ERROR_LOG | (address.any.sa_family == AF_INET6 ? MHD_USE_IPv6 : 0);
+    address_socket(&address, &socket);
+    unsigned flags = MHD_USE_EPOLL | MHD_USE_ERROR_LOG | (address.ipv6 ? MHD_USE_IPv6 : 0);
     exporter->http =
         MHD_start_daemon(flags, 0, NULL, NULL, exporter_request, exporter, MHD_OPTION_EXTERNAL_LOGGER, exporter_log,
-            exporter, MHD_OPTION_SOCK_ADDR, &address.any, MHD_OPTION_CONNECTION_LIMIT, (unsigned)EXPORTER_CONNECTIONS,
+            exporter, MHD_OPTION_SOCK_ADDR, &socket, MHD_OPTION_CONNECTION_LIMIT, (unsigned)EXPORTER_CONNECTIONS,
             MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)EXPORTER_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
             (size_t)EXPORTER_REQUEST_MAX, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
     if (!exporter->http)

@@ -1,10 +1,10 @@
 #include "base/linkspeed.h"
 
-#include <arpa/inet.h>
 #include <ifaddrs.h>
 #include <linux/ethtool.h>
 #include <linux/sockios.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,28 +12,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/address.h"
 #include "base/cleanup.h"
 
 #define ANY_PORT 9 /* connecting a UDP socket sends nothing */
-
-static socklen_t parse(const char *address, struct sockaddr_storage *out)
-{
-    char ip[INET6_ADDRSTRLEN];
-    struct sockaddr_in *v4 = (struct sockaddr_in *)out;
-    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)out;
-    *out = (struct sockaddr_storage){0};
-    if (sscanf(address, "tcp://%45[0-9.]:", ip) == 1 && inet_pton(AF_INET, ip, &v4->sin_addr) == 1) {
-        v4->sin_family = AF_INET;
-        v4->sin_port = htons(ANY_PORT);
-        return sizeof *v4;
-    }
-    if (sscanf(address, "tcp://[%45[0-9a-fA-F:.]]", ip) == 1 && inet_pton(AF_INET6, ip, &v6->sin6_addr) == 1) {
-        v6->sin6_family = AF_INET6;
-        v6->sin6_port = htons(ANY_PORT);
-        return sizeof *v6;
-    }
-    return 0;
-}
 
 static bool same_address(const struct sockaddr *a, const struct sockaddr_storage *b)
 {
@@ -74,8 +56,13 @@ static uint64_t speed_of(int fd, const struct sockaddr_storage *local)
 uint64_t linkspeed_to(const char *address)
 {
     struct sockaddr_storage peer, local;
-    socklen_t len = parse(address, &peer), local_len = sizeof local;
-    cleanup_fd int fd = len ? socket(peer.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0) : -1;
+    struct address parsed;
+    struct err err;
+    if (address_parse(address, &err, &parsed) < 0)
+        return 0;
+    parsed.port = ANY_PORT;
+    socklen_t len = address_socket(&parsed, &peer), local_len = sizeof local;
+    cleanup_fd int fd = socket(peer.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&peer, len) < 0 ||
         getsockname(fd, (struct sockaddr *)&local, &local_len) < 0)
         return 0;
@@ -84,10 +71,12 @@ uint64_t linkspeed_to(const char *address)
 
 uint64_t linkspeed_at(const char *ip)
 {
-    char address[INET6_ADDRSTRLEN + 16];
     struct sockaddr_storage local;
-    snprintf(address, sizeof address, strchr(ip, ':') ? "tcp://[%s]:1" : "tcp://%s:1", ip);
-    socklen_t len = parse(address, &local);
-    cleanup_fd int fd = len ? socket(local.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0) : -1;
+    struct address parsed;
+    struct err err;
+    if (address_of_ip(ip, 0, &err, &parsed) < 0)
+        return 0;
+    address_socket(&parsed, &local);
+    cleanup_fd int fd = socket(local.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     return fd < 0 ? 0 : speed_of(fd, &local);
 }

@@ -1,23 +1,14 @@
 #include "base/neighbour.h"
 
 #include <arpa/inet.h>
-#include <ctype.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "base/mac.h"
 
 bool neighbour_parse_mac(const char *text, uint8_t out[static 6])
 {
-    uint8_t mac[6] = {0};
-    for (int i = 0; i < 17; i++)
-        if (i % 3 == 2 ? text[i] != ':' : !isxdigit((unsigned char)text[i]))
-            return false;
-    for (size_t i = 0; i < 6; i++)
-        mac[i] = (uint8_t)strtoul((char[]){text[i * 3], text[i * 3 + 1], '\0'}, NULL, 16);
-    if (text[17] || mac[0] & 1)
-        return false;
-    memcpy(out, mac, sizeof mac);
-    return true;
+    return mac_parse(text, out);
 }
 
 /* An address that one station may have. */
@@ -39,7 +30,7 @@ int neighbour_parse(const char *line, size_t len, struct err *err, struct neighb
         text[len] = '\0';
         words = sscanf(text, "%17s %45s %7s %c", mac, ip, role, &extra);
     }
-    if ((words != 2 && words != 3) || strlen(text) != len || !neighbour_parse_mac(mac, n.mac) ||
+    if ((words != 2 && words != 3) || strlen(text) != len || !mac_parse(mac, n.mac) ||
         (words == 3 && strcmp(role, "router") != 0))
         return err_set(err, ERR_INVALID, "not 'MAC IP' or 'MAC IP router'");
     n.ipv6 = strchr(ip, ':') != NULL;

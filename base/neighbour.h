@@ -18,6 +18,7 @@ struct neighbour {
     uint8_t ip[16];    /* 4 bytes, then zeros, unless ipv6 */
 };
 
+/* As mac_parse(). */
 bool neighbour_parse_mac(const char *text, uint8_t out[static 6]);
 /* Reads one line, which ends at `len`. */
 MUST_CHECK int neighbour_parse(const char *line, size_t len, struct err *err, struct neighbour *out);

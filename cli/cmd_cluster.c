@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/address.h"
 #include "cli/cli.h"
 #include "cli/keyarg.h"
 #include "cli/show.h"
@@ -96,21 +97,14 @@ static int member_list_run(struct cli *cli, const struct args *args, struct err 
     return 0;
 }
 
-static int address_check(const char *address, struct err *err)
-{
-    const char *colon = strrchr(address, ':');
-    if (strncmp(address, "tcp://", 6) != 0 || !colon || colon < address + 7 || !colon[1] ||
-        strlen(address) >= WIRE_ADDRESS_MAX)
-        return err_set(err, ERR_INVALID, "'%.80s' is not an address of the form tcp://IP:PORT", address);
-    return 0;
-}
-
 static int member_add_run(struct cli *cli, const struct args *args, struct err *err)
 {
     Drover__MemberAddRequest request = DROVER__MEMBER_ADD_REQUEST__INIT;
     char key[KEY_TEXT];
-    if (address_check(args_text(args, "raft-address"), err) < 0 ||
-        address_check(args_text(args, "api-address"), err) < 0 || keyarg_read(args_text(args, "key"), err, key) < 0)
+    struct address address;
+    if (address_parse(args_text(args, "raft-address"), err, &address) < 0 ||
+        address_parse(args_text(args, "api-address"), err, &address) < 0 ||
+        keyarg_read(args_text(args, "key"), err, key) < 0)
         return err_wrap(err, "%s %s", args->command->path, args->words[0]);
     request.name = (char *)args->words[0];
     request.public_key = key;

@@ -1,6 +1,7 @@
 /* drover vm create */
 #include <stdio.h>
 
+#include "base/mac.h"
 #include "cli/cmd_vm.h"
 #include "proto/limits.h"
 
@@ -59,25 +60,18 @@ void vm_disk_free(Drover__Disk *disk)
     free(disk->aio);
 }
 
-static bool mac_valid(const char *mac)
-{
-    for (size_t i = 0; i < 17; i++)
-        if (i % 3 == 2 ? mac[i] != ':' : !mac[i] || !strchr("0123456789abcdefABCDEF", mac[i]))
-            return false;
-    return mac[17] == 0;
-}
-
 int vm_nic_parse(const char *text, struct err *err, Drover__Nic *out)
 {
     Drover__Nic nic = DROVER__NIC__INIT;
     char network[64], part[64], mac[32] = "";
+    uint8_t bytes[MAC_BYTES];
     if (strcspn(text, ",") >= sizeof network)
         return err_set(err, ERR_INVALID, "nic: the network's name is too long");
     next_part(&text, network, sizeof network);
     while (next_part(&text, part, sizeof part)) {
         if (strncmp(part, "mac=", 4) != 0)
             return err_set(err, ERR_INVALID, "nic %s: '%s' is not mac=MAC", network, part);
-        if (!mac_valid(part + 4) || (strtoul(part + 4, NULL, 16) & 1))
+        if (!mac_parse(part + 4, bytes))
             return err_set(err, ERR_INVALID, "nic %s: '%s' is not the address of one station, like 52:54:00:12:34:56",
                 network, part + 4);
         snprintf(mac, sizeof mac, "%.17s", part + 4);

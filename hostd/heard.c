@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/mac.h"
 #include "base/packet.h"
 
 #define FILE_BYTES_MAX (NEIGHBOURS_MAX * NEIGHBOUR_TEXT_MAX)
@@ -115,9 +116,8 @@ void heard_listen(struct heard *heard, const char *tap, const char *mac)
     const struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
     struct ear *ear = mem_zalloc(sizeof *ear);
     struct err err;
-    int rc = neighbour_parse_mac(mac, ear->mac)
-                 ? packet_open(heard->loop, tap, &program, ear_ready, ear, &err, &ear->packet)
-                 : err_set(&err, ERR_INVALID, "'%.32s' is not a MAC address", mac);
+    int rc = mac_parse(mac, ear->mac) ? packet_open(heard->loop, tap, &program, ear_ready, ear, &err, &ear->packet)
+                                      : err_set(&err, ERR_INVALID, "'%.32s' is not a MAC address", mac);
     if (rc < 0) {
         log_event(LOG_WARN, "tap.not_heard", "tap=%s reason=%s", tap, LOG_QUOTE(err.message));
         free(ear);

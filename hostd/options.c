@@ -1,6 +1,5 @@
 #include "hostd/options.h"
 
-#include <arpa/inet.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <net/if.h>
@@ -8,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/address.h"
 #include "base/cleanup.h"
 #include "base/format.h"
 #include "base/log.h"
@@ -150,10 +150,9 @@ void options_bound_memory(struct options *o, uint64_t directory_bytes)
 
 static int options_check(const struct options *o, struct err *err)
 {
-    struct in6_addr address;
-    if (inet_pton(AF_INET, o->migration_address, &address) != 1 &&
-        inet_pton(AF_INET6, o->migration_address, &address) != 1)
-        return err_set(err, ERR_INVALID, "host.migration_address '%.64s' is not an IP address", o->migration_address);
+    struct address address;
+    if (address_of_ip(o->migration_address, 0, err, &address) < 0)
+        return err_wrap(err, "host.migration_address");
     if (o->directory[0] != '/' || strlen(o->directory) > PATHS_DIRECTORY_MAX)
         return err_set(err, ERR_INVALID,
             "host.directory '%.128s' must be absolute and at most %d bytes long (sockets are named below it)",

@@ -54,7 +54,7 @@ void wire_rejected(struct wire *wire, const char *from, const char *why);
 void wire_refused(struct wire *wire, const char *from, const char *key);
 /* Options with the defaults filled in. */
 struct wire_options wire_options_fill(const struct wire_options *options);
-/* Whether the address is tcp://HOST:PORT. ZeroMQ would take a port modulo 65536, and inproc, which knows no CURVE. */
+/* Whether the address is tcp://IP:PORT. ZeroMQ would take a port modulo 65536, and inproc, which knows no CURVE. */
 MUST_CHECK int wire_address_check(const char *address, unsigned port_min, struct err *err);
 /* Settings every socket of ours has. */
 void wire_socket_setup(struct wire *wire, struct zsock *zsock, const struct wire_options *options);

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/address.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/ensure.h"
@@ -108,20 +109,12 @@ struct wire_options wire_options_fill(const struct wire_options *options)
 
 int wire_address_check(const char *address, unsigned port_min, struct err *err)
 {
-    static const char scheme[] = "tcp://";
-    const char *colon = strrchr(address, ':');
-    bool valid = strlen(address) < WIRE_ADDRESS_MAX && strncmp(address, scheme, sizeof scheme - 1) == 0 &&
-                 colon > address + sizeof scheme - 1;
-    if (valid) {
-        size_t digits = strspn(colon + 1, "0123456789");
-        unsigned long port =
-            digits > 0 && digits <= 5 && colon[1 + digits] == '\0' ? strtoul(colon + 1, NULL, 10) : 65536;
-        valid = port >= port_min && port <= 65535;
-    }
-    if (valid)
-        return 0;
-    return err_set(
-        err, ERR_INVALID, "bad address '%s': it must be tcp://HOST:PORT with a port of %u to 65535", address, port_min);
+    struct address parsed;
+    if (address_parse(address, err, &parsed) < 0)
+        return -1;
+    if (parsed.port < port_min)
+        return err_set(err, ERR_INVALID, "address '%.100s' needs a port of %u to 65535", address, port_min);
+    return 0;
 }
 
 void wire_socket_setup(struct wire *wire, struct zsock *zsock, const struct wire_options *options)

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/address.h"
 #include "base/ensure.h"
 
 #define KEY_CHARS (KEY_TEXT - 1)
@@ -25,30 +26,23 @@ static int check_name(const char *name, struct err *err)
     return 0;
 }
 
-/* Splits tcp://IP:PORT; on success `*port` is 1 to 65534, because the port after it is used too. */
-static int split_address(const char *address, struct err *err, size_t *host_len, unsigned *port)
+/* On success the port is 1 to 65534, because the port after it is used too. */
+static int parse_address(const char *text, struct err *err, struct address *out)
 {
-    const char *colon = strrchr(address, ':');
-    char *end;
-    if (strnlen(address, WIRE_ADDRESS_MAX) == WIRE_ADDRESS_MAX || strncmp(address, "tcp://", 6) != 0 || !colon ||
-        colon <= address + 6 || strchr(address, '|'))
-        return err_set(err, ERR_INVALID, "a member's address must look like tcp://IP:PORT");
-    if (!isdigit((unsigned char)colon[1]))
-        return err_set(err, ERR_INVALID, "the address %s has no port", address);
-    unsigned long value = strtoul(colon + 1, &end, 10);
-    if (*end != '\0' || value == 0 || value > 65534)
-        return err_set(err, ERR_INVALID, "the port of %s must be between 1 and 65534", address);
-    *host_len = (size_t)(colon - address);
-    *port = (unsigned)value;
+    struct address address;
+    if (address_parse(text, err, &address) < 0)
+        return -1;
+    if (address.port == 0 || address.port == UINT16_MAX)
+        return err_set(err, ERR_INVALID, "the port of %s must be between 1 and %d", text, UINT16_MAX - 1);
+    *out = address;
     return 0;
 }
 
 int member_format(const struct replica_member *member, struct err *err, char out[static MEMBER_TEXT_MAX])
 {
     char key[KEY_TEXT];
-    size_t host_len = 0;
-    unsigned port = 0;
-    if (check_name(member->name, err) || split_address(member->address, err, &host_len, &port))
+    struct address address;
+    if (check_name(member->name, err) || parse_address(member->address, err, &address))
         return -1;
     key_format(member->public_key, key);
     snprintf(out, MEMBER_TEXT_MAX, "%s|%s|%s", member->name, member->address, key);
@@ -67,15 +61,14 @@ void member_name(const char *text, char *out)
 int member_parse(const char *text, struct err *err, struct replica_member *out)
 {
     struct replica_member parsed = {.role = out->role};
-    size_t host_len = 0;
-    unsigned port = 0;
+    struct address address;
     const char *first = strchr(text, '|');
     const char *second = first ? strchr(first + 1, '|') : NULL;
     if (!second || strlen(second + 1) != KEY_CHARS || second - first - 1 >= WIRE_ADDRESS_MAX)
         return err_set(err, ERR_INVALID, "a member's text must look like NAME|ADDRESS|KEY");
     member_name(text, parsed.name);
     memcpy(parsed.address, first + 1, (size_t)(second - first - 1));
-    if (check_name(parsed.name, err) || split_address(parsed.address, err, &host_len, &port) ||
+    if (check_name(parsed.name, err) || parse_address(parsed.address, err, &address) ||
         key_parse(second + 1, err, parsed.public_key))
         return -1;
     *out = parsed;
@@ -85,11 +78,8 @@ int member_parse(const char *text, struct err *err, struct replica_member *out)
 bool member_same_address(const char *one, const char *other)
 {
     struct err err;
-    size_t one_len, other_len;
-    unsigned one_port, other_port;
-    return split_address(one, &err, &one_len, &one_port) == 0 &&
-           split_address(other, &err, &other_len, &other_port) == 0 && one_port == other_port && one_len == other_len &&
-           strncmp(one, other, one_len) == 0;
+    struct address a, b;
+    return address_parse(one, &err, &a) == 0 && address_parse(other, &err, &b) == 0 && address_equal(&a, &b);
 }
 
 int member_check_all(const struct replica_member *members, size_t count, struct err *err)
@@ -115,13 +105,11 @@ int member_check_all(const struct replica_member *members, size_t count, struct 
 
 int member_snapshot_address(const char *address, struct err *err, char *out)
 {
-    size_t host_len = 0;
-    unsigned port = 0;
-    if (split_address(address, err, &host_len, &port))
+    struct address parsed;
+    if (parse_address(address, err, &parsed))
         return -1;
-    int len = snprintf(out, WIRE_ADDRESS_MAX, "%.*s:%u", (int)host_len, address, port + 1);
-    if (len >= WIRE_ADDRESS_MAX)
-        return err_set(err, ERR_INVALID, "the address %s is too long", address);
+    parsed.port++;
+    address_print(&parsed, out);
     return 0;
 }
 

@@ -1,11 +1,11 @@
 #include "controller/api/validate.h"
 
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "base/address.h"
+#include "base/mac.h"
 #include "controller/state/state.h"
 #include "proto/limits.h"
 
@@ -37,30 +37,8 @@ int validate_name(const char *what, const char *name, struct err *err)
 
 int validate_address(const char *address, struct err *err)
 {
-    char host[WIRE_ADDRESS_MAX];
-    uint8_t ip[16];
-    static const char scheme[] = "tcp://";
-    const char *colon = strrchr(address, ':');
-    size_t len = strlen(address);
-    if (len >= WIRE_ADDRESS_MAX || strncmp(address, scheme, sizeof scheme - 1) != 0 || !colon ||
-        colon < address + sizeof scheme)
-        goto bad;
-    snprintf(
-        host, sizeof host, "%.*s", (int)(colon - address - (long)(sizeof scheme - 1)), address + sizeof scheme - 1);
-    if (host[0] == '[' && host[strlen(host) - 1] == ']') {
-        host[strlen(host) - 1] = '\0';
-        if (inet_pton(AF_INET6, host + 1, ip) != 1)
-            goto bad;
-    } else if (inet_pton(AF_INET, host, ip) != 1) {
-        goto bad;
-    }
-    char *end;
-    unsigned long port = strtoul(colon + 1, &end, 10);
-    if (!isdigit((unsigned char)colon[1]) || *end || port > 65535)
-        goto bad;
-    return 0;
-bad:
-    return err_set(err, ERR_INVALID, "address '%.100s' is not of the form tcp://IP:PORT", address);
+    struct address parsed;
+    return address_parse(address, err, &parsed);
 }
 
 /* Length of the UTF-8 sequence at `s`; 0 when it is none (overlong forms and surrogates included). */
@@ -112,17 +90,10 @@ static int validate_path(const char *what, const char *path, struct err *err)
 
 static int validate_mac(const char *mac, struct err *err)
 {
-    bool good = strlen(mac) == 17;
-    for (int i = 0; good && i < 17; i++)
-        good = i % 3 == 2 ? mac[i] == ':' : isxdigit((unsigned char)mac[i]) != 0;
-    if (!good)
-        return err_set(err, ERR_INVALID, "NIC: MAC address '%.32s' is not of the form 52:54:00:12:34:56", mac);
-    char first[3] = {mac[0], mac[1], '\0'};
-    if (strtoul(first, NULL, 16) & 1)
-        return err_set(
-            err, ERR_INVALID, "NIC: MAC address '%s' is a multicast address; its first byte must be even", mac);
-    if (strcmp(mac, "00:00:00:00:00:00") == 0)
-        return err_set(err, ERR_INVALID, "NIC: MAC address '%s' is not an address", mac);
+    uint8_t bytes[MAC_BYTES];
+    if (!mac_parse(mac, bytes))
+        return err_set(err, ERR_INVALID,
+            "NIC: '%.32s' is not the MAC address of one card, like 52:54:00:12:34:56; multicast is not", mac);
     return 0;
 }
 

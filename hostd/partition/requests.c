@@ -4,6 +4,7 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "base/address.h"
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -177,14 +178,14 @@ void migrate_prepare(struct partitions *ps, const Drover__MigratePrepareRequest 
 static int start_check(struct partitions *ps, const Drover__MigrateStartRequest *m, struct err *err)
 {
     const struct hypervisor_facts *facts = hypervisor_facts(ps->env.hypervisor);
+    struct address address;
     if (check_ids(m->migration_id, m->vm_id, m->generation, err) < 0 || migration_check_options(m->options, err) < 0 ||
         check_key(m->destination_key, err) < 0)
         return -1;
     if (!m->hand_over || m->hand_over->generation <= m->generation || m->hand_over->generation > INT64_MAX ||
         strcmp(m->hand_over->migration_id, m->migration_id) != 0)
         return err_set(err, ERR_INVALID, "the leave to hand over is missing or of another migration");
-    if (strncmp(m->address, "tcp://", 6) != 0 || strlen(m->address) >= WIRE_ADDRESS_MAX ||
-        strpbrk(m->address, " \t\r\n;"))
+    if (address_parse(m->address, err, &address) < 0 || address.port == 0)
         return err_set(err, ERR_INVALID, "'%.64s' is not where an engine listens", m->address);
     if (strcmp(facts->tracker, "none") == 0)
         return err_set(err, ERR_UNSUPPORTED, "this host cannot track a guest's writes: %s", facts->tracker_reason);

@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/ensure.h"
+#include "base/mac.h"
 #include "proto/bounded.h"
 
 static bool name_ok(const char *name, const char *more, size_t max)
@@ -38,16 +39,6 @@ static bool path_ok(const char *path)
     return path[0] == '/' && text_ok(path, 1024);
 }
 
-bool spec_mac_ok(const char *mac)
-{
-    if (strlen(mac) != 17)
-        return false;
-    for (int i = 0; i < 17; i++)
-        if (i % 3 == 2 ? mac[i] != ':' : !isxdigit((unsigned char)mac[i]))
-            return false;
-    return !(strchr("13579bBdDfF", mac[1])); /* a multicast address is nobody's */
-}
-
 static int disk_check(const Drover__Disk *disk, struct err *err)
 {
     if (!path_ok(disk->path))
@@ -67,7 +58,8 @@ static int disk_check(const Drover__Disk *disk, struct err *err)
 
 static int nic_check(const Drover__Nic *nic, struct err *err)
 {
-    if (!spec_mac_ok(nic->mac))
+    uint8_t mac[MAC_BYTES];
+    if (!mac_parse(nic->mac, mac))
         return err_set(err, ERR_INVALID, "network card: '%.32s' is not a unicast MAC address", nic->mac);
     if (nic->network[0] && !name_ok(nic->network, "-_.", 15))
         return err_set(err, ERR_INVALID, "network card: '%.32s' is not the name of a virtual switch", nic->network);

@@ -23,7 +23,5 @@ void spec_put_disk(Drover__VmSpec *spec, size_t i, const Drover__Disk *disk);
 json_t *spec_to_json(const Drover__VmSpec *spec);
 /* The result is checked. Take, as of spec_copy(). */
 MUST_CHECK int spec_from_json(const json_t *json, struct err *err, Drover__VmSpec **out);
-/* The guest's address as "52:54:00:.." in bytes; false when it is none. */
-bool spec_mac_ok(const char *mac);
 
 #endif

@@ -4,12 +4,15 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 
 struct proc_stat {
@@ -59,17 +62,60 @@ bool process_alive(struct process_id id)
     return now.start_ticks == id.start_ticks;
 }
 
-int process_signal(struct process_id id, int signal, struct err *err)
+/* A descriptor that pins the process: if the identity still matches now, it is the right one. Take: close(2). */
+static int process_pin(struct process_id id, struct err *err, int *out)
 {
     cleanup_fd int pidfd = (int)syscall(SYS_pidfd_open, id.pid, 0);
     if (pidfd < 0)
         return err_errno(err, errno == ESRCH ? ERR_NOT_FOUND : ERR_INTERNAL, errno, "process %d", (int)id.pid);
-    /* The descriptor pins the process: if the identity still matches now, it is the right one. */
     if (!process_alive(id))
         return err_set(err, ERR_NOT_FOUND, "process %d has ended", (int)id.pid);
-    if (syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) < 0)
-        return err_errno(err, ERR_INTERNAL, errno, "cannot signal process %d", (int)id.pid);
+    *out = pidfd;
+    pidfd = -1;
     return 0;
+}
+
+static int pinned_signal(int pidfd, struct process_id id, int signal, struct err *err)
+{
+    if (syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) < 0)
+        return err_errno(
+            err, errno == ESRCH ? ERR_NOT_FOUND : ERR_INTERNAL, errno, "cannot signal process %d", (int)id.pid);
+    return 0;
+}
+
+int process_signal(struct process_id id, int signal, struct err *err)
+{
+    cleanup_fd int pidfd = -1;
+    return process_pin(id, err, &pidfd) < 0 ? -1 : pinned_signal(pidfd, id, signal, err);
+}
+
+int process_end(struct process_id id, unsigned within_ms, struct err *err)
+{
+    cleanup_fd int pidfd = -1;
+    struct err why;
+    if (!process_alive(id))
+        return 0;
+    if (process_pin(id, &why, &pidfd) < 0 || pinned_signal(pidfd, id, SIGKILL, &why) < 0) {
+        if (why.code == ERR_NOT_FOUND)
+            return 0;
+        *err = why;
+        return -1;
+    }
+    struct pollfd gone = {.fd = pidfd, .events = POLLIN}; /* readable once all its threads have ended */
+    uint64_t until_ms = clock_now_ms() + within_ms;
+    for (;;) {
+        uint64_t now_ms = clock_now_ms();
+        int rc = poll(&gone, 1, now_ms < until_ms ? (int)(until_ms - now_ms) : 0);
+        if (rc > 0)
+            return 0;
+        if (rc < 0 && errno != EINTR)
+            return err_errno(err, ERR_INTERNAL, errno, "cannot wait for process %d", (int)id.pid);
+        if (now_ms >= until_ms)
+            return err_set(err, ERR_TIMEOUT,
+                "process %d was killed, and is there after %u ms all the same: something "
+                "in the kernel holds it, e.g. storage that does not answer",
+                (int)id.pid, within_ms);
+    }
 }
 
 int process_usage(pid_t pid, struct err *err, struct process_usage *out)

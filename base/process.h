@@ -25,6 +25,9 @@ MUST_CHECK int process_identify(pid_t pid, struct err *err, struct process_id *o
 bool process_alive(struct process_id id);
 /* Sends a signal to that very process; ERR_NOT_FOUND when it is gone. Race-free by pidfd. */
 MUST_CHECK int process_signal(struct process_id id, int signal, struct err *err);
+/* Kills that very process and waits until it is gone, one that is gone already included. ERR_TIMEOUT: killed, and there
+ * after `within_ms` all the same: the kernel holds it, e.g. for storage that does not answer. */
+MUST_CHECK int process_end(struct process_id id, unsigned within_ms, struct err *err);
 MUST_CHECK int process_usage(pid_t pid, struct err *err, struct process_usage *out);
 /* 1: a process has the file at `path` (links resolved) mapped now, and its id is written; 0: none has, or there is no
  * such file; -1: none was found, but not all could be looked at. Looks at all processes but init, which

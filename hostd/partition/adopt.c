@@ -2,7 +2,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,6 +10,8 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "hostd/partition/private.h"
+
+#define END_MS 10000 /* for a killed process to go; it takes as long as its memory takes to be freed */
 
 bool partition_of_other_boot(const struct partition *p)
 {
@@ -50,13 +51,16 @@ static bool adopt_engine(struct partition *p)
     return engine_adopt(p->all->env.loop, p->directory, p->record.migration.engine, &events, &err, &p->engine) == 0;
 }
 
-/* A guest or engine that hostd will not take up, but that may live: it must be dead before what it uses is removed. */
-static void end_process(struct process_id id)
+/* A guest or engine that hostd will not take up, but that may live: it must be dead before what it uses is removed, or
+ * decided about. One that the kernel does not let die may still write when its storage answers again, so nothing is
+ * decided: hostd ends and is started again, until it is gone. The guests run on. */
+static void end_process(const struct partition *p, struct process_id id)
 {
     struct err err;
-    if (process_signal(id, SIGKILL, &err) == 0)
-        while (process_alive(id))
-            poll(NULL, 0, 5); /* at start, before anything else runs; a killed process is gone within moments */
+    if (process_end(id, END_MS, &err) == 0)
+        return;
+    log_event(LOG_ERROR, "process.not_ended", "vm=%s reason=%s", p->record.vm_id, LOG_QUOTE(err.message));
+    exit(err_exit_status(err.code));
 }
 
 static void adopt_one(struct partition *p)
@@ -73,7 +77,7 @@ static void adopt_one(struct partition *p)
     case ADOPT_WATCH_ENGINE:
         if (adopt_guest(p) && adopt_engine(p))
             return;
-        end_process(r->migration.engine);
+        end_process(p, r->migration.engine);
         migration_engine_dead(p, false, unseen);
         return;
     case ADOPT_WATCH_SENDER:
@@ -88,7 +92,7 @@ static void adopt_one(struct partition *p)
         migration_engine_dead(p, false, unseen);
         return;
     case ADOPT_ENGINE_STOP:
-        end_process(r->migration.engine);
+        end_process(p, r->migration.engine);
         migration_decide(p, unseen);
         return;
     case ADOPT_WATCH:
@@ -107,7 +111,7 @@ static void adopt_one(struct partition *p)
         return;
     case ADOPT_END:
         if (guest_alive)
-            end_process(r->guest);
+            end_process(p, r->guest);
         partition_remove(p);
         return;
     case ADOPT_KEEP:

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -140,6 +141,49 @@ static void zombies_count_as_gone(void **state)
     assert_int_equal(err.code, ERR_NOT_FOUND);
 }
 
+static void what_is_ended_is_gone(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    pid_t pid = child_start();
+    struct process_id id, other;
+    assert_int_equal(process_identify(pid, &err, &id), 0);
+    other = id;
+    other.start_ticks--; /* whoever had the number before */
+    assert_int_equal(process_end(other, 1000, &err), 0);
+    assert_true(process_alive(id));
+    assert_int_equal(process_end(id, 60000, &err), 0);
+    assert_false(process_alive(id));
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    assert_int_equal(process_end(id, 0, &err), 0);
+    assert_int_equal(process_end((struct process_id){0, 0}, 0, &err), 0);
+}
+
+/* A killed process that is held up on its way out, here by its tracer. */
+static void what_does_not_go_is_said_within_the_bound(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    pid_t pid = child_start();
+    struct process_id id;
+    int status;
+    assert_int_equal(process_identify(pid, &err, &id), 0);
+    if (ptrace(PTRACE_SEIZE, pid, NULL, (void *)PTRACE_O_TRACEEXIT) < 0) {
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        skip(); /* not allowed here */
+    }
+    assert_int_equal(process_end(id, 20, &err), -1);
+    assert_int_equal(err.code, ERR_TIMEOUT);
+    assert_non_null(strstr(err.message, "was killed"));
+    assert_true(process_alive(id));
+    assert_int_equal(waitpid(pid, &status, __WALL), pid);
+    assert_int_equal(status >> 8, SIGTRAP | PTRACE_EVENT_EXIT << 8);
+    assert_int_equal(ptrace(PTRACE_CONT, pid, NULL, NULL), 0);
+    assert_int_equal(process_end(id, 60000, &err), 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+}
+
 static void nobody_is_not_alive(void **state)
 {
     (void)state;
@@ -176,6 +220,8 @@ int main(void)
         cmocka_unit_test(what_cannot_be_seen_is_not_denied),
         cmocka_unit_test(reused_id_is_somebody_else),
         cmocka_unit_test(zombies_count_as_gone),
+        cmocka_unit_test(what_is_ended_is_gone),
+        cmocka_unit_test(what_does_not_go_is_said_within_the_bound),
         cmocka_unit_test(nobody_is_not_alive),
         cmocka_unit_test(usage_grows_with_work),
     };

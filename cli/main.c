@@ -87,6 +87,8 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN); /* a reader that has seen enough is no error */
     commands_gather(commands);
 
+    if (argc == 2 && strcmp(argv[1], "--version") == 0)
+        argv[1] = (char *)"version"; /* every program is asked like this */
     if (args_parse(commands, argc - 1, argv + 1, &err, &args) < 0)
         status = -1;
     else if (args.help)

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/crashpoint.h"
 #include "base/ensure.h"
+#include "base/program.h"
 #include "controller/api/api.h"
 #include "controller/auth/auth.h"
 #include "controller/controller.h"
@@ -349,40 +350,30 @@ static int found(const struct options *options)
     return 0;
 }
 
-static int usage(FILE *out, int status)
-{
-    fprintf(out,
-        "Usage: drover-controller --config FILE [--found]\n\n"
-        "  --found  once, on each of the first controllers of a new cluster: write the first entry of its log into\n"
-        "           node.directory, which must be empty, and end. Never for a controller that has lost its directory:\n"
-        "           that one is removed, and added again with cluster.join = true.\n\n"
-        "The configuration file, with all keys and their defaults:\n\n");
-    options_print_manual(out);
-    return status;
-}
+static const struct program_switch switches[] = {
+    {"--found", "once, on each of the first controllers of a new cluster: write the first entry of its log into\n"
+                "node.directory, which must be empty, and end. Never for a controller that has lost its directory:\n"
+                "that one is removed, and added again with cluster.join = true."},
+    {NULL},
+};
+static const struct program program = {
+    "drover-controller", "one of the cluster's controllers", "--config FILE [--found]", switches, options_print_manual};
 
 int main(int argc, char **argv)
 {
     struct err err;
     struct options options;
-    if (argc == 2 && strcmp(argv[1], "--help") == 0)
-        return usage(stdout, 0);
-    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
-        printf("drover-controller " DROVER_VERSION "\n");
-        return 0;
-    }
-    bool founding = argc == 4 && strcmp(argv[3], "--found") == 0;
-    if ((argc != 3 && !founding) || strcmp(argv[1], "--config") != 0) {
-        fprintf(stderr, "drover-controller: --config FILE [--found] is needed; --help shows what goes into it\n");
-        return err_exit_status(ERR_INVALID);
-    }
-    if (options_load(argv[2], &err, &options) < 0) {
+    struct program_args args;
+    int status;
+    if (!program_args(&program, argc, argv, &status, &args))
+        return status;
+    if (options_load(args.config, &err, &options) < 0) {
         fprintf(stderr, "drover-controller: %s\n", err.message);
         return err_exit_status(err.code);
     }
     crashpoint_open(0);
     log_setup("drover-controller", (enum log_level)log_level_parse(options.log_level));
-    int status = founding ? found(&options) : serve(&options);
+    status = args.switches ? found(&options) : serve(&options);
     options_free(&options);
     return status;
 }

@@ -14,6 +14,7 @@
 #include "base/exporter.h"
 #include "base/file.h"
 #include "base/loop.h"
+#include "base/program.h"
 #include "hostd/agent.h"
 #include "hostd/console.h"
 #include "hostd/dispatch.h"
@@ -249,41 +250,40 @@ static int run(struct hostd *h, struct err *err)
     return rc;
 }
 
-static int usage(FILE *out)
+static void manual(FILE *out)
 {
-    fprintf(out, PROGRAM
-        ": runs the partitions of one host\n\n  drover-hostd --config FILE [--stand-in]\n"
-        "  drover-hostd --shutdown-guests --config FILE\n\n"
-        "Partitions go on when it stops, and are taken up again when it starts.\n\n"
-        "  --stand-in  once, on a machine that gets the key of another one which is gone, and switched off, for good:\n"
-        "              what ran there is free from then on. Without it a machine with another's key is refused\n"
-        "              while that one has VMs.\n"
-        "  --shutdown-guests\n"
-        "              the one that runs has its guests shut down and takes no more until it is restarted; waits "
-        "until\n"
-        "              none is left, for host.shutdown_seconds at most. For drover-guests.service, when the system "
-        "goes\n"
-        "              down.\n\n"
-        "The configuration's keys:\n\n");
     config_print_manual(options_keys, out);
-    return out == stdout ? 0 : 2;
 }
+
+enum { SWITCH_STAND_IN, SWITCH_SHUTDOWN_GUESTS };
+static const struct program_switch switches[] = {
+    [SWITCH_STAND_IN] = {"--stand-in",
+        "once, on a machine that gets the key of another one which is gone, and switched off, for good: what ran\n"
+        "there is free from then on. Without it a machine with another's key is refused while that one has VMs."},
+    [SWITCH_SHUTDOWN_GUESTS] = {"--shutdown-guests",
+        "the drover-hostd that runs has its guests shut down and takes no more until it is restarted; waits until\n"
+        "none is left, for host.shutdown_seconds at most. For drover-guests.service, when the system goes down."},
+    {NULL},
+};
+static const struct program program = {"drover-hostd",
+    "runs the partitions of one host; they go on when it stops, and are taken up again when it starts",
+    "--config FILE [--stand-in | --shutdown-guests]", switches, manual};
 
 int main(int argc, char **argv)
 {
     struct hostd h = {.locks = {-1, -1}};
     struct err err;
-    if (argc == 2 && strcmp(argv[1], "--help") == 0)
-        return usage(stdout);
-    if (argc == 2 && strcmp(argv[1], "--version") == 0)
-        return puts(PROGRAM) < 0;
-    bool last = argc == 4 && strcmp(argv[1], "--shutdown-guests") == 0;
-    h.stand_in = argc == 4 && strcmp(argv[3], "--stand-in") == 0;
-    if (argc != 3 + (last || h.stand_in) || (last && h.stand_in) || strcmp(argv[1 + last], "--config") != 0)
-        return usage(stderr);
+    struct program_args args;
+    int status;
+    if (!program_args(&program, argc, argv, &status, &args))
+        return status;
+    h.stand_in = args.switches & 1u << SWITCH_STAND_IN;
+    bool last = args.switches & 1u << SWITCH_SHUTDOWN_GUESTS;
+    if (last && h.stand_in)
+        return program_misused(&program, "--stand-in and --shutdown-guests exclude each other");
     log_setup("drover-hostd", LOG_INFO);
     crashpoint_open(0);
-    if (options_load(argv[2 + last], &err, &h.options) < 0) {
+    if (options_load(args.config, &err, &h.options) < 0) {
         fprintf(stderr, "drover-hostd: %s\n", err.message);
         return err_exit_status(err.code);
     }

@@ -62,12 +62,12 @@ int connect_open(const struct context *context, uint32_t timeout_ms, struct err 
     if (wire_new(&c->loop, &context->key, "drover " DROVER_VERSION, NULL, NULL, err, &c->wire) < 0)
         goto fail;
     for (size_t i = 0; i < context->controller_count; i++) {
-        const struct context_controller *from = &context->controllers[i];
+        const struct peerlist_entry *from = &context->controllers[i];
         struct endpoint *e = &c->endpoints[i];
         struct wire_options options = {.on_peer = on_peer, .user = e};
         memcpy(e->address, from->address, sizeof e->address);
         snprintf(e->last, sizeof e->last, "no connection");
-        if (wire_client_open(c->wire, e->address, from->public_key, &options, err, &e->client) < 0) {
+        if (wire_client_open(c->wire, e->address, from->key, &options, err, &e->client) < 0) {
             err_wrap(err, "controller %s", e->address);
             goto fail;
         }

@@ -23,36 +23,6 @@ void context_print_manual(FILE *out)
     config_print_manual(keys, out);
 }
 
-int context_controller_parse(const char *text, struct err *err, struct context_controller *out)
-{
-    struct context_controller c = {0};
-    char key[KEY_TEXT + 1], address[WIRE_ADDRESS_MAX], rest;
-    if (sscanf(text, "%41s %127s %c", key, address, &rest) != 2 || strncmp(address, "tcp://", 6) != 0)
-        return err_set(err, ERR_INVALID, "controller '%.80s' is not of the form KEY tcp://IP:PORT", text);
-    if (key_parse(key, err, c.public_key) < 0)
-        return err_wrap(err, "controller at %s", address);
-    memcpy(c.address, address, sizeof address);
-    *out = c;
-    return 0;
-}
-
-static int controllers_parse(const char *lines, struct err *err, struct context *out)
-{
-    for (const char *line = lines; *line;) {
-        size_t len = strcspn(line, "\n");
-        cleanup_free char *text = mem_printf("%.*s", (int)len, line);
-        if (out->controller_count == CONTEXT_CONTROLLERS_MAX)
-            return err_set(err, ERR_INVALID, "more than %d controllers", CONTEXT_CONTROLLERS_MAX);
-        if (context_controller_parse(text, err, &out->controllers[out->controller_count]) < 0)
-            return -1;
-        out->controller_count++;
-        line += len + (line[len] == '\n');
-    }
-    if (out->controller_count == 0)
-        return err_set(err, ERR_INVALID, "no controller is named");
-    return 0;
-}
-
 /* The key's path: absolute, in the home directory, or beside the configuration. */
 static char *key_path(const char *config, const char *key)
 {
@@ -93,9 +63,10 @@ int context_load(const char *path, struct err *err, struct context *out)
     if (config_load(context.path, keys, err, &options) < 0)
         return err_wrap(err, "'drover help config' explains the file");
     cleanup_free char *key = key_path(context.path, options.key);
-    int status = controllers_parse(options.controllers, err, &context);
+    int status = peerlist_parse(
+        options.controllers, CONTEXT_CONTROLLERS_MAX, err, context.controllers, &context.controller_count);
     if (status < 0)
-        err_wrap(err, "configuration %s", context.path);
+        err_wrap(err, "configuration %s: controllers.controller", context.path);
     else
         status = key_load(key, err, &context.key);
     config_free(keys, &options);

@@ -19,7 +19,7 @@ struct agent;
 struct agent_options {
     uv_loop_t *loop;
     struct wire *wire;
-    const struct controller_address *controllers;
+    const struct peerlist_entry *controllers;
     size_t controller_count;
     const Drover__HostFacts *facts; /* lent */
     bool stand_in;                  /* this machine takes the place of the one that had its key */

@@ -29,7 +29,7 @@ struct hostd {
     uv_loop_t loop;
     struct options options;
     bool stand_in;
-    struct controller_address controllers[OPTIONS_CONTROLLERS_MAX];
+    struct peerlist_entry controllers[OPTIONS_CONTROLLERS_MAX];
     size_t controller_count;
     int locks[2]; /* of the state and the memory directory, while we run */
     struct facts facts;

@@ -74,28 +74,10 @@ const struct config_key options_keys[] = {
     {NULL},
 };
 
-int options_controllers(const struct options *options, struct err *err, struct controller_address *out, size_t *count)
+int options_controllers(const struct options *options, struct err *err, struct peerlist_entry *out, size_t *count)
 {
-    size_t found = 0;
-    cleanup_free char *lines = mem_strdup(options->controllers);
-    char *save = NULL;
-    for (char *line = strtok_r(lines, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-        char *address = strpbrk(line, " \t");
-        if (!address)
-            return err_set(err, ERR_INVALID, "controllers.controller: '%.100s' is not KEY ADDRESS", line);
-        *address++ = '\0';
-        address += strspn(address, " \t");
-        if (strncmp(address, "tcp://", 6) != 0 || strlen(address) >= WIRE_ADDRESS_MAX)
-            return err_set(err, ERR_INVALID, "controllers.controller: '%.100s' is not tcp://IP:PORT", address);
-        if (found == OPTIONS_CONTROLLERS_MAX)
-            return err_set(err, ERR_INVALID, "more than %d controllers", OPTIONS_CONTROLLERS_MAX);
-        if (key_parse(line, err, out[found].key) < 0)
-            return err_wrap(err, "controllers.controller %s", address);
-        strcpy(out[found++].address, address);
-    }
-    if (found == 0)
-        return err_set(err, ERR_INVALID, "controllers.controller names no controller");
-    *count = found;
+    if (peerlist_parse(options->controllers, OPTIONS_CONTROLLERS_MAX, err, out, count) < 0)
+        return err_wrap(err, "controllers.controller");
     return 0;
 }
 
@@ -183,7 +165,7 @@ int options_load(const char *path, struct err *err, struct options *out)
     struct options o = {0};
     if (config_load(path, options_keys, err, &o) < 0)
         return -1;
-    struct controller_address controllers[OPTIONS_CONTROLLERS_MAX];
+    struct peerlist_entry controllers[OPTIONS_CONTROLLERS_MAX];
     size_t count;
     if (options_check(&o, err) < 0 || options_controllers(&o, err, controllers, &count) < 0) {
         config_free(options_keys, &o);

@@ -4,8 +4,7 @@
 #define HOSTD_OPTIONS_H
 
 #include "base/config.h"
-#include "proto/keys.h"
-#include "proto/wire.h"
+#include "proto/peerlist.h"
 
 #define OPTIONS_CONTROLLERS_MAX 9
 #define OPTIONS_REUSE_MAX       160 /* the engine's paths of images are bounded */
@@ -39,11 +38,6 @@ struct options {
     char *log_level;
 };
 
-struct controller_address {
-    uint8_t key[KEY_BYTES];
-    char address[WIRE_ADDRESS_MAX];
-};
-
 extern const struct config_key options_keys[];
 
 /* Loads and checks `path`, and replaces what was left to us (capacities, program paths) by what the machine says.
@@ -54,6 +48,6 @@ void options_bound_memory(struct options *options, uint64_t directory_bytes);
 void options_free(struct options *options);
 /* Reads the list of controllers; `out` has room for OPTIONS_CONTROLLERS_MAX. */
 MUST_CHECK int options_controllers(
-    const struct options *options, struct err *err, struct controller_address *out, size_t *count);
+    const struct options *options, struct err *err, struct peerlist_entry *out, size_t *count);
 
 #endif

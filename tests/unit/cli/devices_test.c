@@ -81,28 +81,6 @@ static void nics(void **state)
         assert_int_equal(vm_nic_parse(bad[i], &err, &nic), -1);
 }
 
-static void controllers(void **state)
-{
-    (void)state;
-    struct key_pair key;
-    struct context_controller c;
-    char text[KEY_TEXT], line[300];
-    assert_int_equal(key_generate(&err, &key), 0);
-    key_format(key.public_key, text);
-    snprintf(line, sizeof line, "%s tcp://10.0.0.1:7400", text);
-    assert_int_equal(context_controller_parse(line, &err, &c), 0);
-    assert_string_equal(c.address, "tcp://10.0.0.1:7400");
-    assert_memory_equal(c.public_key, key.public_key, KEY_BYTES);
-    static const char *const bad[] = {
-        "", "x", "%s", "%s 10.0.0.1:7400", "%s tcp://a:1 more", "%sx tcp://a:1", "tcp://a:1 %s"};
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        const char *at = strstr(bad[i], "%s");
-        snprintf(line, sizeof line, "%.*s%s%s", at ? (int)(at - bad[i]) : (int)strlen(bad[i]), bad[i], at ? text : "",
-            at ? at + 2 : "");
-        assert_int_equal(context_controller_parse(line, &err, &c), -1);
-    }
-}
-
 static void keys(void **state)
 {
     (void)state;
@@ -135,7 +113,6 @@ int main(void)
         cmocka_unit_test(disks),
         cmocka_unit_test(nics),
         cmocka_unit_test(policies),
-        cmocka_unit_test(controllers),
         cmocka_unit_test(keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -189,9 +189,9 @@ void fake_set(struct fake *f, enum fake_mode mode, struct fake *leader)
     f->mode = (int)mode;
 }
 
-void fake_describe(const struct fake *f, struct context_controller *out)
+void fake_describe(const struct fake *f, struct peerlist_entry *out)
 {
-    memcpy(out->public_key, f->key.public_key, KEY_BYTES);
+    memcpy(out->key, f->key.public_key, KEY_BYTES);
     snprintf(out->address, sizeof out->address, "%s", wire_server_address(f->server));
 }
 

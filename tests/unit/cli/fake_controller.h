@@ -34,7 +34,7 @@ struct fake;
 struct fake *fake_start(struct fake_log *log, const uint8_t client_key[KEY_BYTES]);
 void fake_set(struct fake *fake, enum fake_mode mode, struct fake *leader);
 /* For the client's configuration. */
-void fake_describe(const struct fake *fake, struct context_controller *out);
+void fake_describe(const struct fake *fake, struct peerlist_entry *out);
 unsigned fake_requests(const struct fake *fake);
 /* Stops it: its connections break. */
 void fake_stop(struct fake *fake);

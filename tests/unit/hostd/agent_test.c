@@ -172,7 +172,7 @@ static void only_who_the_last_session_is_with_is_obeyed(void **unused)
     uv_loop_t loop;
     struct agent *agent;
     Drover__HostFacts facts = DROVER__HOST_FACTS__INIT;
-    const struct controller_address addresses[2] = {{.address = "tcp://c1"}, {.address = "tcp://c2"}};
+    const struct peerlist_entry addresses[2] = {{.address = "tcp://c1"}, {.address = "tcp://c2"}};
     assert_int_equal(uv_loop_init(&loop), 0);
     const struct agent_options options = {
         .loop = &loop, .controllers = addresses, .controller_count = 2, .facts = &facts, .handler = handle};

@@ -94,7 +94,7 @@ static void controllers_are_checked(void **unused)
 {
     (void)unused;
     struct err err;
-    struct controller_address list[OPTIONS_CONTROLLERS_MAX];
+    struct peerlist_entry list[OPTIONS_CONTROLLERS_MAX];
     size_t count = 0;
     struct key_pair key;
     char text[KEY_TEXT], line[2 * KEY_TEXT + 80];

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "hostd/partition/paths.h"
 #include "proto/limits.h"
+#include "proto/trackers.h"
 
 #ifndef DROVER_LIBDIR
 #define DROVER_LIBDIR "/usr/local/lib"
@@ -149,10 +150,8 @@ static int options_check(const struct options *o, struct err *err)
             err, ERR_INVALID, "network.bridge and network.uplink are names of 1 to %d bytes", IF_NAMESIZE - 1);
     if (strcmp(o->accelerator, "auto") != 0 && strcmp(o->accelerator, "kvm") != 0 && strcmp(o->accelerator, "tcg") != 0)
         return err_set(err, ERR_INVALID, "hypervisor.accelerator '%.32s' is not auto, kvm or tcg", o->accelerator);
-    if (strcmp(o->tracker, "auto") != 0 && strcmp(o->tracker, "wp-async") != 0 && strcmp(o->tracker, "wp-sync") != 0 &&
-        strcmp(o->tracker, "qemu") != 0)
-        return err_set(
-            err, ERR_INVALID, "hypervisor.tracker '%.32s' is not auto, wp-async, wp-sync or qemu", o->tracker);
+    if (!trackers_known(o->tracker))
+        return err_set(err, ERR_INVALID, "hypervisor.tracker '%.32s' is not " TRACKERS_NAMES, o->tracker);
     if (log_level_parse(o->log_level) < 0)
         return err_set(err, ERR_INVALID, "log.level '%.32s' is not error, warn, info or debug", o->log_level);
     if (o->cpu_cores < 0 || o->disk_iops < 0)

@@ -8,6 +8,7 @@
 #include "base/mac.h"
 #include "controller/state/state.h"
 #include "proto/limits.h"
+#include "proto/trackers.h"
 
 #define PATH_BYTES_MAX   1024
 #define MIB              (1u << 20)
@@ -235,13 +236,8 @@ int validate_storage_move(const Drover__StorageMove *move, struct err *err)
 
 static int validate_tracker(const Drover__MigrationOptions *o, struct err *err)
 {
-    static const char *const known[] = {"", "auto", "wp-async", "wp-sync", "qemu"};
-    size_t i = 0;
-    while (i < sizeof known / sizeof *known && strcmp(o->tracker, known[i]) != 0)
-        i++;
-    if (i == sizeof known / sizeof *known)
-        return err_set(
-            err, ERR_INVALID, "migration: tracker '%.32s' is not auto, wp-async, wp-sync or qemu", o->tracker);
+    if (!trackers_known(o->tracker))
+        return err_set(err, ERR_INVALID, "migration: tracker '%.32s' is not " TRACKERS_NAMES, o->tracker);
     if (strcmp(o->tracker, "qemu") == 0 && o->with_storage)
         return err_set(err, ERR_INVALID, "migration: with tracker qemu no disks can be taken along");
     if (strcmp(o->tracker, "qemu") == 0 && (o->mode == DROVER__MIGRATION_MODE__MIGRATION_MODE_HYBRID ||

@@ -12,6 +12,7 @@
 #include "controller/placement/preflight_check.h"
 #include "controller/placement/processor.h"
 #include "proto/pbjson.h"
+#include "proto/trackers.h"
 
 #define TSC_TOLERANCE_PPM 250 /* what KVM lets pass without scaling */
 
@@ -95,17 +96,7 @@ void preflight_options(struct preflight_input *input, const Drover__MigrationOpt
 
 const char *preflight_tracker(const Drover__HostFacts *from, const char *asked)
 {
-    return asked && asked[0] && strcmp(asked, "auto") != 0 ? asked : from->tracker;
-}
-
-/* A host that can do one of these can do those after it. */
-static size_t tracker_rank(const char *name)
-{
-    static const char *const ranks[] = {"wp-async", "wp-sync", "qemu"};
-    size_t rank = 0;
-    while (rank < sizeof ranks / sizeof *ranks && strcmp(name, ranks[rank]) != 0)
-        rank++;
-    return rank;
+    return asked && !trackers_any(asked) ? asked : from->tracker;
 }
 
 static void check_tracker(struct preflight_run *run)
@@ -113,7 +104,7 @@ static void check_tracker(struct preflight_run *run)
     const struct preflight_input *in = run->in;
     const char *has = in->from.facts->tracker, *asked = preflight_tracker(in->from.facts, in->tracker);
     bool any = has[0] && strcmp(has, "none") != 0;
-    if (any && tracker_rank(has) <= tracker_rank(asked))
+    if (any && trackers_had(has, asked))
         return;
     Drover__Finding *f = preflight_refuse(run);
     preflight_say(&f->thing, "host %s", in->from.name);

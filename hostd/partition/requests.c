@@ -11,6 +11,7 @@
 #include "base/crashpoint.h"
 #include "base/log.h"
 #include "hostd/partition/private.h"
+#include "proto/trackers.h"
 #include "hostd/text.h"
 #include "proto/api.pb-c.h"
 #include "proto/bounded.h"
@@ -33,8 +34,7 @@ int migration_check_options(const Drover__MigrationOptions *o, struct err *err)
     if (o && (o->mode > DROVER__MIGRATION_MODE__MIGRATION_MODE_POSTCOPY ||
                  o->on_no_convergence > DROVER__MIGRATION_STUCK__MIGRATION_STUCK_THROTTLE))
         return err_set(err, ERR_UNSUPPORTED, "this host knows no such way of migrating");
-    if (o && o->tracker[0] && strcmp(o->tracker, "auto") != 0 && strcmp(o->tracker, "wp-async") != 0 &&
-        strcmp(o->tracker, "wp-sync") != 0 && strcmp(o->tracker, "qemu") != 0)
+    if (o && !trackers_known(o->tracker))
         return err_set(err, ERR_UNSUPPORTED, "this host knows no tracker '%.32s'", o->tracker);
     return 0;
 }

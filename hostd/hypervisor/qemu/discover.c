@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "hostd/hypervisor/qemu/private.h"
+#include "proto/trackers.h"
 
 #define DISCOVER_TIMEOUT_MS 15000
 #define DISCOVER_BYTES_MAX  (1u << 20)
@@ -144,17 +145,12 @@ static const char *discover_protection(const char *shim, char *why, size_t size)
     return "qemu";
 }
 
-static size_t tracker_rank(const char *tracker)
-{
-    return strcmp(tracker, "wp-async") == 0 ? 0 : strcmp(tracker, "wp-sync") == 0 ? 1 : 2;
-}
-
 void discover_tracker(const char *shim, const char *wanted, struct hypervisor_facts *out)
 {
-    bool any = strcmp(wanted, "auto") == 0;
+    bool any = trackers_any(wanted);
     const char *best = discover_protection(shim, out->tracker_reason, sizeof out->tracker_reason);
     out->tracker = any ? best : wanted;
-    if (!any && tracker_rank(wanted) < tracker_rank(best))
+    if (!any && !trackers_had(best, wanted))
         out->tracker = "none"; /* the reason is there */
     int major = atoi(out->version + strcspn(out->version, "0123456789"));
     if (strcmp(out->tracker, "qemu") == 0 && major < 8 && strcmp(out->accelerator, "kvm") != 0) {

@@ -21,13 +21,12 @@
 #include "hostd/hypervisor/qemu/command.h"
 #include "hostd/hypervisor/qemu/halt.h"
 #include "hostd/hypervisor/qemu/private.h"
+#include "hostd/hypervisor/qemu/thaw.h"
 #include "hostd/partition/paths.h"
 
 #define COMMAND_TIMEOUT_MS 10000
-#define RESUME_TIMEOUT_MS  5000 /* of each command; it is asked again by whoever wants the guest to run */
 #define QUIT_GRACE_MS      3000 /* to close its images */
 #define RECONNECT_MS       500
-#define SETTLE_STEP_MS     20 /* between looks at a migration that is being cut off */
 
 struct guest {
     struct hypervisor *hv;
@@ -40,15 +39,10 @@ struct guest {
     bool ready;
     bool adopted;
     bool shut_down_by_guest;
-    guest_done_fn resume_fn; /* of guest_resume() */
-    void *resume_user;
-    struct loop_timer *settle;
+    struct thaw *thaw;
     struct halt *halt;
     void (*jobs_fn)(void *user); /* of guest_observe_jobs() */
     void *jobs_user;
-    unsigned settle_steps;
-    bool broken;     /* it would have to be reset before it can run again */
-    char status[32]; /* of the migration that it does not leave */
 };
 
 static void guest_connect(struct guest *guest);
@@ -68,7 +62,6 @@ static void guest_exited(void *user, int status)
     guest->qmp = NULL;
     loop_timer_stop(guest->reconnect);
     loop_timer_stop(guest->killer);
-    loop_timer_stop(guest->settle);
     halt_stop(guest->halt);
     child_last_line(paths_file(guest->directory, PATH_QEMU_LOG, path), sizeof line, line);
     const char *colon = line[0] ? ": " : "";
@@ -80,7 +73,7 @@ static void guest_exited(void *user, int status)
         snprintf(why, sizeof why, "QEMU was ended by signal %d%s%s", status & 0x7f, colon, line);
     else
         snprintf(why, sizeof why, "QEMU ended with status %d%s%s", status >> 8, colon, line);
-    guest->resume_fn = NULL;
+    thaw_stop(guest->thaw);
     guest->events.on_ended(guest->events.user, guest->shut_down_by_guest, why);
 }
 
@@ -164,8 +157,6 @@ static void guest_kill_due(void *user)
     guest_kill(user);
 }
 
-static void guest_settle_look(void *user);
-
 static void guest_halted(void *user, const char *why)
 {
     struct guest *guest = user;
@@ -181,7 +172,7 @@ static struct guest *guest_make(struct hypervisor *hv, const char *directory, co
     strcpy(guest->directory, directory);
     guest->reconnect = loop_timer_new(hv->loop, guest_reconnect_due, guest);
     guest->killer = loop_timer_new(hv->loop, guest_kill_due, guest);
-    guest->settle = loop_timer_new(hv->loop, guest_settle_look, guest);
+    guest->thaw = thaw_new(hv, guest);
     guest->halt = halt_new(hv->loop, guest, guest_halted, guest);
     return guest;
 }
@@ -281,12 +272,12 @@ void guest_free(struct guest *guest)
 {
     if (!guest)
         return;
-    guest->resume_fn = NULL;
+    thaw_stop(guest->thaw);
     qmp_close(guest->qmp);
     child_free(guest->child);
     loop_timer_free(guest->reconnect);
     loop_timer_free(guest->killer);
-    loop_timer_free(guest->settle);
+    thaw_free(guest->thaw);
     halt_free(guest->halt);
     free(guest);
 }
@@ -337,138 +328,10 @@ struct process_id guest_process(const struct guest *guest)
     return child_id(guest->child);
 }
 
-static void guest_resumed(struct guest *guest, const struct err *err)
-{
-    guest_done_fn fn = guest->resume_fn;
-    guest->resume_fn = NULL;
-    if (fn)
-        fn(guest->resume_user, err);
-}
-
-/* The network may have been told that the guest is elsewhere: nobody waits until it knows better. */
-static void guest_announce(struct guest *guest)
-{
-    json_t *often = json_pack("{s:i, s:i, s:i, s:i}", "initial", 50, "max", 550, "rounds", 3, "step", 100);
-    qmp_command(guest->qmp, "announce-self", often, COMMAND_TIMEOUT_MS, NULL, NULL);
-}
-
-/* QEMU's storage or what else it has to have may be in somebody's hands, for however long, and the guest is whole. Only
- * what would have to be reset does not run again. */
-static void guest_continued(void *user, const struct err *err, json_t *result)
-{
-    struct guest *guest = user;
-    struct err why;
-    (void)result;
-    if (err && err->code == ERR_CANCELLED)
-        return;
-    if (!err)
-        guest_announce(guest);
-    if (err && err->code == ERR_WRONG_STATE && !guest->broken) {
-        err_set(&why, ERR_BUSY, "%s", err->message);
-        err = &why;
-    }
-    guest_resumed(guest, err);
-}
-
-static bool run_state_broken(const char *status)
-{
-    return status && (strcmp(status, "internal-error") == 0 || strcmp(status, "shutdown") == 0);
-}
-
-static void guest_run_state_known(void *user, const struct err *err, json_t *result)
-{
-    struct guest *guest = user;
-    if (err && err->code == ERR_CANCELLED)
-        return;
-    if (err)
-        guest_resumed(guest, err);
-    else if (json_is_true(json_object_get(result, "running")))
-        guest_resumed(guest, NULL);
-    else {
-        guest->broken = run_state_broken(json_string_value(json_object_get(result, "status")));
-        qmp_command(guest->qmp, "cont", NULL, RESUME_TIMEOUT_MS, guest_continued, guest);
-    }
-}
-
-/* QEMU has been told to give its migration up, and does not come to it. A guest that executes will go on doing so. */
-static void guest_stuck_known(void *user, const struct err *err, json_t *result)
-{
-    struct guest *guest = user;
-    struct err late;
-    if (err && err->code == ERR_CANCELLED)
-        return;
-    if (!err && json_is_true(json_object_get(result, "running")) && strcmp(guest->status, "cancelling") == 0) {
-        log_event(
-            LOG_WARN, "guest.stuck", "pid=%d migration=%s running=1", (int)child_id(guest->child).pid, guest->status);
-        guest_resumed(guest, NULL);
-        return;
-    }
-    err_set(&late, ERR_TIMEOUT, "QEMU does not leave its migration (status %s)", guest->status);
-    guest_resumed(guest, &late);
-}
-
-static bool migration_at_work(const char *status)
-{
-    static const char *const working[] = {
-        "setup", "cancelling", "active", "pre-switchover", "device", "wait-unplug", "postcopy-active"};
-    for (size_t i = 0; i < sizeof working / sizeof *working; i++)
-        if (strcmp(status, working[i]) == 0)
-            return true;
-    return false;
-}
-
-static void guest_migration_known(void *user, const struct err *err, json_t *result)
-{
-    struct guest *guest = user;
-    if (err && err->code == ERR_CANCELLED)
-        return;
-    const char *status = json_string_value(json_object_get(result, "status"));
-    if (err) {
-        guest_resumed(guest, err);
-    } else if (status && migration_at_work(status)) {
-        if (++guest->settle_steps > guest->hv->settle_ms / SETTLE_STEP_MS) {
-            snprintf(guest->status, sizeof guest->status, "%s", status);
-            qmp_command(guest->qmp, "query-status", NULL, RESUME_TIMEOUT_MS, guest_stuck_known, guest);
-            return;
-        }
-        loop_timer_start(guest->settle, SETTLE_STEP_MS, 0); /* QEMU has no command that waits for it */
-    } else {
-        qmp_command(guest->qmp, "query-status", NULL, RESUME_TIMEOUT_MS, guest_run_state_known, guest);
-    }
-}
-
-static void guest_settle_look(void *user)
-{
-    struct guest *guest = user;
-    if (guest->qmp) {
-        qmp_command(guest->qmp, "query-migrate", NULL, RESUME_TIMEOUT_MS, guest_migration_known, guest);
-    } else {
-        struct err err;
-        err_set(&err, ERR_UNAVAILABLE, "QEMU's monitor is not connected");
-        guest_resumed(guest, &err);
-    }
-}
-
-static void guest_migration_cut(void *user, const struct err *err, json_t *result)
-{
-    (void)result;
-    if (err && err->code == ERR_TIMEOUT)
-        guest_resumed(user, err);
-    else if (!err || err->code != ERR_CANCELLED) /* it refuses where there is none */
-        guest_settle_look(user);
-}
-
 void guest_resume(struct guest *guest, guest_done_fn fn, void *user)
 {
-    ENSURE(!guest->resume_fn);
-    guest->resume_fn = fn;
-    guest->resume_user = user;
-    guest->settle_steps = 0;
     guest_connect(guest);
-    if (guest->qmp)
-        qmp_command(guest->qmp, "migrate_cancel", NULL, RESUME_TIMEOUT_MS, guest_migration_cut, guest);
-    else
-        loop_timer_start(guest->settle, 0, 0);
+    thaw_begin(guest->thaw, fn, user);
 }
 
 struct disk_ops_call {

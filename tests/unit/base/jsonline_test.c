@@ -266,7 +266,7 @@ static void a_peer_that_does_not_read_cannot_keep_a_closed_stream(void **state)
     send_much(f, 4u << 20);
     jsonline_close(f->stream);
     f->stream = NULL;
-    alarm(30); /* ends the test where the loop never comes to an end */
+    alarm(120); /* ends the test where the loop never comes to an end */
     uv_run(&f->loop, UV_RUN_DEFAULT);
     alarm(0);
     assert_int_equal(f->closed, 0);
@@ -410,7 +410,7 @@ static void full_backlog_does_not_block(void **state)
     struct err err = {0};
     struct jsonline *clients[8] = {NULL};
     int failed = 0;
-    alarm(20); /* ends the test when connect blocks */
+    alarm(120); /* ends the test when connect blocks */
     for (size_t i = 0; i < 8; i++)
         failed += jsonline_connect(&f->loop, address.sun_path, &o, &err, &clients[i]) < 0;
     alarm(0);

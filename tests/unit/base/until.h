@@ -45,7 +45,7 @@ static inline bool loop_until(uv_loop_t *loop, bool (*condition)(void *user), vo
     ENSURE(uv_prepare_init(loop, &until->before_waiting) == 0);
     until->before_waiting.data = until;
     ENSURE(uv_prepare_start(&until->before_waiting, until_before_waiting) == 0);
-    loop_timer_start(timer, 20000, 0);
+    loop_timer_start(timer, 60000, 0);
     while (!condition(user) && !late)
         uv_run(loop, UV_RUN_ONCE);
     loop_timer_free(timer);

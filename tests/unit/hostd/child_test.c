@@ -117,7 +117,7 @@ static void a_mortal_one_dies_with_hostd(void **unused)
     assert_int_equal(read(says[0], &id, sizeof id), sizeof id);
     assert_int_equal(waitpid(hostd, &status, 0), hostd);
     assert_int_equal(status, 0);
-    for (int i = 0; i < 1000 && process_alive(id); i++)
+    for (int i = 0; i < 6000 && process_alive(id); i++)
         poll(NULL, 0, 10);
     assert_false(process_alive(id));
     close(says[0]);

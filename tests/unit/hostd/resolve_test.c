@@ -27,7 +27,7 @@
 #define VM      SPECS_VM_ID
 #define MOVE    "11111111-1111-1111-1111-111111111111"
 #define CALLS   4
-#define WAIT_MS 20000
+#define WAIT_MS 60000
 
 struct call {
     bool answered;

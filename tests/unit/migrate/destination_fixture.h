@@ -9,7 +9,7 @@
 #include "base/loop.h"
 #include "migrate/destination_private.h"
 
-#define WAIT_MS 20000u
+#define WAIT_MS 60000u
 
 struct fixture {
     struct destination d;

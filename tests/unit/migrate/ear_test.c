@@ -24,7 +24,7 @@
 #include "migrate/ear.h"
 
 #define PORT      "guest0"
-#define WAIT_MS   20000u
+#define WAIT_MS   60000u
 #define SLACK_NS  1000000u /* the kernel stamps with another clock, whose readings are converted */
 #define TOO_EARLY 3u       /* frames of which this listener has not had enough */
 

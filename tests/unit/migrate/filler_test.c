@@ -22,7 +22,7 @@
 
 #define PAGES   1024u /* the upper half is stale */
 #define WORDS   (PAGES / 64)
-#define WAIT_MS 20000u
+#define WAIT_MS 60000u
 
 struct fixture {
     uv_loop_t loop;

@@ -15,8 +15,11 @@
 #include <unistd.h>
 
 #include "base/loop.h"
+#include "migrate/relay_private.h"
 #include "migrate/seal.h"
 #include "tests/unit/migrate/nbd_words.h"
+
+#define PATIENT_MS 600000u
 
 atomic_uint pair_accepted;
 static char directory[64], near_path[96], far_path[96];
@@ -116,9 +119,9 @@ static void on_lost(void *user, const struct err *err)
         relay_answer_alone(p->source);
 }
 
-void pair_open(struct pair *p, enum pair_far who, bool same_key, uint32_t data_ms)
+void pair_open(struct pair *p, enum pair_far who, bool same_key)
 {
-    const struct relay_watch watch = {.data_ms = data_ms, .range_ms = 2 * data_ms, .on_lost = on_lost, .user = p};
+    const struct relay_watch watch = {.data_ms = PATIENT_MS, .range_ms = PATIENT_MS, .on_lost = on_lost, .user = p};
     p->alone = false;
     p->lost = 0;
     uint8_t key[SEAL_KEY_BYTES], other[SEAL_KEY_BYTES];
@@ -143,6 +146,14 @@ void pair_open(struct pair *p, enum pair_far who, bool same_key, uint32_t data_m
     assert_int_equal(relay_open_source(&p->loop, near_path, relay_address(p->destination), same_key ? key : other,
                          &watch, &err, &p->source),
         0);
+}
+
+void pair_patience(struct pair *p, uint32_t data_ms, uint32_t range_ms)
+{
+    p->source->watch.data_ms = data_ms;
+    p->source->watch.range_ms = range_ms;
+    loop_timer_free(p->source->looking);
+    relay_watch_start(p->source);
 }
 
 void pair_close(struct pair *p)

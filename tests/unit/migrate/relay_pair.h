@@ -24,8 +24,10 @@ struct pair {
 /* How many have connected to the far end. */
 extern atomic_uint pair_accepted;
 
-/* Data that the far end does not take for `data_ms` is lost. Without `same_key` each has another one. */
-void pair_open(struct pair *p, enum pair_far far, bool same_key, uint32_t data_ms);
+/* Nothing is lost for being slow, until pair_patience() says otherwise. Without `same_key` each has another key. */
+void pair_open(struct pair *p, enum pair_far far, bool same_key);
+/* From now on what the far end does not take for so long is lost. */
+void pair_patience(struct pair *p, uint32_t data_ms, uint32_t range_ms);
 void pair_close(struct pair *p);
 /* The far end takes nothing more, or again. */
 void pair_far_hangs(bool now);

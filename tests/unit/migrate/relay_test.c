@@ -64,7 +64,7 @@ static void everything_comes_back(void **unused)
     struct pair p;
     pthread_t sender, receiver;
     over = false;
-    pair_open(&p, FAR_ECHO, true, 60000);
+    pair_open(&p, FAR_ECHO, true);
     struct client c = {.fd = pair_connect()};
     pthread_create(&sender, NULL, send_all, &c);
     pthread_create(&receiver, NULL, receive_all, &c);
@@ -86,7 +86,7 @@ static void what_is_held_is_bounded(void **unused)
     (void)unused;
     struct pair p;
     pthread_t sender;
-    pair_open(&p, FAR_ECHO, true, 60000);
+    pair_open(&p, FAR_ECHO, true);
     pair_far_hangs(true);
     struct client c = {.fd = pair_connect()};
     pthread_create(&sender, NULL, send_all, &c);
@@ -137,7 +137,7 @@ static void other_hosts_take_no_room(void **unused)
     struct pair p;
     int fds[RELAY_LINKS_MAX + 1];
     char byte;
-    pair_open(&p, FAR_ECHO, true, 60000);
+    pair_open(&p, FAR_ECHO, true);
     for (size_t i = 0; i <= RELAY_LINKS_MAX; i++) {
         fds[i] = stranger_connect(relay_address(p.destination), "127.0.0.2");
         uv_run(&p.loop, UV_RUN_NOWAIT);
@@ -158,7 +158,7 @@ static void strangers_get_nowhere(void **unused)
     uint8_t forged[4 + 4 + SEAL_OVERHEAD] = {0, 0, 0, 0, SEAL_OVERHEAD};
     static const uint8_t high[8] = {0xff, 0xff, 0, 0, 1, 2, 3, 4}, huge[8] = {1, 0, 0, 0, 0xff, 0xff, 0xff, 0x7f};
     static const uint8_t longer[8] = {1, 0, 0, 0, SEAL_OVERHEAD + 1, 0, 0, 0};
-    pair_open(&p, FAR_ECHO, true, 60000);
+    pair_open(&p, FAR_ECHO, true);
     assert_true(stranger_is_cut(&p, forged, sizeof forged));
     assert_true(stranger_is_cut(&p, high, sizeof high));
     assert_true(stranger_is_cut(&p, huge, sizeof huge));
@@ -174,7 +174,7 @@ static void another_key_is_another_source(void **unused)
     (void)unused;
     struct pair p;
     char byte;
-    pair_open(&p, FAR_ECHO, false, 60000);
+    pair_open(&p, FAR_ECHO, false);
     int fd = pair_connect();
     pair_run_until_readable(&p, fd);
     assert_int_equal(recv(fd, &byte, 1, MSG_DONTWAIT), 0);

@@ -105,7 +105,7 @@ static void test_what_is_not_taken_is_bounded(void **state)
 /* ---- the source's end ---- */
 
 #define STREAM_BYTES (4u << 20) /* half of it is more than a socket holds, narrow or wide */
-#define PATIENCE_MS  20000u
+#define PATIENCE_MS  60000u
 
 /* What the writer's socket told of its own buffer. */
 struct buffers {

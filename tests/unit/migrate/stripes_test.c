@@ -25,7 +25,7 @@
 
 #define PAGES   3000u
 #define STRIPES 3u
-#define WAIT_MS 20000u
+#define WAIT_MS 60000u
 
 static const uint8_t key[SEAL_KEY_BYTES] = {7};
 

@@ -23,7 +23,7 @@
 #include "tests/unit/migrate/memory_file.h"
 
 #define PAGES      4096u
-#define DEADLINE_S 60 /* a writer that nobody lets through waits for ever */
+#define DEADLINE_S 300 /* a writer that nobody lets through waits for ever */
 #define UFFDS      2
 #define WRITERS    2
 

@@ -174,9 +174,16 @@ void fixture_connect(const struct wire_options *limits)
     FIXTURE_UNTIL(fx.client_side.peer && fx.server_side.peer);
 }
 
-struct wire_counters fixture_rejections(const struct side *side)
+static uint64_t rejected(const struct side *side, struct wire_counters *counters)
+{
+    wire_counters(side->wire, counters);
+    return counters->rejected;
+}
+
+struct wire_counters fixture_rejections(const struct side *side, uint64_t expected)
 {
     struct wire_counters counters;
+    FIXTURE_UNTIL(rejected(side, &counters) >= expected);
     fixture_spin(50);
     wire_counters(side->wire, &counters);
     return counters;

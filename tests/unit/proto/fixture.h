@@ -19,7 +19,7 @@
 #include "proto/context.h" /* tick_ms */
 #include "proto/wire.h"
 
-#define FIXTURE_WAIT_MS 10000 /* for what must happen; only a failing test waits so long */
+#define FIXTURE_WAIT_MS 60000 /* for what must happen; only a failing test waits so long */
 #define FIXTURE_TICK_MS 20
 
 /* Methods of the fixture's handler. */
@@ -61,8 +61,8 @@ int fixture_teardown(void **state);
 void fixture_listen(const char *address, const struct wire_options *limits);
 void fixture_connect(const struct wire_options *limits); /* and waits until it is up */
 void fixture_connect_later(const struct wire_options *limits);
-struct wire_counters fixture_rejections(
-    const struct side *side); /* counters of a side, after pending messages were read */
+/* Counters of a side, after pending messages were read: waits for so many rejections, and a moment for more. */
+struct wire_counters fixture_rejections(const struct side *side, uint64_t expected);
 
 /* Runs the loop until `condition`, or fails the test. */
 #define FIXTURE_UNTIL(condition)                                                                                       \

@@ -19,10 +19,23 @@ static uint64_t raw_serve(uint64_t tick_ms)
     return raw_expect(&raw, DROVER__FRAME_KIND__FRAME_HELLO);
 }
 
+/* Welcomes the hello `id`. One that is answered late is repeated, and then only the newest counts. */
+static void raw_let_in(uint64_t id)
+{
+    uint64_t give_up_ms = clock_now_ms() + FIXTURE_WAIT_MS;
+    raw_welcome(&raw, id, NULL);
+    while (!wire_client_connected(fx.client)) {
+        Drover__Frame *frame = raw_receive(&raw, FIXTURE_TICK_MS / 4);
+        if (frame && frame->kind == DROVER__FRAME_KIND__FRAME_HELLO)
+            raw_welcome(&raw, frame->id, NULL);
+        frame_free(frame);
+        assert_true(clock_now_ms() < give_up_ms);
+    }
+}
+
 static void raw_session(uint64_t tick_ms)
 {
-    raw_welcome(&raw, raw_serve(tick_ms), NULL);
-    FIXTURE_UNTIL(wire_client_connected(fx.client));
+    raw_let_in(raw_serve(tick_ms));
 }
 
 static struct wire_peer *to_server(void)
@@ -41,10 +54,9 @@ static void raw_reply(uint64_t id)
 static void assert_begins_anew(uint64_t rejections)
 {
     FIXTURE_UNTIL(fx.client_side.downs == 1);
-    raw_welcome(&raw, raw_expect(&raw, DROVER__FRAME_KIND__FRAME_HELLO), NULL);
-    FIXTURE_UNTIL(wire_client_connected(fx.client));
+    raw_let_in(raw_expect(&raw, DROVER__FRAME_KIND__FRAME_HELLO));
     assert_int_equal(fx.client_side.ups, 2);
-    assert_int_equal(fixture_rejections(&fx.client_side).rejected, rejections);
+    assert_int_equal(fixture_rejections(&fx.client_side, rejections).rejected, rejections);
     raw_close(&raw);
 }
 
@@ -64,7 +76,7 @@ static void test_unknown_then_enrolled(void **state)
     (void)state;
     fx.revoked = true;
     fixture_connect_later(NULL);
-    FIXTURE_UNTIL(fixture_rejections(&fx.server_side).refused > 1);
+    FIXTURE_UNTIL(fixture_rejections(&fx.server_side, 0).refused > 1);
     assert_false(wire_client_connected(fx.client));
     fx.revoked = false;
     FIXTURE_UNTIL(wire_client_connected(fx.client));
@@ -75,7 +87,7 @@ static void test_server_refuses(void **state)
     (void)state;
     struct outcome early = {0}, late = {0}, after = {0};
     struct err err;
-    uint64_t id = raw_serve(FIXTURE_TICK_MS);
+    uint64_t id = raw_serve(10 * FIXTURE_TICK_MS); /* the refusal has to come before it says hello again */
     fixture_call(to_server(), METHOD_ECHO, "", 60000, &early);
     err_set(&err, ERR_PROTOCOL, "client 1 is too old");
     raw_welcome(&raw, id, &err);
@@ -87,8 +99,7 @@ static void test_server_refuses(void **state)
     assert_non_null(strstr(late.err.message, "client 1 is too old"));
     assert_int_equal(fx.client_side.ups, 0);
     /* It asks again by and by: somebody may have upgraded the server. */
-    raw_welcome(&raw, raw_expect(&raw, DROVER__FRAME_KIND__FRAME_HELLO), NULL);
-    FIXTURE_UNTIL(wire_client_connected(fx.client));
+    raw_let_in(raw_expect(&raw, DROVER__FRAME_KIND__FRAME_HELLO));
     fixture_call(to_server(), METHOD_ECHO, "", 60000, &after);
     raw_reply(raw_expect(&raw, DROVER__FRAME_KIND__FRAME_REQUEST));
     assert_answered(&after, "yo");
@@ -215,7 +226,7 @@ static void test_reply_twice(void **state)
     raw_reply(id);
     raw_reply(id);
     assert_answered(&outcome, "yo");
-    assert_int_equal(fixture_rejections(&fx.client_side).rejected, 1);
+    assert_int_equal(fixture_rejections(&fx.client_side, 1).rejected, 1);
     assert_int_equal(outcome.calls, 1);
     assert_int_equal(fx.client_side.downs, 0);
     raw_close(&raw);
@@ -232,9 +243,9 @@ static void test_client_that_is_never_called(void **state)
         wire_client_open(fx.client_side.wire, fx.address, fx.server_side.key.public_key, &options, &err, &client), 0);
     FIXTURE_UNTIL(fx.server_side.peer);
     assert_int_equal(fixture_note(fx.server_side.peer, "note", &err), 0);
-    fixture_call(fx.server_side.peer, METHOD_ECHO, "", 5000, &outcome);
+    fixture_call(fx.server_side.peer, METHOD_ECHO, "", 60000, &outcome);
     assert_failed(&outcome, ERR_UNSUPPORTED);
-    assert_int_equal(fixture_rejections(&fx.client_side).rejected, 1);
+    assert_int_equal(fixture_rejections(&fx.client_side, 1).rejected, 1);
     assert_int_equal(fx.server_side.downs, 0);
     wire_client_close(client);
 }

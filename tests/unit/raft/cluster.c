@@ -180,7 +180,7 @@ void cluster_close(struct cluster *cluster, size_t i)
     if (!node->replica)
         return;
     replica_close(node->replica, node_closed, node);
-    cluster_until(cluster, 10000, node->closed);
+    cluster_until(cluster, CLUSTER_WAIT_MS, node->closed);
     assert_false(node->leader);
     wire_free(node->wire);
     node->wire = NULL;
@@ -284,7 +284,7 @@ struct node *cluster_leader(struct cluster *cluster)
 
 struct node *cluster_wait_leader(struct cluster *cluster)
 {
-    cluster_until(cluster, 10000, cluster_leader(cluster));
+    cluster_until(cluster, CLUSTER_WAIT_MS, cluster_leader(cluster));
     return cluster_leader(cluster);
 }
 
@@ -317,7 +317,7 @@ void node_put(struct node *node, uint64_t number, size_t size)
 {
     struct outcome outcome;
     node_submit(node, number, size, &outcome);
-    cluster_until(node->cluster, 10000, outcome.done);
+    cluster_until(node->cluster, CLUSTER_WAIT_MS, outcome.done);
     assert_string_equal(outcome.message, "");
     assert_int_equal(outcome.number, number);
 }
@@ -359,7 +359,7 @@ size_t node_index(const struct node *node)
 static void outcome_expect(struct cluster *cluster, struct outcome *outcome, enum err_code expected)
 {
     assert_false(outcome->done);
-    cluster_until(cluster, 20000, outcome->done);
+    cluster_until(cluster, CLUSTER_WAIT_MS, outcome->done);
     if (outcome->code != expected)
         fail_msg("expected %s, got %s", err_name(expected), outcome->message);
 }

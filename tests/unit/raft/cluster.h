@@ -59,6 +59,8 @@ pid_t cluster_fork(const struct cluster *cluster, void (*run)(struct cluster *cl
 /* The status that waitpid() tells, once it has ended. */
 int cluster_in_child(const struct cluster *cluster, void (*run)(struct cluster *cluster));
 
+/* For what must happen; only a failing test waits so long. */
+#define CLUSTER_WAIT_MS 60000
 /* Runs the loop until `done` says so; fails the test after `timeout_ms`. */
 #define cluster_until(cluster, timeout_ms, condition)                                                                  \
     for (uint64_t until_ = cluster_deadline(timeout_ms); !(condition);)                                                \

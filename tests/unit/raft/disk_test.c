@@ -39,7 +39,7 @@ static void write_entries(struct cluster *cluster)
     struct outcome outcome;
     break_disk();
     node_submit(leader, 1, 8, &outcome);
-    cluster_until(cluster, 10000, outcome.done);
+    cluster_until(cluster, CLUSTER_WAIT_MS, outcome.done);
 }
 
 /* Runs a cluster in a child; expects the exit status of an internal error. */

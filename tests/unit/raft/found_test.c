@@ -50,7 +50,7 @@ static void test_a_member_that_lost_its_log_does_not_vote(void **state)
     expect_no_log(&cluster, loses, 3);
     cluster_open(&cluster, lags, 3);
     cluster_open(&cluster, stays, 3);
-    cluster_until(&cluster, 10000, cluster_equal(&cluster, 2));
+    cluster_until(&cluster, CLUSTER_WAIT_MS, cluster_equal(&cluster, 2));
     cluster_free(&cluster);
 }
 
@@ -71,7 +71,7 @@ static void test_a_log_is_founded_once(void **state)
     assert_int_equal(err.code, ERR_EXISTS);
     assert_non_null(strstr(err.message, node->directory));
     cluster_open(&cluster, 0, 1);
-    cluster_until(&cluster, 10000, cluster_equal(&cluster, 1));
+    cluster_until(&cluster, CLUSTER_WAIT_MS, cluster_equal(&cluster, 1));
     cluster_free(&cluster);
 }
 

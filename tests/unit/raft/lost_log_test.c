@@ -22,19 +22,19 @@ static void test_a_voter_that_lost_its_log_is_told_and_mended(void **state)
     struct node *lost = &cluster.nodes[loses];
     for (uint64_t i = 0; i < 5; i++)
         node_put(leader, i, 8);
-    cluster_until(&cluster, 10000, cluster_equal(&cluster, 5));
+    cluster_until(&cluster, CLUSTER_WAIT_MS, cluster_equal(&cluster, 5));
     cluster_close(&cluster, loses);
     node_put(leader, 5, 8);
     assert_int_equal(file_remove_tree(lost->directory, &err), 0);
     cluster_open(&cluster, loses, 0); /* it joins */
-    cluster_until(&cluster, 30000, replica_lost_its_log(leader->replica, lost->member.name));
+    cluster_until(&cluster, CLUSTER_WAIT_MS, replica_lost_its_log(leader->replica, lost->member.name));
     for (size_t i = 0; i < 3; i++)
         if (i != loses)
             assert_false(replica_lost_its_log(leader->replica, cluster.nodes[i].member.name));
     assert_int_equal(lost->count, 0);
     cluster_change(&cluster, leader, NULL, lost->member.name, ERR_NONE);
     cluster_change(&cluster, leader, &lost->member, NULL, ERR_NONE);
-    cluster_until(&cluster, 10000, cluster_equal(&cluster, 6));
+    cluster_until(&cluster, CLUSTER_WAIT_MS, cluster_equal(&cluster, 6));
     assert_false(replica_lost_its_log(leader->replica, lost->member.name));
     cluster_free(&cluster);
 }
@@ -52,7 +52,7 @@ static void test_a_voter_that_was_away_has_lost_nothing(void **state)
         for (uint64_t i = 0; i < 10; i++)
             node_put(leader, round * 10 + i, 8);
         cluster_open(&cluster, away, 3);
-        cluster_until(&cluster, 10000, cluster_equal(&cluster, (round + 1) * 10));
+        cluster_until(&cluster, CLUSTER_WAIT_MS, cluster_equal(&cluster, (round + 1) * 10));
         assert_false(replica_lost_its_log(leader->replica, cluster.nodes[away].member.name));
     }
     cluster_free(&cluster);

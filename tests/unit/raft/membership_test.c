@@ -24,12 +24,12 @@ static void test_a_lagging_member_gets_a_snapshot_in_chunks(void **state)
         node_put(leader, i, 100);
     uint64_t term = node_status(leader).term;
     cluster_open(&cluster, node_index(lagging), 3);
-    cluster_until(&cluster, 20000, cluster_equal(&cluster, 150));
+    cluster_until(&cluster, CLUSTER_WAIT_MS, cluster_equal(&cluster, 150));
     assert_true(lagging->restored > 0);
     assert_true(leader->leader);
     assert_int_equal(node_status(leader).term, term); /* nobody missed a heartbeat */
     node_put(leader, 150, 8);
-    cluster_until(&cluster, 5000, cluster_equal(&cluster, 151));
+    cluster_until(&cluster, CLUSTER_WAIT_MS, cluster_equal(&cluster, 151));
     cluster_free(&cluster);
 }
 
@@ -49,7 +49,7 @@ static void test_writes_go_on_during_a_snapshot(void **state)
     cluster_open(&cluster, node_index(lagging), 3);
     while (next < 200)
         node_put(leader, next++, 100);
-    cluster_until(&cluster, 30000, cluster_equal(&cluster, next));
+    cluster_until(&cluster, CLUSTER_WAIT_MS, cluster_equal(&cluster, next));
     cluster_free(&cluster);
 }
 
@@ -88,9 +88,9 @@ static void test_a_member_joins_and_another_leaves(void **state)
     cluster_change(&cluster, leader, &impostor, NULL, ERR_INVALID);
     cluster_withdraw(&cluster, leader, &impostor, ERR_NOT_FOUND);
     assert_int_equal(replica_members(leader->replica, members, CLUSTER_MAX), 4);
-    cluster_until(&cluster, 5000, cluster_equal(&cluster, 100));
+    cluster_until(&cluster, CLUSTER_WAIT_MS, cluster_equal(&cluster, 100));
     assert_int_equal(replica_members(leader->replica, members, CLUSTER_MAX), 4);
-    cluster_until(&cluster, 5000, voters(joining) == 4);
+    cluster_until(&cluster, CLUSTER_WAIT_MS, voters(joining) == 4);
     assert_string_equal(node_status(joining).leader_name, leader->member.name);
 
     struct node *leaving = leader == &cluster.nodes[0] ? &cluster.nodes[1] : &cluster.nodes[0];
@@ -103,7 +103,7 @@ static void test_a_member_joins_and_another_leaves(void **state)
     assert_false(leaving->leader);
     assert_int_equal(leaving->count, 100);
     cluster_close(&cluster, node_index(leaving));
-    cluster_until(&cluster, 5000, cluster_equal(&cluster, 101));
+    cluster_until(&cluster, CLUSTER_WAIT_MS, cluster_equal(&cluster, 101));
 
     /* All remember the members over a restart. */
     for (size_t i = 0; i < 4; i++)
@@ -113,7 +113,7 @@ static void test_a_member_joins_and_another_leaves(void **state)
             cluster_open(&cluster, i, i == 3 ? 0 : 3);
     leader = cluster_wait_leader(&cluster);
     node_put(leader, 101, 20);
-    cluster_until(&cluster, 5000, cluster_equal(&cluster, 102));
+    cluster_until(&cluster, CLUSTER_WAIT_MS, cluster_equal(&cluster, 102));
     assert_int_equal(replica_members(leader->replica, members, CLUSTER_MAX), 3);
     for (size_t i = 0; i < 3; i++)
         assert_string_not_equal(members[i].name, leaving->member.name);
@@ -142,7 +142,7 @@ static void test_a_leader_may_remove_itself(void **state)
     struct node *old = cluster_wait_leader(&cluster);
     node_put(old, 1, 8);
     cluster_change(&cluster, old, NULL, old->member.name, ERR_NONE);
-    cluster_until(&cluster, 10000, cluster_leader(&cluster) && cluster_leader(&cluster) != old);
+    cluster_until(&cluster, CLUSTER_WAIT_MS, cluster_leader(&cluster) && cluster_leader(&cluster) != old);
     struct node *leader = cluster_leader(&cluster);
     node_put(leader, 2, 8);
     assert_int_equal(replica_members(leader->replica, NULL, 0), 2);
@@ -162,7 +162,7 @@ static void test_one_member_grows_to_three(void **state)
     cluster_change(&cluster, leader, &cluster.nodes[1].member, NULL, ERR_NONE);
     cluster_change(&cluster, leader, &cluster.nodes[2].member, NULL, ERR_NONE);
     node_put(leader, 2, 8);
-    cluster_until(&cluster, 5000, cluster_equal(&cluster, 2));
+    cluster_until(&cluster, CLUSTER_WAIT_MS, cluster_equal(&cluster, 2));
     cluster_close(&cluster, 0);
     leader = cluster_wait_leader(&cluster);
     node_put(leader, 3, 8);
@@ -260,7 +260,7 @@ static void test_strangers_get_nothing_in(void **state)
         assert_int_equal(wire_client_connected(stranger.client), cases[i].known);
         stranger_attack(&stranger, 1000);
         stranger_send_snapshot(&stranger, &outcome);
-        cluster_until(&cluster, 5000, outcome.done);
+        cluster_until(&cluster, CLUSTER_WAIT_MS, outcome.done);
         assert_int_not_equal(outcome.code, ERR_NONE);
         cluster_run_for(&cluster, 200);
         assert_int_equal(node_status(leader).term != term, cases[i].gets_in);
@@ -286,9 +286,9 @@ static void test_an_old_message_does_not_take_back_what_is_committed(void **stat
     struct node *follower = leader == &cluster.nodes[0] ? &cluster.nodes[1] : &cluster.nodes[0];
     for (uint64_t i = 0; i < 20; i++)
         node_put(leader, i, 8);
-    cluster_until(&cluster, 5000, cluster_equal(&cluster, 20));
+    cluster_until(&cluster, CLUSTER_WAIT_MS, cluster_equal(&cluster, 20));
     stranger_open(&cluster, follower, &stranger);
-    cluster_until(&cluster, 5000, wire_client_connected(stranger.client));
+    cluster_until(&cluster, CLUSTER_WAIT_MS, wire_client_connected(stranger.client));
     struct replica_status before = node_status(follower);
     message.version = 1;
     message.term = before.term;

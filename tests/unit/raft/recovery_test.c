@@ -326,15 +326,15 @@ static void test_the_marker_stands_while_the_log_is_shortened(void **state)
     uint64_t last = node_status(old).last_index;
     for (size_t i = 0; i < 3; i++)
         node_submit(old, 100 + i, 8, &lost[i]);
-    cluster_until(&cluster, 5000, node_status(old).last_index >= last + 3);
+    cluster_until(&cluster, CLUSTER_WAIT_MS, node_status(old).last_index >= last + 3);
     cluster_close(&cluster, first);
     cluster_open(&cluster, (first + 1) % 3, 3);
     cluster_open(&cluster, (first + 2) % 3, 3);
     node_put(cluster_wait_leader(&cluster), 2, 8);
     int watch = watch_new(old);
     cluster_open(&cluster, first, 3);
-    cluster_until(&cluster, 10000, cluster_equal(&cluster, 2));
-    cluster_until(&cluster, 10000, (read_events(watch, &events), strstr(buf_str(&events), "-" MARKER " ")));
+    cluster_until(&cluster, CLUSTER_WAIT_MS, cluster_equal(&cluster, 2));
+    cluster_until(&cluster, CLUSTER_WAIT_MS, (read_events(watch, &events), strstr(buf_str(&events), "-" MARKER " ")));
     const char *marked = strstr(buf_str(&events), "+" MARKER " "), *unmarked = strstr(buf_str(&events), "-" MARKER " ");
     const char *removed = strstr(buf_str(&events), "-0000");
     if (!marked || !unmarked || !removed || removed < marked || removed > unmarked)

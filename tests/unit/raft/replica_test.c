@@ -28,7 +28,7 @@ static void test_one_member_is_a_cluster(void **state)
     node_put(leader, 8, 1000);
     replica_read(leader->replica, outcome_take, &outcome);
     assert_false(outcome.done);
-    cluster_until(&cluster, 5000, outcome.done);
+    cluster_until(&cluster, CLUSTER_WAIT_MS, outcome.done);
     assert_int_equal(outcome.code, ERR_NONE);
     struct replica_status status = node_status(leader);
     assert_true(status.leader);
@@ -53,14 +53,14 @@ static void test_three_members_replicate(void **state)
     struct node *leader = cluster_wait_leader(&cluster);
     for (uint64_t i = 0; i < 100; i++)
         node_submit(leader, i, 8 + i, &outcomes[i]); /* also lengths that are no multiple of 8 */
-    cluster_until(&cluster, 10000, outcomes[99].done);
+    cluster_until(&cluster, CLUSTER_WAIT_MS, outcomes[99].done);
     for (uint64_t i = 0; i < 100; i++) {
         assert_true(outcomes[i].done);
         assert_int_equal(outcomes[i].code, ERR_NONE);
         assert_int_equal(outcomes[i].number, i);
         assert_int_equal(outcomes[i].count, i + 1);
     }
-    cluster_until(&cluster, 5000, cluster_equal(&cluster, 100));
+    cluster_until(&cluster, CLUSTER_WAIT_MS, cluster_equal(&cluster, 100));
     for (size_t i = 0; i < 3; i++) {
         struct replica_status status = node_status(&cluster.nodes[i]);
         assert_string_equal(status.leader_name, leader->member.name);
@@ -78,12 +78,12 @@ static void test_followers_name_the_leader(void **state)
     open_three(&cluster);
     struct node *leader = cluster_wait_leader(&cluster);
     struct node *follower = leader == &cluster.nodes[0] ? &cluster.nodes[1] : &cluster.nodes[0];
-    cluster_until(&cluster, 5000, node_status(follower).leader_name[0]);
+    cluster_until(&cluster, CLUSTER_WAIT_MS, node_status(follower).leader_name[0]);
     node_submit(follower, 1, 8, &outcomes[0]);
     replica_read(follower->replica, outcome_take, &outcomes[1]);
     replica_add(follower->replica, &follower->member, outcome_take, &outcomes[2]);
     replica_remove(follower->replica, "c1", outcome_take, &outcomes[3]);
-    cluster_until(&cluster, 5000, outcomes[3].done);
+    cluster_until(&cluster, CLUSTER_WAIT_MS, outcomes[3].done);
     for (size_t i = 0; i < 4; i++) {
         assert_int_equal(outcomes[i].code, ERR_NOT_LEADER);
         assert_non_null(strstr(outcomes[i].message, leader->member.name));
@@ -101,7 +101,7 @@ static void test_reads_need_a_quorum(void **state)
     uint64_t last_index = node_status(leader).last_index;
     for (size_t i = 0; i < 32; i++)
         replica_read(leader->replica, outcome_take, &reads[i]);
-    cluster_until(&cluster, 5000, reads[31].done);
+    cluster_until(&cluster, CLUSTER_WAIT_MS, reads[31].done);
     for (size_t i = 0; i < 32; i++)
         assert_int_equal(reads[i].code, ERR_NONE);
     assert_int_equal(node_status(leader).last_index, last_index); /* no write */
@@ -110,7 +110,7 @@ static void test_reads_need_a_quorum(void **state)
         if (&cluster.nodes[i] != leader)
             cluster_close(&cluster, i);
     replica_read(leader->replica, outcome_take, &alone);
-    cluster_until(&cluster, 5000, alone.done);
+    cluster_until(&cluster, CLUSTER_WAIT_MS, alone.done);
     assert_int_equal(alone.code, ERR_NOT_LEADER);
     assert_false(leader->leader);
     cluster_free(&cluster);
@@ -126,7 +126,7 @@ static void test_a_leader_that_closes_hands_over(void **state)
     struct node *old = cluster_wait_leader(&cluster);
     for (uint64_t i = 0; i < 200; i++)
         node_submit(old, i, 64, &outcomes[i]);
-    cluster_until(&cluster, 5000, outcomes[20].done);
+    cluster_until(&cluster, CLUSTER_WAIT_MS, outcomes[20].done);
     uint64_t term = node_status(old).term;
     cluster_close(&cluster, (size_t)(old - cluster.nodes));
     for (size_t i = 0; i < 200; i++) {
@@ -143,7 +143,7 @@ static void test_a_leader_that_closes_hands_over(void **state)
         assert_int_equal(leader->numbers[i], i);
     node_put(leader, 1000, 8);
     cluster_open(&cluster, (size_t)(old - cluster.nodes), 3);
-    cluster_until(&cluster, 10000, cluster_equal(&cluster, leader->count));
+    cluster_until(&cluster, CLUSTER_WAIT_MS, cluster_equal(&cluster, leader->count));
     cluster_free(&cluster);
 }
 
@@ -158,7 +158,7 @@ static void test_all_restart_from_disk(void **state)
     struct node *leader = cluster_wait_leader(&cluster);
     for (uint64_t i = 0; i < 100; i++)
         node_put(leader, i, 8 + i % 17);
-    cluster_until(&cluster, 5000, cluster_equal(&cluster, 100));
+    cluster_until(&cluster, CLUSTER_WAIT_MS, cluster_equal(&cluster, 100));
     assert_true(node_status(leader).snapshots_taken > 0);
     for (size_t i = 0; i < 3; i++)
         cluster_close(&cluster, i);
@@ -168,7 +168,7 @@ static void test_all_restart_from_disk(void **state)
     assert_true(leader->restored > 0);
     assert_int_equal(leader->count, 100);
     node_put(leader, 100, 8);
-    cluster_until(&cluster, 5000, cluster_equal(&cluster, 101));
+    cluster_until(&cluster, CLUSTER_WAIT_MS, cluster_equal(&cluster, 101));
     for (uint64_t i = 0; i < 101; i++)
         assert_int_equal(leader->numbers[i], i);
     cluster_free(&cluster);
@@ -183,10 +183,10 @@ static void test_entries_have_a_bound(void **state)
     struct node *leader = cluster_wait_leader(&cluster);
     node_submit(leader, 1, REPLICA_ENTRY_MAX, &longest);
     node_submit(leader, 2, REPLICA_ENTRY_MAX + 1, &longer);
-    cluster_until(&cluster, 10000, longest.done && longer.done);
+    cluster_until(&cluster, CLUSTER_WAIT_MS, longest.done && longer.done);
     assert_int_equal(longest.code, ERR_NONE);
     assert_int_equal(longer.code, ERR_INVALID);
-    cluster_until(&cluster, 5000, cluster_equal(&cluster, 1));
+    cluster_until(&cluster, CLUSTER_WAIT_MS, cluster_equal(&cluster, 1));
     cluster_free(&cluster);
 }
 

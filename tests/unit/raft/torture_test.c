@@ -292,7 +292,7 @@ static void test_nothing_acknowledged_is_lost(void **state)
     }
     tend(&torture, true);
     atomic_store(&torture.shared->stop, true);
-    for (uint64_t limit_ms = clock_now_ms() + 20000; !settled(torture.shared); usleep(10000)) {
+    for (uint64_t limit_ms = clock_now_ms() + 60000; !settled(torture.shared); usleep(10000)) {
         tend(&torture, true);
         if (clock_now_ms() > limit_ms)
             fail_msg("the members do not agree: %" PRIu64 " %" PRIu64 " %" PRIu64 " numbers", torture.shared->count[0],

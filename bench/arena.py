@@ -93,7 +93,7 @@ class Arena:
                 burst = max(BURST_BYTES_MIN, int(bits / 8 * BURST_S))
                 argv = ["tc", "-n", self.namespaces[side], "qdisc", "replace", "dev", "mig", "root", "tbf",
                         "rate", f"{bits}bit", "burst", f"{burst}b", "latency", f"{QUEUE_MS}ms"]
-            done = subprocess.run(argv, capture_output=True, text=True, timeout=10)
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
             if done.returncode != 0:
                 raise RuntimeError(f"cannot shape the link to {link}: {done.stderr.strip()}")
         self.link = link
@@ -101,7 +101,7 @@ class Arena:
     def migration_bytes(self):
         """Bytes that have gone over the migration link so far: a to b, b to a."""
         done = subprocess.run(["ip", "-n", self.namespaces["a"], "-s", "-j", "link", "show", "mig"], check=True,
-                              capture_output=True, text=True, timeout=10)
+                              capture_output=True, text=True, timeout=60)
         stats = json.loads(done.stdout)[0]["stats64"]
         return stats["tx"]["bytes"], stats["rx"]["bytes"]
 

@@ -109,7 +109,7 @@ def keys_make(arena):
         return
     os.makedirs(f"{arena.shm}/keys", mode=0o700)
     for path in keys_of(arena).values():
-        subprocess.run([f"{arena.build}/bin/drover", "keygen", path], check=True, capture_output=True, timeout=10)
+        subprocess.run([f"{arena.build}/bin/drover", "keygen", path], check=True, capture_output=True, timeout=60)
 
 
 class Side:
@@ -119,7 +119,7 @@ class Side:
         self.role, self.process, self.log = role, process, log
         self.socket = socket.socket(socket.AF_UNIX)
         try:
-            until(self._connect(control), 10, f"{role} engine", interval=0.002)
+            until(self._connect(control), 60, f"{role} engine", interval=0.002)
         except (TimeoutError, Failure):
             self.close()
             raise Failure(self._last_words()) from None
@@ -156,7 +156,7 @@ class Side:
 
     def told(self, event):
         """What an engine that has ended told of it; None: nothing."""
-        self.socket.settimeout(10)
+        self.socket.settimeout(60)
         messages = [json.loads(line) for line in self.reader]
         return next((message for message in messages if message["event"] == event), None)
 

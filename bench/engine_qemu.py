@@ -54,7 +54,7 @@ class QemuOwn(Direct):
         try:
             done = subprocess.run(["qemu-system-x86_64", "-no-user-config", "-nodefaults", "-display", "none", "-machine", "none",
                                    "-accel", "tcg", "-incoming", "defer", "-qmp", "stdio"], capture_output=True, text=True,
-                                  input="\n".join(json.dumps(command) for command in commands), timeout=20)
+                                  input="\n".join(json.dumps(command) for command in commands), timeout=60)
         except (OSError, subprocess.TimeoutExpired) as error:
             return f"QEMU does not run: {error}"
         for line in done.stdout.splitlines():

@@ -19,7 +19,7 @@ class Qmp:
 
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX)
-        until(lambda: self.socket.connect(path) or True, 15, f"QEMU's monitor {path}", interval=0.01)
+        until(lambda: self.socket.connect(path) or True, 60, f"QEMU's monitor {path}", interval=0.01)
         self.reader = self.socket.makefile("rb")
         self.events = []
         self._read(10)

@@ -19,7 +19,7 @@ import workloads
 from arena import ADDRESSES, UNSHAPED
 
 SECONDS = 5
-START_S = 5
+START_S = 60
 STREAMS = 2
 ROOM_LEFT = 128 << 20  # of the guest's memory, for its system
 PLAIN_KEY = re.compile(r"^\s*((channel|seal)\.(plain\w*|encrypt\w*|cipher\w*))", re.MULTILINE)
@@ -27,7 +27,7 @@ PLAIN_KEY = re.compile(r"^\s*((channel|seal)\.(plain\w*|encrypt\w*|cipher\w*))",
 
 def plain_key(build):
     """The configuration key by which the engine leaves out encryption, or None when it has none."""
-    done = subprocess.run([f"{build}/bin/drover-migrate", "--help"], capture_output=True, text=True, timeout=10)
+    done = subprocess.run([f"{build}/bin/drover-migrate", "--help"], capture_output=True, text=True, timeout=60)
     found = PLAIN_KEY.search(done.stdout + done.stderr)
     return found.group(1) if found else None
 

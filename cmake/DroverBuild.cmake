@@ -69,5 +69,5 @@ function(drover_unit name)
   target_link_libraries(${name} PRIVATE drover_flags cmocka ${arg_LINK})
   add_test(NAME ${name} COMMAND ${name})
   # For what hangs: the longest takes 45 s with sanitizers, and machines are shared.
-  set_tests_properties(${name} PROPERTIES TIMEOUT 240 LABELS unit)
+  set_tests_properties(${name} PROPERTIES TIMEOUT 900 LABELS unit)
 endfunction()

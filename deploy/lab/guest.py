@@ -8,6 +8,7 @@ import threading
 import time
 
 from lab import netns
+from lab.program import PATIENCE_S
 
 COUNTER_PORT = 7000
 
@@ -15,12 +16,12 @@ COUNTER_PORT = 7000
 class Guest:
     """One TCP connection to the guest's counter, kept open: a lost connection is an error, never quietly mended."""
 
-    def __init__(self, namespace, address, timeout=10):
+    def __init__(self, namespace, address, timeout=PATIENCE_S):
         self.address = address
         self.socket = netns.tcp_connect(namespace, (address, COUNTER_PORT), timeout)
         self.reader = self.socket.makefile("rb")
 
-    def ask(self, command, timeout=30):
+    def ask(self, command, timeout=PATIENCE_S):
         self.socket.settimeout(timeout)
         self.socket.sendall(command.encode() + b"\n")
         line = self.reader.readline()
@@ -56,13 +57,13 @@ class Guest:
         return int(count), line
 
     def load(self, spec):
-        answer = self.ask(f"load {spec}", timeout=60)
+        answer = self.ask(f"load {spec}")
         if answer != "ok":
             raise RuntimeError(f"load {spec}: {answer}")
 
     def verify(self, what=""):
         """Number of pages (or with "disk" blocks) that were found intact; RuntimeError when any is not."""
-        answer = self.ask(f"verify {what}".strip(), timeout=60)
+        answer = self.ask(f"verify {what}".strip())
         word, number = answer.split()
         if word != "ok":
             raise RuntimeError(f"guest {self.address}: {answer}")
@@ -77,8 +78,8 @@ class Stream:
     """Follows a guest's number stream on a thread: every number exactly once, in order, over one TCP connection."""
 
     def __init__(self, namespace, address, period_ms):
-        self.socket = netns.tcp_connect(namespace, (address, COUNTER_PORT), 10)
-        self.socket.settimeout(30)
+        self.socket = netns.tcp_connect(namespace, (address, COUNTER_PORT), PATIENCE_S)
+        self.socket.settimeout(PATIENCE_S)
         self.socket.sendall(b"stream %d\n" % period_ms)
         self.last = 0
         self.longest_pause = 0.0
@@ -129,7 +130,7 @@ class Pinger:
         return json.loads(self.process.stdout.readline())
 
     def stop(self):
-        out, _ = self.process.communicate("stop\n", timeout=10)
+        out, _ = self.process.communicate("stop\n", timeout=PATIENCE_S)
         return json.loads(out)
 
     def close(self):
@@ -156,7 +157,7 @@ class Console:
     def type(self, text):
         os.write(self.terminal, text.encode())
 
-    def expect(self, text, timeout):
+    def expect(self, text, timeout=PATIENCE_S):
         """Reads until `text` has been shown."""
         end = time.monotonic() + timeout
         while text not in self.seen:

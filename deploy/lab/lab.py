@@ -20,7 +20,7 @@ import uuid
 
 from lab import netns, program, reaper
 from lab.guest import Console, Guest, Pinger, Stream
-from lab.program import Daemon, until
+from lab.program import PATIENCE_S, Daemon, until
 
 MiB = 1 << 20
 API_PORT, RAFT_PORT, METRICS_PORT = 7420, 7430, 7490
@@ -158,7 +158,7 @@ class Lab:
         self._reaper.leave()
         self._reaper = None
 
-    def start(self, timeout=30):
+    def start(self, timeout=PATIENCE_S):
         """Starts controllers and hosts, enrols the hosts, and waits until all are up."""
         for node in self.controllers.values():
             node.daemon.start()
@@ -246,14 +246,17 @@ class Lab:
 
     # ---- using
 
-    def run(self, argv, timeout=60, **options):
+    def run(self, argv, timeout=PATIENCE_S, **options):
         """Runs a program in the fabric."""
         return subprocess.run(netns.command(self.fabric, argv), text=True, capture_output=True, timeout=timeout, **options)
 
-    def cli(self, *arguments, check=True, timeout=120, form="json", config=None):
+    def cli(self, *arguments, check=True, timeout=300, form="json", config=None):
         """One call of `drover`, as the lab's administrator."""
         arguments = [str(argument) for argument in arguments]
-        done = self.run([f"{self.bin}/drover", *arguments, "--config", config or self.config, *(["-o", form] if form else [])],
+        options = ["-o", form] if form else []
+        if form and "--timeout" not in arguments:
+            options += ["--timeout", str(PATIENCE_S)]
+        done = self.run([f"{self.bin}/drover", *arguments, "--config", config or self.config, *options],
                         timeout=timeout)
         result = CliResult(arguments, done)
         if check and result.status != 0:
@@ -263,11 +266,11 @@ class Lab:
     def status(self, **options):
         return self.cli("cluster", "status", **options).json
 
-    def leader(self, timeout=10):
+    def leader(self, timeout=PATIENCE_S):
         """Name of the controller that leads, as soon as one does."""
-        return until(lambda: self.status(timeout=timeout)["leader"], timeout, "a leader")
+        return until(lambda: self.status()["leader"], timeout, "a leader")
 
-    def wait_hosts(self, timeout=20):
+    def wait_hosts(self, timeout=PATIENCE_S):
         until(lambda: all(host["state"] == "up" for host in self.host_list()), timeout, "all hosts up")
 
     def host_list(self):
@@ -282,10 +285,14 @@ class Lab:
     def job(self, job_id):
         return self.cli("job", "show", job_id).json
 
+    def progress(self, job_id):
+        """What the job says of itself while it runs, {} where it does not."""
+        return self.job(job_id)["progress"] or {}
+
     def job_list(self):
         return self.cli("job", "list").json
 
-    def job_wait(self, job_id, timeout=60):
+    def job_wait(self, job_id, timeout=2 * PATIENCE_S):
         """The job, once it has ended."""
         over = ("succeeded", "failed", "cancelled")
         return until(lambda: next(iter([j for j in [self.job(job_id)] if j["state"] in over]), None), timeout,
@@ -326,11 +333,11 @@ class Lab:
         if start and wait:
             self.guest_wait(name).close()
 
-    def guest_wait(self, vm, timeout=60):
+    def guest_wait(self, vm, timeout=2 * PATIENCE_S):
         """A connection to the guest's counter, as soon as it answers."""
         return until(lambda: self.guest(vm, timeout=2), timeout, f"guest {vm} to answer", interval=0.2)
 
-    def guest(self, vm, timeout=10):
+    def guest(self, vm, timeout=PATIENCE_S):
         return self._closing(Guest(self.fabric, self.address(vm), timeout))
 
     def stream(self, vm, period_ms=20):
@@ -354,7 +361,7 @@ class Lab:
         self._closers.append(thing)
         return thing
 
-    def migrate(self, vm, host, *flags, check=True, timeout=120):
+    def migrate(self, vm, host, *flags, check=True, timeout=300):
         """Moves a VM and waits; returns the job."""
         result = self.cli("vm", "migrate", vm, "--to", host, *flags, check=check, timeout=timeout)
         return result.json if check else result
@@ -387,7 +394,7 @@ class Lab:
         node = self.hosts[host]
         left = netns.kill_all([node.namespace])
         assert not left, f"{host}: {left} do not end"
-        node.daemon.wait(10)
+        node.daemon.wait(PATIENCE_S)
         for link in netns.links(node.namespace):
             if link not in ("lo", "mgmt", "uplink"):
                 netns.ip_in(node.namespace, [f"link del {link}"])

@@ -100,7 +100,7 @@ def processes(names):
     return found
 
 
-def kill_all(names, deadline_s=10):
+def kill_all(names, deadline_s=60):
     """Ends every process in these namespaces, also those that are being born; returns the ids still there."""
     end = time.monotonic() + deadline_s
     while True:

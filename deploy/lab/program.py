@@ -9,6 +9,8 @@ import time
 
 from lab import netns
 
+# How long anything is waited for that has to happen, unless said otherwise: it only ends a hang, whatever the machine is busy with.
+PATIENCE_S = 60
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -43,7 +45,7 @@ class Daemon:
             _, most = resource.prlimit(self.process.pid, resource.RLIMIT_CORE)
             resource.prlimit(self.process.pid, resource.RLIMIT_CORE, (most, most))
 
-    def stop(self, timeout=15):
+    def stop(self, timeout=PATIENCE_S):
         """Asks it to end; returns its exit status."""
         if self.alive():
             self.process.send_signal(signal.SIGTERM)
@@ -52,7 +54,7 @@ class Daemon:
     def kill(self):
         if self.alive():
             self.process.kill()
-        return self.wait(10)
+        return self.wait(PATIENCE_S)
 
     def wait(self, timeout):
         status = self.process.wait(timeout) if self.process else None
@@ -108,6 +110,15 @@ def name(pid):
     try:
         with open(f"/proc/{pid}/comm") as file:
             return file.read().strip()
+    except OSError:
+        return ""
+
+
+def state(pid):
+    """How a process is, as /proc shows it in one letter (T: stopped), "" when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0]
     except OSError:
         return ""
 

@@ -56,7 +56,7 @@ def control_groups(pids):
     return {path for name in names for top in ("/sys/fs/cgroup", "/sys/fs/cgroup/*") for path in glob.glob(f"{top}/drover/{name}")}
 
 
-def remove_groups(groups, deadline_s=5):
+def remove_groups(groups, deadline_s=60):
     """Returns those still there: a process that has just died is counted for a moment."""
     end = time.monotonic() + deadline_s
     while True:

@@ -40,7 +40,7 @@ class Side:
         with open(f"{self.directory}/qemu.log", "ab") as log:
             self.qemu = subprocess.Popen(netns.command(self.node.namespace, argv), stdout=log, stderr=log, start_new_session=True)
         self.monitor = None
-        until(self._connect_monitor, 10, "QMP")  # made after the other one
+        until(self._connect_monitor, 60, "QMP")  # made after the other one
 
     def _connect_monitor(self):
         monitor = socket.socket(socket.AF_UNIX)
@@ -81,7 +81,7 @@ class Side:
                                            stdout=log, stderr=log, start_new_session=True)
         self.control = socket.socket(socket.AF_UNIX)
         self.control.settimeout(60)
-        until(lambda: self.control.connect(f"{self.directory}/{role}.sock") is None, 10, f"the {role}'s control socket")
+        until(lambda: self.control.connect(f"{self.directory}/{role}.sock") is None, 60, f"the {role}'s control socket")
         self.events = (json.loads(line) for line in self.control.makefile("rb"))
 
     def event(self, *names):

@@ -54,8 +54,15 @@ def unlisted_points(lab):
     return sorted(found)
 
 
-def wait_reached(node, what, timeout=40):
+def wait_reached(node, what, timeout=60):
     until(lambda: reached(node), timeout, f"{what} to be reached", 0.01)
+
+
+def go_on(*pids):
+    """Continues programs that have paused at a point: they stop themselves, and a moment after the point is seen to be reached."""
+    for pid in pids:
+        until(lambda: program.state(pid) in "T", 60, f"process {pid} to stop", 0.01)
+        os.kill(pid, signal.SIGCONT)
 
 
 def disarm(node):

@@ -31,6 +31,18 @@ class Overdue(BaseException):
     """The test's deadline; not an Exception, so that no test swallows it."""
 
 
+def told(error):
+    """The traceback, with what the test's own functions knew: their assertions do not say it all."""
+    shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+    for frame in shown.stack:
+        ours = f"{os.sep}tests{os.sep}system{os.sep}" in frame.filename and "harness" not in frame.filename
+        frame.locals = {name: value[:LOCAL_CHARACTERS] for name, value in frame.locals.items()} if ours and frame.locals else None
+    return "".join(shown.format())
+
+
+LOCAL_CHARACTERS = 600
+
+
 class Case:
     def __init__(self, function, deadline, needs, own_lab, soak):
         self.name = function.__name__
@@ -44,8 +56,8 @@ class Case:
 _cases = []
 
 
-def case(deadline=60, needs=("root", "namespaces"), own_lab=False, soak=False):
-    """Declares a test. own_lab: it makes its own and leaves the shared one alone. soak: only with --soak."""
+def case(deadline=600, needs=("root", "namespaces"), own_lab=False, soak=False):
+    """Declares a test. deadline: in seconds, ends a hang. own_lab: it makes its own and leaves the shared one alone. soak: only with --soak."""
     def declare(function):
         _cases.append(Case(function, deadline, needs, own_lab, soak))
         return function
@@ -94,6 +106,19 @@ def missing_tracker():
 
 CAPABILITIES = {"root": missing_root, "namespaces": missing_namespaces, "tracker": missing_tracker,
                 "promtool": lambda: None if shutil.which("promtool") else "promtool is not installed (package prometheus)"}
+
+
+COMPLAINTS = 12  # of each log, the newest
+
+
+def complaints(directory):
+    """What the logs there have to say against how things went: where only the output is kept, it tells where to look."""
+    for name in sorted(os.listdir(directory)):
+        if name.endswith(".log"):
+            with open(f"{directory}/{name}", errors="replace") as file:
+                lines = [line.strip()[:300] for line in file if "level=error" in line or "level=warn" in line]
+            if lines:
+                yield from (f"{name}:", *(f"  {line}" for line in lines[-COMPLAINTS:]))
 
 
 class Run:
@@ -172,7 +197,8 @@ class Run:
             if reason:
                 raise Skip(reason)
             if not test.own_lab:
-                signal.alarm(90)
+                self.guest()
+                signal.alarm(test.deadline)
                 self.lab  # is made outside the test's time
             begin = time.monotonic()
             signal.alarm(test.deadline)
@@ -184,7 +210,7 @@ class Run:
         except Overdue:
             verdict, problem = "FAILED", f"not done within {test.deadline} s\n" + traceback.format_exc(limit=-4)
         except Exception:
-            verdict, problem = "FAILED", traceback.format_exc()
+            verdict, problem = "FAILED", told(sys.exc_info()[1])
         finally:
             signal.alarm(0)
         note = f"  ({'; '.join(self.notes)})" if self.notes else ""
@@ -209,7 +235,7 @@ class Run:
             left[:] = [f"{host}: {thing}" for host in lab.hosts for thing in lab.residue(host)]
             return not left
         try:
-            until(clean, 5, "hosts without residue")
+            until(clean, 60, "hosts without residue")
         except TimeoutError:
             raise AssertionError("left behind: " + ", ".join(left)) from None
         down = [node.name for node in lab.nodes() if not node.daemon.alive()]
@@ -238,7 +264,7 @@ class Run:
             shutil.copyfile(core, name)
             with open(f"{name}.backtrace", "w") as file:
                 file.write(backtrace(core))
-        print(f"    | logs: {os.path.relpath(target)}", flush=True)
+        print("\n".join(f"    | {line}" for line in [*complaints(target), f"logs: {os.path.relpath(target)}"]), flush=True)
 
     def _drop_lab(self):
         if self._lab:

@@ -6,18 +6,17 @@ walk that was stopped goes on where it stood, and shares of it can run side by s
 import collections
 import json
 import os
-import signal
 import time
 
 from blows import may_end_guest
-from crash import HeldDisk, Severed, Supervisor, arm, disarm, hit_at, kill_with_guardian, reached, unlisted_points, wait_reached
+from crash import HeldDisk, Severed, Supervisor, arm, disarm, go_on, hit_at, kill_with_guardian, reached, unlisted_points, wait_reached
 from lab.program import until
 from victims import Nomad, Victim, Visitor
-from watched import SLOW, other_host, owner
+from watched import HELD, PATIENT, other_host, owner
 
 MiB = 1 << 20
-IN_ORDER_S = 30  # a blow whose traces are still there then has failed
-GRACE_S = 8  # a point may come after its job's end, but not long after
+IN_ORDER_S = 60  # a blow whose traces are still there then has failed
+GRACE_S = 30  # a point may come after its job's end
 POSTCOPY = ("--mode", "postcopy", "--bandwidth", "32M")
 DRY_RUN = ("--dry-run", "--tracker", "wp-sync")
 
@@ -141,10 +140,10 @@ class Act:
         """Asks for something and keeps the job's id, also where the leader died over the question."""
         before = {job["id"] for job in self.lab.job_list()}
         self.lab.cli(*words, "--async", check=False)
-        self.job_id = until(lambda: min((job["id"] for job in self.lab.job_list() if job["id"] not in before), default=None), 20, "the job")
+        self.job_id = until(lambda: min((job["id"] for job in self.lab.job_list() if job["id"] not in before), default=None), 60, "the job")
 
     def move(self, *flags):
-        self.ask("vm", "migrate", self.victim.name, "--to", self.there, *flags)
+        self.ask("vm", "migrate", self.victim.name, "--to", self.there, *(() if "--max-downtime" in flags else PATIENT), *flags)
 
     def move_disk(self, *flags):
         shared, own = f"{self.lab.directory}/disks", self.host("source").disks
@@ -182,7 +181,7 @@ class Act:
 
     def go_and_cancel(self, begin, under_way, *flags):
         begin(*flags)
-        until(under_way, 20, "the job to be under way")
+        until(under_way, 60, "the job to be under way")
         self.arm()
         self.cancel()
         self.strike()
@@ -205,8 +204,7 @@ class Act:
         disarm(node)
         self.severed = Severed(self.host("source"), self.host("destination")).__enter__()
         self.arm()
-        for pid in self.lab.programs(node.name, "drover-migrate"):
-            os.kill(pid, signal.SIGCONT)
+        go_on(*self.lab.programs(node.name, "drover-migrate"))
         self.strike()
 
     def gone(self, cancelled):
@@ -236,8 +234,7 @@ class Act:
                 self.strike()
         if late:
             disarm(far)
-            for pid in self.lab.programs(far.name, "drover-migrate"):
-                os.kill(pid, signal.SIGCONT)
+            go_on(*self.lab.programs(far.name, "drover-migrate"))
             self.strike()
 
     def refused_alone(self):
@@ -261,8 +258,8 @@ class Act:
 
     def let_go(self):
         """The source's engine and its guardian die at once, so that a third has to let the guest's writes through."""
-        self.move("--tracker", "wp-sync", *SLOW)
-        until(lambda: self.phase() == "precopy", 20, "the job to be under way")
+        self.move("--tracker", "wp-sync", *HELD)
+        until(lambda: self.phase() == "precopy", 60, "the job to be under way")
         self.arm()
         kill_with_guardian(self.lab, self.here)
         self.strike()
@@ -270,7 +267,7 @@ class Act:
     def forecast(self):
         """As let_go(), in a dry run that nobody waits for any more: it would be made again, and the second one would free the guest."""
         self.move(*DRY_RUN)
-        until(lambda: self.lab.guardians(self.here), 20, "the guest to be watched")
+        until(lambda: self.lab.guardians(self.here), 60, "the guest to be watched")
         self.cancel()
         self.arm()
         kill_with_guardian(self.lab, self.here)
@@ -278,9 +275,9 @@ class Act:
 
     def visit_return(self):
         """Moves it, waits until what it held is kept, and strikes on the way back."""
-        self.lab.migrate(self.victim.name, self.there)
+        self.lab.migrate(self.victim.name, self.there, *PATIENT)
         key = f"{self.host('source').directory}/visits/{self.victim.id}.key"
-        until(lambda: os.path.exists(key) and not self.victim.disorder(False), 20, "what is kept of the guest")
+        until(lambda: os.path.exists(key) and not self.victim.disorder(False), 60, "what is kept of the guest")
         self.here, self.there = self.there, self.here
         self.go(self.move)
 
@@ -292,7 +289,7 @@ class Act:
         arm(host, order)
         self.move()
         wait_reached(host, "the order")
-        until(lambda: not host.daemon.alive(), 5, "the daemon's end")
+        until(lambda: not host.daemon.alive(), 60, "the daemon's end")
         disarm(host)
         self.arm()
         self.cancel()
@@ -350,7 +347,7 @@ class Act:
 WAYS = {
     "precopy": lambda act: act.go(act.move),
     "postcopy": lambda act: act.go(act.move, *POSTCOPY),
-    "cancel": lambda act: act.go_and_cancel(act.move, lambda: act.phase() == "precopy", *SLOW),
+    "cancel": lambda act: act.go_and_cancel(act.move, lambda: act.phase() == "precopy", *HELD),
     "doubt": Act.doubted,
     "cut": lambda act: act.cut("source", "source.handed-over", *POSTCOPY),
     "cut-precopy": lambda act: act.cut("source", "source.handed-over"),
@@ -369,7 +366,7 @@ WAYS = {
     "held-prepare": lambda act: act.held("destination", "hostd.prepare-received"),
     "with-storage": lambda act: act.go(act.move, "--with-storage", "--storage-to", act.host("destination").disks),
     "with-storage-cancel": lambda act: act.go_and_cancel(act.move, lambda: act.phase() in ("disks", "precopy"), "--with-storage",
-                                                         "--storage-to", act.host("destination").disks, *SLOW),
+                                                         "--storage-to", act.host("destination").disks, *HELD),
     "move-storage": lambda act: act.go(act.move_disk),
     "move-storage-cancel": lambda act: act.go_and_cancel(act.move_disk, lambda: act.job()["progress"]["raw_bytes"] > 0,
                                                          "--bandwidth", "2M"),

@@ -7,7 +7,7 @@ from harness import MIGRATION, TRACKERS, case
 from lab.program import until
 
 RUN, MEMORY_MIB = "mem:2000:32M", 192
-SLOW = [("limits", "bandwidth = 2M")]
+SLOW = [("limits", "bandwidth = 1M")]
 
 
 class Moves:
@@ -35,19 +35,19 @@ class Moves:
         failed = self.source.event("done", "failed")
         assert failed["event"] == "failed" and failed["code"] == "cancelled", failed
         assert destination.event("done", "failed")["event"] == "failed"
-        assert (self.source.engine.wait(10), destination.engine.wait(10)) == (1, 1)
+        assert (self.source.engine.wait(60), destination.engine.wait(60)) == (1, 1)
         destination.end()
         self.check()
 
     def killed(self, tracker):
         """Nobody repairs anything here, so the guest must go on by itself."""
         destination = self.begin(tracker, *SLOW)
-        until(lambda: self.source.event("phase")["phase"] == "precopy", 10, "pre-copy")
+        until(lambda: self.source.event("phase")["phase"] == "precopy", 60, "pre-copy")
         destination.event("phase")
         self.source.engine.kill()
-        assert self.source.engine.wait(10) == -9
+        assert self.source.engine.wait(60) == -9
         assert destination.event("done", "failed")["event"] == "failed"
-        destination.engine.wait(10)
+        destination.engine.wait(60)
         destination.end()
         self.check()
 
@@ -59,7 +59,7 @@ class Moves:
         assert record["tracker"] == tracker
         assert record["source_hash"] and record["source_hash"] == record["destination_hash"], record
         assert destination.event("done", "failed")["event"] == "done"
-        assert (self.source.engine.wait(10), destination.engine.wait(10)) == (0, 0)
+        assert (self.source.engine.wait(60), destination.engine.wait(60)) == (0, 0)
         self.source.end()
         assert not os.path.exists(self.source.ram)
         self.source = destination
@@ -67,7 +67,7 @@ class Moves:
         return f"{tracker} {record['total_us'] / 1000:.0f} ms, blackout with hashing {record['blackout_us'] / 1000:.0f} ms"
 
 
-@case(deadline=120, needs=MIGRATION, own_lab=True)
+@case(needs=MIGRATION, own_lab=True)
 def engine_alone_by_every_tracker(run):
     with run.new_lab(hosts=2, controllers=0) as lab:
         moves = Moves(lab)

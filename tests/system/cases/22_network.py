@@ -7,7 +7,7 @@ import struct
 from harness import MIGRATION, case
 from lab import netns
 from lab.program import until
-from watched import owner
+from watched import PATIENT, owner
 
 PACKET_OUTGOING = 4
 
@@ -45,7 +45,7 @@ class Ear:
         self.socket.close()
 
 
-@case(deadline=120, needs=MIGRATION)
+@case(needs=MIGRATION)
 def a_silent_guest_is_announced(run):
     lab = run.lab
     lab.vm_create("mute", host="h1")
@@ -63,11 +63,11 @@ def a_silent_guest_is_announced(run):
                 return False
         with open(addresses) as file:
             return str(link_local(mac)) in file.read()
-    until(asked, 20, "the host to hear the guest's addresses", interval=0.3)
+    until(asked, 60, "the host to hear the guest's addresses", interval=0.3)
     for target in ("h2", "h3"):  # the second host knows them from the first alone
         ear = Ear(lab, f"guest-{target}", mac)
-        lab.migrate("mute", target)
-        until(lambda: expected <= ear.listen(), 5, "announcements at the new port")
+        lab.migrate("mute", target, *PATIENT)
+        until(lambda: expected <= ear.listen(), 60, "announcements at the new port")
         ear.close()
         entries = lab.run(["bridge", "fdb", "show", "br", "guest"]).stdout.splitlines()
         ports = [line.split()[2] for line in entries if line.startswith(mac)]

@@ -4,17 +4,15 @@ Cuts are drawn between 1 and 120 s, each order of magnitude as likely, and short
 still outlast the engine's patience with a silent peer (10 s). What is drawn for a cut depends on the seed and its number alone; a failure
 names both. With --soak N there are N cuts, which go on where an earlier run stopped (soak.py).
 """
-import os
 import random
-import signal
 import time
 
-from crash import Severed, arm, disarm, wait_reached
+from crash import Severed, arm, disarm, go_on, wait_reached
 from harness import MIGRATION, case
 from lab import netns
 from lab.program import until
 from soak import Tally
-from watched import Watched, other_host, owner, settled
+from watched import Watched, ended, other_host, owner, settled, wait_phase
 
 SCALE = 10
 SEED = 1764
@@ -31,16 +29,16 @@ def cut_once(lab, watched, number):
     seconds = 120 ** dice.random() / SCALE
     port = f"mgmt-{dice.choice((source, target))}"
     job_id = lab.cli("vm", "migrate", "writer", "--to", target, "--mode", mode, "--bandwidth", LINK, "--max-downtime", 500, "--async").json["id"]
-    until(lambda: (lab.job(job_id)["progress"] or {}).get("phase") == mode or lab.job(job_id)["state"] != "running", 30, mode, interval=0.02)
+    until(lambda: lab.progress(job_id).get("phase") == mode or lab.job(job_id)["state"] != "running", 60, mode, interval=0.02)
     time.sleep(dice.random() * 2)  # the moment is what is random
     netns.ip_in(lab.fabric, [f"link set {port} down"])
     try:
         time.sleep(seconds)
     finally:
         netns.ip_in(lab.fabric, [f"link set {port} up"])
-    job = lab.job_wait(job_id, 150)
-    lab.wait_hosts(60)
-    now = settled(lab, "writer", 60)
+    job = lab.job_wait(job_id)
+    lab.wait_hosts()
+    now = settled(lab, "writer")
     assert now == (target if job["state"] == "succeeded" else source), (now, job)
     assert mode == "precopy" or job["state"] == "succeeded", job  # once handed over it ends there, however long it takes
     watched.check()
@@ -61,7 +59,7 @@ def cut(lab, watched, number):
         raise AssertionError(f"seed {SEED}, cut {number}: {error}; again: {again}") from error
 
 
-@case(deadline=120, needs=MIGRATION)
+@case(needs=MIGRATION)
 def link_cut_in_both_phases(run):
     watched = watched_writer(run.lab)
     run.note("; ".join(cut(run.lab, watched, number) for number in range(2)))
@@ -89,7 +87,7 @@ def stopped_at(lab, whose, point):
     return job_id, source, target, engine
 
 
-@case(deadline=120, needs=MIGRATION)
+@case(needs=MIGRATION)
 def link_cut_in_the_hand_over(run):
     """On its way there: nobody but the controllers can end it, and the guest goes on where it was. On its way back: it goes on where
     it was taken, and the move ends when the link is back."""
@@ -97,15 +95,15 @@ def link_cut_in_the_hand_over(run):
     watched = watched_writer(lab)
     job_id, source, target, engine = stopped_at(lab, "source", "source.handed-over")
     with Severed(lab.hosts[source], lab.hosts[target]):
-        os.kill(engine, signal.SIGCONT)
-        job = lab.job_wait(job_id, 40)
+        go_on(engine)
+        job = lab.job_wait(job_id)
         assert job["state"] == "failed" and "no answer" in job["error"]["message"], job
-        assert settled(lab, "writer", 10) == source
+        assert settled(lab, "writer") == source
     watched.check()
     job_id, source, target, engine = stopped_at(lab, "destination", "record.after.owner")
     with Severed(lab.hosts[source], lab.hosts[target]):
-        os.kill(engine, signal.SIGCONT)
-        until(lambda: (lab.job(job_id)["progress"] or {}).get("phase") == "unanswered", 30, "the source to miss its answer")
-    assert lab.job_wait(job_id, 60)["state"] == "succeeded"
-    assert settled(lab, "writer", 10) == target
+        go_on(engine)
+        wait_phase(lab, job_id, "unanswered")
+    ended(lab, job_id, "succeeded")
+    assert settled(lab, "writer") == target
     watched.check()

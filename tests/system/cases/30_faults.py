@@ -2,10 +2,10 @@
 import os
 import signal
 
-from crash import kill_with_guardian
+from crash import arm, disarm, go_on, kill_with_guardian, wait_reached
 from harness import MIGRATION, case
 from lab.program import until
-from watched import Watched, begin_slow_move, owner, settled
+from watched import PATIENT, Watched, begin_held_move, begin_slow_move, ended, owner, settled
 
 
 def interrupted(run, harm, expect, *flags):
@@ -14,9 +14,10 @@ def interrupted(run, harm, expect, *flags):
     lab = run.lab
     lab.vm_create("victim", run="mem:500:16M", host="h1", disk=True)
     watched = Watched(lab, "victim")
-    job_id = begin_slow_move(lab, "victim", "h2", *flags)
+    begin = begin_slow_move if "succeeded" in expect else begin_held_move
+    job_id = begin(lab, "victim", "h2", *flags)
     harm(lab, job_id)
-    job = lab.job_wait(job_id, 60)
+    job = lab.job_wait(job_id)
     host = settled(lab, "victim")
     watched.check()
     assert job["state"] in expect, f"job ended {job['state']}: {job['error']}"
@@ -24,9 +25,9 @@ def interrupted(run, harm, expect, *flags):
     assert job["state"] != "failed" or job["error"]["message"], "the job failed without saying why"
     run.note(f"job {job['state']}, runs on {host}")
     # Nothing stands in the way of the next one.
-    lab.migrate("victim", "h3")
+    lab.migrate("victim", "h3", *PATIENT)
     watched.check()
-    settled(lab, "victim", 10)
+    settled(lab, "victim")
 
 
 def kill_program(lab, host, name):
@@ -35,56 +36,61 @@ def kill_program(lab, host, name):
     os.kill(pids[0], signal.SIGKILL)
 
 
-@case(deadline=180, needs=MIGRATION)
+@case(needs=MIGRATION)
 def cancel_midway(run):
     def harm(lab, job_id):
         lab.cli("job", "cancel", job_id)
     interrupted(run, harm, ("cancelled",))
 
 
-@case(deadline=180, needs=MIGRATION)
+@case(needs=MIGRATION)
 def source_engine_killed(run):
     interrupted(run, lambda lab, _: kill_program(lab, "h1", "drover-migrate"), ("failed",))
 
 
-@case(deadline=180, needs=MIGRATION)
+@case(needs=MIGRATION)
 def source_engine_killed_tracking_synchronously(run):
     """The guest's writes wait for the engine; its guardian lets them through."""
     interrupted(run, lambda lab, _: kill_program(lab, "h1", "drover-migrate"), ("failed",), "--tracker", "wp-sync")
 
 
-@case(deadline=180, needs=MIGRATION)
+@case(needs=MIGRATION)
 def source_engine_killed_with_its_guardian(run):
     """Nobody is left to let the guest's writes through but the host's daemon."""
     interrupted(run, lambda lab, _: kill_with_guardian(lab, "h1"), ("failed",), "--tracker", "wp-sync")
 
 
-@case(deadline=180, needs=MIGRATION)
+@case(needs=MIGRATION)
 def source_engine_killed_beside_qemus_own_migration(run):
     interrupted(run, lambda lab, _: kill_program(lab, "h1", "drover-migrate"), ("failed",), "--tracker", "qemu")
 
 
-@case(deadline=180, needs=MIGRATION)
+@case(needs=MIGRATION)
 def destination_engine_killed(run):
     interrupted(run, lambda lab, _: kill_program(lab, "h2", "drover-migrate"), ("failed",))
 
 
-@case(deadline=120, needs=MIGRATION)
+@case(needs=MIGRATION)
 def destination_qemu_killed_while_it_is_prepared(run):
     """The preparation is asked for once more, which must not hide why it failed."""
     lab = run.lab
     lab.vm_create("early", host="h1")
     watched = Watched(lab, "early")
+    node = lab.hosts["h2"]
+    arm(node, "hostd.prepare-spawned", "pause")
     job_id = lab.cli("vm", "migrate", "early", "--to", "h2", "--async").json["id"]
-    os.kill(until(lambda: lab.programs("h2", "qemu-system-x86_64"), 10, "the incoming QEMU", interval=0.005)[0], signal.SIGKILL)
-    job = lab.job_wait(job_id, 30)
-    assert job["state"] == "failed" and "QEMU" in job["error"]["message"], job["error"]
+    wait_reached(node, "the incoming QEMU")
+    kill_program(lab, "h2", "qemu-system-x86_64")
+    disarm(node)
+    go_on(node.daemon.pid)
+    job = ended(lab, job_id, "failed")
+    assert "QEMU" in job["error"]["message"], job["error"]
     assert settled(lab, "early") == "h1"
     watched.check()
     run.note(job["error"]["message"])
 
 
-@case(deadline=180, needs=MIGRATION)
+@case(needs=MIGRATION)
 def destination_qemu_killed(run):
     interrupted(run, lambda lab, _: kill_program(lab, "h2", "qemu-system-x86_64"), ("failed",))
 
@@ -98,22 +104,22 @@ def restart_hosts(*names):
     return harm
 
 
-@case(deadline=240, needs=MIGRATION)
+@case(needs=MIGRATION)
 def source_hostd_killed(run):
     interrupted(run, restart_hosts("h1"), ("succeeded", "failed"))
 
 
-@case(deadline=240, needs=MIGRATION)
+@case(needs=MIGRATION)
 def destination_hostd_killed(run):
     interrupted(run, restart_hosts("h2"), ("succeeded", "failed"))
 
 
-@case(deadline=240, needs=MIGRATION)
+@case(needs=MIGRATION)
 def both_hostds_killed(run):
     interrupted(run, restart_hosts("h1", "h2"), ("succeeded", "failed"))
 
 
-@case(deadline=240, needs=MIGRATION)
+@case(needs=MIGRATION)
 def leader_killed_during_migration(run):
     def harm(lab, _):
         leader = lab.leader()
@@ -123,22 +129,21 @@ def leader_killed_during_migration(run):
     interrupted(run, harm, ("succeeded",))
 
 
-@case(deadline=180, needs=MIGRATION)
+@case(needs=MIGRATION)
 def source_qemu_killed(run):
     """The guest itself dies: the move fails, nothing is left, and nobody has started a second one meanwhile."""
     lab = run.lab
     lab.vm_create("mortal", host="h1")
     vm_id = lab.vm("mortal")["id"]
-    job_id = begin_slow_move(lab, "mortal", "h2")
+    job_id = begin_held_move(lab, "mortal", "h2")
     kill_program(lab, "h1", "qemu-system-x86_64")
-    job = lab.job_wait(job_id, 60)
-    assert job["state"] == "failed", job
-    until(lambda: sum(len(pids) for pids in lab.qemus(vm_id).values()) <= 1 and lab.residue("h2") == [], 20,
+    ended(lab, job_id, "failed")
+    until(lambda: sum(len(pids) for pids in lab.qemus(vm_id).values()) <= 1 and lab.residue("h2") == [], 60,
           "nothing left on the destination")
     assert owner(lab, "mortal") in ("h1", "")
 
 
-@case(deadline=180, needs=MIGRATION)
+@case(needs=MIGRATION)
 def refused_before_the_first_byte(run):
     """What cannot work is said at once, names the cause and leaves the VM alone."""
     lab = run.lab
@@ -149,4 +154,4 @@ def refused_before_the_first_byte(run):
         assert result.status in (1, 2, status), f"{target}: {result.status} {result.stderr}"
         assert words in result.stderr, result.stderr
     watched.check()
-    settled(lab, "stays", 10)
+    settled(lab, "stays")

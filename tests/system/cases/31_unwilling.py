@@ -5,10 +5,10 @@ import os
 import signal
 import socket
 
-from crash import HeldDisk, HeldThread, arm, disarm, wait_reached
+from crash import HeldDisk, HeldThread, arm, disarm, go_on, wait_reached
 from harness import MIGRATION, case
 from lab.program import until
-from watched import Watched, begin_slow_move, settled
+from watched import PATIENT, Watched, begin_held_move, ended, settled
 
 MIGRATION_THREADS = ("mig/src/main", "live_migration")  # of QEMU 10 and of older ones
 
@@ -21,13 +21,12 @@ def kill_engine(lab, host):
 
 def told(lab, job_id, *words):
     """The move has ended, and the user has been told what is known and what can be done."""
-    job = lab.job_wait(job_id, 30)
-    assert job["state"] == "failed", job
+    job = ended(lab, job_id, "failed")
     for word in ("has not been seen to run it", "vm stop --force", *words):
         assert word in job["error"]["message"], job["error"]
 
 
-@case(deadline=90, needs=MIGRATION)
+@case(needs=MIGRATION)
 def silent_qemu_is_asked_on_until_it_dies(run):
     lab = run.lab
     lab.vm_create("mute", run="mem:500:16M", host="h1")
@@ -35,23 +34,23 @@ def silent_qemu_is_asked_on_until_it_dies(run):
     vm_id = lab.vm("mute")["id"]
     qemu, = lab.programs("h1", "qemu-system-x86_64")
 
-    job_id = begin_slow_move(lab, "mute", "h2")
+    job_id = begin_held_move(lab, "mute", "h2")
     os.kill(qemu, signal.SIGSTOP)
     kill_engine(lab, "h1")
     told(lab, job_id)
-    assert lab.qemus(vm_id) == {"h1": [qemu]}
+    until(lambda: lab.qemus(vm_id) == {"h1": [qemu]}, 60, "nothing on the destination")
     os.kill(qemu, signal.SIGCONT)
     assert settled(lab, "mute") == "h1"
     watched.check()
 
-    job_id = begin_slow_move(lab, "mute", "h2")
+    job_id = begin_held_move(lab, "mute", "h2")
     os.kill(qemu, signal.SIGSTOP)
     engine = kill_engine(lab, "h1")
-    until(lambda: engine not in lab.programs("h1", "drover-migrate") and not lab.programs("h1", "drover-migrate"), 10, "it to be asked")
+    until(lambda: engine not in lab.programs("h1", "drover-migrate") and not lab.programs("h1", "drover-migrate"), 60, "it to be asked")
     os.kill(qemu, signal.SIGKILL)
-    job = lab.job_wait(job_id, 30)
-    assert job["state"] == "failed" and job["error"]["message"], job
-    until(lambda: not lab.qemus(vm_id) and not lab.vm("mute")["owner"], 15, "the end of the VM")
+    job = ended(lab, job_id, "failed")
+    assert job["error"]["message"], job
+    until(lambda: not lab.qemus(vm_id) and not lab.vm("mute")["owner"], 60, "the end of the VM")
     lab.forget_connections()
     lab.cli("vm", "start", "mute", "--host", "h1")
 
@@ -68,13 +67,13 @@ def stop_guest(node, vm_id):
                 pass
 
 
-@case(deadline=90, needs=MIGRATION)
+@case(needs=MIGRATION)
 def hanging_migration_is_told_and_ends(run):
     """QEMU answers, but does not come out of the migration that is called off, and the guest stands still."""
     lab = run.lab
     lab.vm_create("hung", run="mem:500:16M", host="h1")
     watched = Watched(lab, "hung")
-    job_id = begin_slow_move(lab, "hung", "h2", "--tracker", "qemu")
+    job_id = begin_held_move(lab, "hung", "h2", "--tracker", "qemu")
     qemu, = lab.programs("h1", "qemu-system-x86_64")
     with HeldThread(qemu, *MIGRATION_THREADS):
         kill_engine(lab, "h1")
@@ -82,11 +81,11 @@ def hanging_migration_is_told_and_ends(run):
         told(lab, job_id, "cancelling")
     assert settled(lab, "hung") == "h1"
     watched.check()
-    lab.migrate("hung", "h2")
+    lab.migrate("hung", "h2", *PATIENT)
     watched.check()
 
 
-@case(deadline=90, needs=MIGRATION)
+@case(needs=MIGRATION)
 def guest_that_is_refused_goes_on_where_it_was(run):
     """The destination's QEMU cannot open the disk: the guest, which has not run there, is given back, by pre-copy and by post-copy. Where
     its own QEMU cannot have it back either, it is asked on and on, and the guest goes on as soon as it can."""
@@ -99,14 +98,15 @@ def guest_that_is_refused_goes_on_where_it_was(run):
 
     arm(far, "destination.returning", "pause")
     with HeldDisk(disk):
-        job_id = lab.cli("vm", "migrate", "locked", "--to", "h2", "--async").json["id"]
+        job_id = lab.cli("vm", "migrate", "locked", "--to", "h2", *PATIENT, "--async").json["id"]
         wait_reached(far, "the refusal")
     disarm(far)
-    for engine in lab.programs("h2", "drover-migrate"):
+    engines = lab.programs("h2", "drover-migrate")
+    for engine in engines:
         os.mkdir(f"{far.directory}/partitions/{lab.vm('locked')['id']}/engine.record.{engine}.tmp")  # no new record can be written
-        os.kill(engine, signal.SIGCONT)
-    job = lab.job_wait(job_id, 30)
-    assert job["state"] == "failed" and "lock" in job["error"]["message"], job
+    go_on(*engines)
+    job = ended(lab, job_id, "failed")
+    assert "lock" in job["error"]["message"], job
     assert settled(lab, "locked") == "h1"
     watched.check()
 
@@ -116,8 +116,8 @@ def guest_that_is_refused_goes_on_where_it_was(run):
         wait_reached(source, "the guest to be given back")
         disarm(source)
         told(lab, job_id, "lock")
-        assert lab.qemus(lab.vm("locked")["id"]) == {"h1": [qemu]}
+        until(lambda: lab.qemus(lab.vm("locked")["id"]) == {"h1": [qemu]}, 60, "nothing on the destination")
     assert settled(lab, "locked") == "h1"
     watched.check()
-    lab.migrate("locked", "h2")
+    lab.migrate("locked", "h2", *PATIENT)
     watched.check()

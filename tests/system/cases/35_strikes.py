@@ -10,8 +10,8 @@ from watched import SLOW, Watched, other_host, owner, settled
 
 def settle_after(lab, watched, job_id, what):
     """The promise after any blow: the job has ended as the VM's place says, one owner, nothing left, the same guest."""
-    job = lab.job_wait(job_id, 90)
-    host = settled(lab, watched.vm, 45)
+    job = lab.job_wait(job_id)
+    host = settled(lab, watched.vm)
     try:
         watched.check()
     except Exception as error:

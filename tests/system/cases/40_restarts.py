@@ -9,10 +9,10 @@ import time
 from harness import MIGRATION, case
 from lab import netns
 from lab.program import until
-from watched import Watched, begin_slow_move, owner, settled
+from watched import Watched, begin_slow_move, ended, owner, settled
 
 
-@case(deadline=180)
+@case()
 def hostd_restart_adopts_partitions(run):
     lab = run.lab
     lab.vm_create("adopted", run="cpu:10", host="h1", disk=True)
@@ -23,7 +23,7 @@ def hostd_restart_adopts_partitions(run):
         watched.check()
         lab.hosts["h1"].daemon.start()
         lab.wait_hosts()
-        until(lambda: lab.vm("adopted")["state"] == "running", 10, "the partition to be adopted")
+        until(lambda: lab.vm("adopted")["state"] == "running", 60, "the partition to be adopted")
         assert lab.qemus(lab.vm("adopted")["id"]) == before
         watched.check()
     # One that does not find the record says nothing at all: else the VM would be started elsewhere, too.
@@ -34,13 +34,13 @@ def hostd_restart_adopts_partitions(run):
     with open(node.config, "w") as file:
         file.write(config.replace(f"directory = {node.directory}\n", f"directory = {node.directory}-other\n", 1))
     node.daemon.start()
-    assert node.daemon.wait(15) != 0 and "knows nothing" in node.daemon.log_tail(), node.daemon.log_tail()
+    assert node.daemon.wait(60) != 0 and "knows nothing" in node.daemon.log_tail(), node.daemon.log_tail()
     with open(node.config, "w") as file:
         file.write(config)
     watched.check()
     node.daemon.start()
     lab.wait_hosts()
-    until(lambda: lab.vm("adopted")["state"] == "running", 10, "the partition to be adopted")
+    until(lambda: lab.vm("adopted")["state"] == "running", 60, "the partition to be adopted")
     assert lab.qemus(lab.vm("adopted")["id"]) == before
     # Adopted means: can be acted on.
     lab.cli("vm", "stop", "adopted")
@@ -51,7 +51,7 @@ def refused_of(lab, host):
     return lab.cli("host", "show", host).json.get("refused", "")
 
 
-@case(deadline=120)
+@case()
 def a_host_gone_for_good_is_replaced(run):
     """Its VMs stay its own until a daemon with its key says that it runs nothing; whoever else has the key is not believed."""
     lab = run.lab
@@ -60,14 +60,14 @@ def a_host_gone_for_good_is_replaced(run):
     copy = node.copy(lab.hosts["h3"])
     copy.start()
     try:
-        until(lambda: "another machine" in refused_of(lab, "h1"), 20, "the copy to be refused beside the host")
+        until(lambda: "another machine" in refused_of(lab, "h1"), 60, "the copy to be refused beside the host")
         os.kill(node.daemon.pid, signal.SIGSTOP)
         try:
-            until(lambda: "--stand-in" in refused_of(lab, "h1") or not owner(lab, "orphan"), 20, "the copy to be refused in its place")
+            until(lambda: "--stand-in" in refused_of(lab, "h1") or not owner(lab, "orphan"), 60, "the copy to be refused in its place")
             assert owner(lab, "orphan") == "h1"
         finally:
             os.kill(node.daemon.pid, signal.SIGCONT)
-        until(lambda: lab.vm("orphan")["state"] == "running", 20, "the host to be heard again")
+        until(lambda: lab.vm("orphan")["state"] == "running", 60, "the host to be heard again")
     finally:
         copy.kill()
     node.daemon.kill()
@@ -78,7 +78,7 @@ def a_host_gone_for_good_is_replaced(run):
     for directory in (node.directory, node.memory_directory):
         shutil.rmtree(directory)
         os.makedirs(directory, mode=0o700)
-    until(lambda: lab.cli("host", "show", "h1").json["state"] == "unreachable", 20, "the host to be missed")
+    until(lambda: lab.cli("host", "show", "h1").json["state"] == "unreachable", 60, "the host to be missed")
     refused = lab.cli("host", "remove", "h1", check=False, form=None)
     assert refused.status == 6 and "empty host.directory" in refused.stderr, refused.stderr
     vm = lab.vm("orphan")  # nobody can tell how it is, least of all by what its host said last
@@ -87,11 +87,11 @@ def a_host_gone_for_good_is_replaced(run):
     copy.argv.append("--stand-in")
     copy.start()
     try:
-        until(lambda: not owner(lab, "orphan"), 20, "the VM to be free")
+        until(lambda: not owner(lab, "orphan"), 60, "the VM to be free")
     finally:
         copy.stop()
     node.daemon.start()
-    until(lambda: lab.cli("host", "show", "h1").json["facts"]["migration_address"] == node.address, 20, "the host to be itself again")
+    until(lambda: lab.cli("host", "show", "h1").json["facts"]["migration_address"] == node.address, 60, "the host to be itself again")
     lab.cli("vm", "start", "orphan", "--host", "h2")
     lab.guest_wait("orphan").close()
     lab.vm_delete("orphan")
@@ -100,7 +100,7 @@ def a_host_gone_for_good_is_replaced(run):
     lab.wait_hosts()
 
 
-@case(deadline=240)
+@case()
 def controllers_restart_with_their_data(run):
     lab = run.lab
     lab.vm_create("kept", host="h1")
@@ -112,9 +112,9 @@ def controllers_restart_with_their_data(run):
     watched.check()
     for node in lab.controllers.values():
         node.daemon.start()
-    lab.leader(20)
+    lab.leader()
     lab.wait_hosts()
-    until(lambda: lab.vm("kept")["state"] == "running", 15, "the VM to be seen running")
+    until(lambda: lab.vm("kept")["state"] == "running", 60, "the VM to be seen running")
     watched.check()
     after = {job["id"]: job["state"] for job in lab.job_list()}
     assert all(after.get(job_id) == state for job_id, state in jobs.items()), f"{jobs} became {after}"
@@ -122,7 +122,7 @@ def controllers_restart_with_their_data(run):
     assert sorted(lab.hosts) == sorted(host["name"] for host in lab.host_list())
 
 
-@case(deadline=240)
+@case()
 def leader_killed_cli_answers_and_no_job_is_lost(run):
     lab = run.lab
     leader = lab.leader()
@@ -132,19 +132,19 @@ def leader_killed_cli_answers_and_no_job_is_lost(run):
                                     "--kernel", f"{lab.guest_directory}/vmlinux").json["id"])
     lab.controllers[leader].daemon.kill()
     begin = time.monotonic()
-    acknowledged.append(lab.cli("vm", "create", "late", "--memory", "64M", "--async", "--timeout", "10", "--kernel",
+    acknowledged.append(lab.cli("vm", "create", "late", "--memory", "64M", "--async", "--timeout", "60", "--kernel",
                                 f"{lab.guest_directory}/vmlinux").json["id"])
     run.note(f"answered {time.monotonic() - begin:.1f} s after the kill")
     for job_id in acknowledged:
-        assert lab.job_wait(job_id, 20)["state"] == "succeeded"
+        ended(lab, job_id, "succeeded")
     names = {vm["spec"]["name"] for vm in lab.vm_list()}
     assert names == {f"early{i}" for i in range(5)} | {"late"}, names
     assert len(set(acknowledged)) == len(acknowledged)
     lab.controllers[leader].daemon.start()
-    until(lambda: lab.cli("cluster", "status", "--stale").json["leader"], 10, "a leader known")
+    until(lambda: lab.cli("cluster", "status", "--stale").json["leader"], 60, "a leader known")
 
 
-@case(deadline=240, needs=MIGRATION)
+@case(needs=MIGRATION)
 def unfinished_job_goes_on_under_a_new_leader(run):
     lab = run.lab
     lab.vm_create("carried", host="h1")
@@ -152,7 +152,7 @@ def unfinished_job_goes_on_under_a_new_leader(run):
     job_id = begin_slow_move(lab, "carried", "h2")
     leader = lab.leader()
     lab.controllers[leader].daemon.kill()
-    assert lab.job_wait(job_id, 60)["state"] == "succeeded"
+    ended(lab, job_id, "succeeded")
     lab.controllers[leader].daemon.start()
     assert settled(lab, "carried") == "h2" == owner(lab, "carried")
     watched.check()
@@ -162,20 +162,22 @@ def peak(lab):
     return lab.cli("host", "show", "h1").json.get("peak", {}).get("cpu_cores", 0)
 
 
-@case(deadline=120, needs=MIGRATION)
+@case(needs=MIGRATION)
 def leader_stopped_in_order_hands_over(run):
     lab = run.lab
     lab.vm_create("worked", run="cpu:80", host="h1")
-    until(lambda: peak(lab) > 0.5, 30, "the guest's work in the host's load")
+    until(lambda: peak(lab) > 0.15, 60, "the guest's work in the host's load")
     lab.vm_delete("worked")  # the next leader sees none of it
     seen, leader = peak(lab), lab.leader()
     begin = time.monotonic()
     assert lab.controllers[leader].daemon.stop() == 0
-    after = lab.leader()
+    until(lambda: lab.leader() != leader, 60, "another leader")
     run.note(f"{time.monotonic() - begin:.1f} s")
-    assert after != leader
-    lab.wait_hosts(30)
-    assert peak(lab) >= seen * 0.99, f"the new leader knows a peak of {peak(lab)} cores, the one before it knew {seen}"
+    lab.wait_hosts()
+    try:
+        until(lambda: peak(lab) >= seen * 0.99, 60, f"a peak of {seen} cores, which the leader before knew")
+    except TimeoutError as error:
+        raise AssertionError(f"{error}; the new one knows {peak(lab)}") from None
     lab.controllers[leader].daemon.start()
 
 
@@ -183,7 +185,7 @@ def member(lab, name):
     return next((one for one in lab.status()["members"] if one["name"] == name), {})
 
 
-@case(deadline=120)
+@case()
 def a_controller_that_lost_its_log_is_named_and_comes_back(run):
     """It votes for nothing it has promised before: it has to be removed, emptied and added again, and the leader says so."""
     lab = run.lab
@@ -199,11 +201,11 @@ def a_controller_that_lost_its_log_is_named_and_comes_back(run):
     with open(node.config, "w") as file:
         file.write(configuration + "[cluster]\njoin = true\n")
     node.daemon.start()
-    until(lambda: member(lab, name).get("lost_its_log"), 20, "the leader to name the controller that lost its log")
+    until(lambda: member(lab, name).get("lost_its_log"), 60, "the leader to name the controller that lost its log")
     lab.cli("cluster", "member", "remove", name)
     lab.cli("cluster", "member", "add", name, "--key", node.public_key(), "--raft-address", was["raft_address"],
             "--api-address", was["api_address"])
-    until(lambda: member(lab, name).get("role") == "voter", 20, "the controller to vote again")
+    until(lambda: member(lab, name).get("role") == "voter", 60, "the controller to vote again")
     assert not member(lab, name).get("lost_its_log")
     with open(node.config, "w") as file:
         file.write(configuration)
@@ -213,7 +215,7 @@ def a_controller_that_lost_its_log_is_named_and_comes_back(run):
     lab.controllers[other].daemon.start()
 
 
-@case(deadline=120)
+@case()
 def minority_answers_only_stale_reads(run):
     lab = run.lab
     leader = lab.leader()
@@ -222,15 +224,15 @@ def minority_answers_only_stale_reads(run):
         lab.controllers[name].daemon.kill()
     result = lab.cli("host", "list", "--timeout", "2", check=False)
     assert result.status in (10, 11) and result.stderr, f"{result.status}: {result.stderr}"
-    hosts = lab.cli("host", "list", "--stale").json
-    assert [host["state"] for host in hosts] == ["unknown"] * len(lab.hosts), f"{survivor} knows {hosts}"
+    until(lambda: [host["state"] for host in lab.cli("host", "list", "--stale").json] == ["unknown"] * len(lab.hosts), 60,
+          f"{survivor} to say that it knows of no host")
     for name in others:
         lab.controllers[name].daemon.start()
-    lab.leader(15)
+    lab.leader()
     lab.wait_hosts()
 
 
-@case(deadline=120)
+@case()
 def guests_shut_down_before_their_host(run):
     """As drover-guests.service has it done when the system goes down."""
     lab = run.lab
@@ -251,10 +253,11 @@ def guests_shut_down_before_their_host(run):
     done = subprocess.run([*call, hasty], capture_output=True, text=True, timeout=60)
     os.kill(stuck, signal.SIGCONT)
     assert done.returncode == 11 and "not shut down within 1 s" in done.stderr and "late" in done.stderr, done
-    done = subprocess.run([*call, node.config], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*call, node.config], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done
-    assert lab.qemus(ids["early"]) == lab.qemus(ids["late"]) == {} and list(lab.qemus(ids["elsewhere"])) == ["h2"]
-    until(lambda: {lab.vm(name)["state"] for name in ("early", "late")} <= {"stopped", "none"}, 10, "the stops to be known")
+    until(lambda: lab.qemus(ids["early"]) == lab.qemus(ids["late"]) == {}, 60, "the ends of its guests")
+    assert list(lab.qemus(ids["elsewhere"])) == ["h2"]
+    until(lambda: {lab.vm(name)["state"] for name in ("early", "late")} <= {"stopped", "none"}, 60, "the stops to be known")
     # Called more than once, and pressed once: a guest may take another press for something else.
     with open(node.daemon.log) as file:
         pressed = [line for line in file if "event=guest.power_button" in line]
@@ -265,14 +268,15 @@ def guests_shut_down_before_their_host(run):
     def going():
         return [host["name"] for host in lab.host_list() if host.get("shutting_down")]
 
-    assert going() == ["h1"]
+    until(lambda: going() == ["h1"], 60, "the host's word that it is being shut down")
     job_id = lab.cli("vm", "start", "early", "--host", "h1", "--async").json["id"]
-    until(lambda: "being shut down" in json.dumps(lab.job(job_id)), 10, "the start to be refused")
-    lab.job_wait(job_id, 60)
+    until(lambda: "being shut down" in json.dumps(lab.job(job_id)), 60, "the start to be refused")
+    lab.job_wait(job_id)
     lab.cli("vm", "start", "late")
     assert lab.vm("late")["owner"] != "h1", lab.vm("late")
     node.daemon.stop()
     node.daemon.start()
-    until(lambda: not going(), 10, "the host's word that it is up again")
+    until(lambda: not going(), 60, "the host's word that it is up again")
+    lab.wait_hosts()
     lab.cli("vm", "start", "early", "--host", "h1")
     lab.vm_delete("elsewhere")

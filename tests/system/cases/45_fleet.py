@@ -3,10 +3,10 @@ import os
 
 from harness import MIGRATION, case
 from lab import netns
-from watched import Watched
+from watched import Watched, ended
 
 
-@case(deadline=60, needs=MIGRATION)
+@case(needs=MIGRATION)
 def preflight_tells_all_at_once_and_touches_nothing(run):
     lab = run.lab
     node = lab.hosts["h2"]
@@ -32,7 +32,7 @@ def preflight_tells_all_at_once_and_touches_nothing(run):
     guest.check()
 
 
-@case(deadline=90, needs=MIGRATION)
+@case(needs=MIGRATION)
 def a_host_is_emptied_while_its_guests_go_on(run):
     lab = run.lab
     names = ("e1", "e2", "e3")
@@ -68,7 +68,7 @@ def a_host_is_emptied_while_its_guests_go_on(run):
     guests[0].check()
 
 
-@case(deadline=60, needs=MIGRATION)
+@case(needs=MIGRATION)
 def an_evacuation_survives_its_leader(run):
     lab = run.lab
     for name in ("c1", "c2", "c3"):
@@ -79,7 +79,7 @@ def an_evacuation_survives_its_leader(run):
     try:
         job = lab.cli("host", "evacuate", "h2", "--async").json["id"]
         lab.controllers[lab.leader()].daemon.kill()
-        assert lab.job_wait(job)["state"] == "succeeded", lab.job(job)
+        ended(lab, job, "succeeded")
         assert not [vm for vm in lab.vm_list() if vm["owner"] == "h2"]
     finally:
         for node in lab.controllers.values():

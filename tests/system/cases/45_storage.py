@@ -5,7 +5,7 @@ import subprocess
 
 from harness import MIGRATION, case
 from lab.program import until
-from watched import settled
+from watched import HELD, PATIENT, ended, settled, wait_phase
 
 MiB = 1 << 20
 SIZE, FILLED = 64 * MiB, 20 * MiB
@@ -46,7 +46,7 @@ def allocated(path):
     return os.stat(path).st_blocks * 512
 
 
-@case(deadline=90)
+@case()
 def storage_moves_while_the_guest_writes(run):
     lab = run.lab
     own = lab.hosts["h1"].disks
@@ -84,12 +84,12 @@ def storage_moves_while_the_guest_writes(run):
 
 def begin_slow_move(lab, name, to, *flags):
     """Starts a move that takes seconds, and waits until QEMU copies."""
-    job_id = move(lab, name, to, "--bandwidth", "4M", "--async", *flags).json["id"]
-    until(lambda: lab.job(job_id)["progress"]["raw_bytes"] > 0, 20, "the copying to begin")
+    job_id = move(lab, name, to, "--bandwidth", "2M", "--async", *flags).json["id"]
+    until(lambda: lab.progress(job_id)["raw_bytes"] > 0, 60, "the copying to begin")
     return job_id
 
 
-@case(deadline=120)
+@case()
 def storage_moves_that_are_struck(run):
     lab = run.lab
     own = lab.hosts["h1"].disks
@@ -104,7 +104,7 @@ def storage_moves_that_are_struck(run):
 
     job_id = begin_slow_move(lab, "struck", f"{own}/")
     lab.cli("job", "cancel", job_id)
-    assert lab.job_wait(job_id)["state"] == "cancelled"
+    ended(lab, job_id, "cancelled")
     assert disk_of(lab, "struck")["path"] == old and files(own) == []
     assert guest.verify("disk") > 0
 
@@ -114,9 +114,9 @@ def storage_moves_that_are_struck(run):
     leader = lab.controllers[lab.leader()].daemon
     leader.kill()
     lab.hosts["h1"].daemon.start()
-    lab.leader(20)
+    lab.leader()
     leader.start()
-    job = lab.job_wait(job_id, 60)
+    job = lab.job_wait(job_id)
     assert job["state"] == "succeeded", job
     assert disk_of(lab, "struck")["path"] == f"{own}/struck.raw" and files(own) == ["struck.raw"], files(own)
     assert not os.path.exists(old) and guest.verify("disk") > 0
@@ -124,18 +124,18 @@ def storage_moves_that_are_struck(run):
     # QEMU takes the guest with it; the definition names the file that has everything, and the VM starts from it.
     job_id = begin_slow_move(lab, "struck", f"{lab.directory}/disks/")
     os.kill(lab.qemus()["h1"][0], 9)
-    job = lab.job_wait(job_id, 30)
+    job = lab.job_wait(job_id)
     assert job["state"] == "failed", job
     assert disk_of(lab, "struck")["path"] == f"{own}/struck.raw" and files(own) == ["struck.raw"]
     assert not os.path.exists(old) and not [name for name in files(f"{lab.directory}/disks") if "partial" in name]
-    until(lambda: not lab.vm("struck")["owner"], 20, "the VM to be known as stopped")
+    until(lambda: not lab.vm("struck")["owner"], 60, "the VM to be known as stopped")
     lab.cli("vm", "start", "struck", "--host", "h1")
     lab.guest_wait("struck").close()
     lab.vm_delete("struck")
     os.unlink(f"{own}/struck.raw")
 
 
-@case(deadline=120, needs=MIGRATION)
+@case(needs=MIGRATION)
 def migrates_with_its_disks(run):
     """Nothing is shared: the definition names the destination's file from the moment the destination owns the VM."""
     lab = run.lab
@@ -146,19 +146,20 @@ def migrates_with_its_disks(run):
 
     # Cancelled while disks are copied, then cut off: the guest stays with its own, and nothing is left there.
     for strike in ("cancel", "kill"):
-        job_id = lab.cli("vm", "migrate", "nomad", "--to", "h2", "--with-storage", "--storage-to", there, "--bandwidth", "4M",
+        job_id = lab.cli("vm", "migrate", "nomad", "--to", "h2", "--with-storage", "--storage-to", there, *HELD,
                          "--async").json["id"]
-        until(lambda: lab.job(job_id)["progress"]["phase"] in ("disks", "precopy"), 30, "the migration to begin")
+        wait_phase(lab, job_id, "disks", "precopy")
         if strike == "cancel":
             lab.cli("job", "cancel", job_id)
         else:
             os.kill(lab.programs("h2", "drover-migrate")[0], 9)
-        assert lab.job_wait(job_id, 60)["state"] in ("cancelled", "failed")
+        ended(lab, job_id, "cancelled", "failed")
         settled(lab, "nomad")
-        assert disk_of(lab, "nomad")["path"] == old and files(there) == [] and files(here) == ["nomad.raw"]
+        assert disk_of(lab, "nomad")["path"] == old and files(here) == ["nomad.raw"]
+        until(lambda: files(there) == [], 60, f"nothing left in {there}")
         assert guest.verify("disk") > 0 and guest.verify() > 0
 
-    job = lab.migrate("nomad", "h2", "--with-storage", "--storage-to", there, "--verify")
+    job = lab.migrate("nomad", "h2", "--with-storage", "--storage-to", there, "--verify", *PATIENT)
     assert job["state"] == "succeeded", job
     settled(lab, "nomad")
     assert disk_of(lab, "nomad")["path"] == f"{there}/nomad.raw" and files(there) == ["nomad.raw"] and files(here) == []
@@ -169,7 +170,7 @@ def migrates_with_its_disks(run):
     # And back, the old file kept this time; the quiet guest's two files are equal.
     guest.load("idle")
     blocks = guest.verify("disk")
-    lab.migrate("nomad", "h1", "--with-storage", "--storage-to", here, "--keep-source")
+    lab.migrate("nomad", "h1", "--with-storage", "--storage-to", here, "--keep-source", *PATIENT)
     assert guest.verify("disk") == blocks
     lab.vm_delete("nomad")
     image_tool("compare", "-f", "raw", "-F", "raw", f"{there}/nomad.raw", f"{here}/nomad.raw")
@@ -181,7 +182,7 @@ def backing_of(path):
     return json.loads(image_tool("info", "-U", "--output=json", path)).get("full-backing-filename")
 
 
-@case(deadline=90, needs=MIGRATION)
+@case(needs=MIGRATION)
 def disks_with_a_base_move(run):
     """A thin disk stays thin where it is asked to; to another host, which may not reach the base, it goes whole."""
     lab = run.lab
@@ -199,7 +200,7 @@ def disks_with_a_base_move(run):
 
     guest.load("idle")
     blocks = guest.verify("disk")
-    lab.migrate("thin", "h2", "--with-storage", "--storage-to", there, "--keep-source")
+    lab.migrate("thin", "h2", "--with-storage", "--storage-to", there, "--keep-source", *PATIENT)
     settled(lab, "thin")
     assert disk_of(lab, "thin")["path"] == f"{there}/still.qcow2" and backing_of(f"{there}/still.qcow2") is None
     assert guest.verify("disk") == blocks
@@ -209,7 +210,7 @@ def disks_with_a_base_move(run):
         os.unlink(path)
 
 
-@case(deadline=90, needs=MIGRATION)
+@case(needs=MIGRATION)
 def a_guest_goes_on_when_its_full_storage_has_room_again(run):
     """QEMU stops a guest whose storage is full: everybody who looks sees why, and nobody has to do anything but make room."""
     lab = run.lab
@@ -223,7 +224,7 @@ def a_guest_goes_on_when_its_full_storage_has_room_again(run):
         lab.wait_hosts()
         with open(f"{small}/web.raw", "wb") as file:
             file.truncate(SIZE)
-        guest_on(lab, "full", f"{small}/web.raw", "disk:400")
+        guest_on(lab, "full", f"{small}/web.raw", "idle").tell("load disk:400")  # not before it answers: it soon will not
         halted = until(lambda: lab.vm("full")["halted"], 60, "the guest to stand still")
         assert f"the storage of its disk {small}/web.raw is full" == halted, halted
         for flags in (("--to", "h2"), ("--to", "h2", "--dry-run")):
@@ -231,9 +232,9 @@ def a_guest_goes_on_when_its_full_storage_has_room_again(run):
             assert refused.status != 0 and "is full" in refused.stderr, refused
         node.daemon.kill()  # one that did not see it happen knows too
         node.daemon.start()
-        until(lambda: lab.vm("full")["halted"] == halted, 30, "the reason to be known again")
+        until(lambda: lab.vm("full")["halted"] == halted, 60, "the reason to be known again")
         subprocess.run(["mount", "-o", "remount,size=64m", small], check=True)
-        until(lambda: not lab.vm("full")["halted"] and lab.vm("full")["state"] == "running", 40, "the guest to go on")
+        until(lambda: not lab.vm("full")["halted"] and lab.vm("full")["state"] == "running", 60, "the guest to go on")
         assert lab.guest("full").verify("disk") > 0
         lab.vm_delete("full")
     finally:

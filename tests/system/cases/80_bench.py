@@ -17,7 +17,7 @@ def bench(run, name, *arguments):
     return done.stdout
 
 
-@case(deadline=60, needs=MIGRATION, own_lab=True)
+@case(needs=MIGRATION, own_lab=True)
 def bench_moves_an_echo_guest(run):
     with tempfile.TemporaryDirectory() as folder:
         bench(run, "blackout", "--guest", run.guest(), "--runs", "1", "--guests", "echo", "--into", f"{folder}/moves")
@@ -27,13 +27,13 @@ def bench_moves_an_echo_guest(run):
     assert all(move["outside_ms"] > 0 and move["build"] for move in moves), moves
 
 
-@case(deadline=60, own_lab=True)
+@case(own_lab=True)
 def bench_loads_a_guest_cold(run):
     said = bench(run, "cold-start", "--guest", run.guest(), "--runs", "1")
     assert "first echo" in said and "of 1" in said, said
 
 
-@case(deadline=60, own_lab=True)
+@case(own_lab=True)
 def bench_sends_pages_without_a_guest(run):
     said = bench(run, "channel", "--runs", "1", "--mib", "16")
     assert said.count("| sealed, receipt |") == 2 and said.count("| iperf3 |") == 2, said

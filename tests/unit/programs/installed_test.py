@@ -11,7 +11,7 @@ BUILD = sys.argv.pop(1)
 class Installed(unittest.TestCase):
     def test_layout(self):
         with tempfile.TemporaryDirectory() as top:
-            subprocess.run(["cmake", "--install", BUILD, "--prefix", top], check=True, capture_output=True, timeout=60)
+            subprocess.run(["cmake", "--install", BUILD, "--prefix", top], check=True, capture_output=True, timeout=300)
             found = {os.path.relpath(os.path.join(folder, name), top) for folder, _, names in os.walk(top) for name in names}
             with open(f"{top}/share/bash-completion/completions/drover") as file:
                 self.assertIn("-F _drover drover", file.read())

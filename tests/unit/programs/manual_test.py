@@ -11,7 +11,7 @@ BUILD = sys.argv.pop(1)
 class Manual(unittest.TestCase):
     def test_each_section_is_there_once(self):
         for name in ("drover-controller", "drover-hostd", "drover-migrate"):
-            done = subprocess.run([f"{BUILD}/bin/{name}", "--help"], capture_output=True, text=True, timeout=10)
+            done = subprocess.run([f"{BUILD}/bin/{name}", "--help"], capture_output=True, text=True, timeout=60)
             sections = re.findall(r"^\[(\w+)\]$", done.stdout, re.M)
             self.assertEqual(done.returncode, 0, name)
             self.assertGreater(len(sections), 3, name)

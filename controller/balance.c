@@ -31,6 +31,6 @@ void balance_tick(struct controller *c)
     command->body_case = DROVER__COMMAND__BODY_JOB_CREATE;
     random_uuid(id);
     command->job_create = job_migration_new(
-        &(struct job_migration){move.vm_id, move.vm, move.from_host, move.to_host, id, "optimizer", move.reason});
+        &(struct job_migration_order){move.vm_id, move.vm, move.from_host, move.to_host, id, "optimizer", move.reason});
     proposer_submit(c->replica, command, move_done, NULL);
 }

@@ -48,7 +48,7 @@ static Drover__JobCreate *move_create(const struct job_ctx *ctx, const Drover__P
 {
     struct state_vm vm = {0};
     state_vm(ctx->env->state, move->vm_id, &vm);
-    return job_migration_new(&(struct job_migration){
+    return job_migration_new(&(struct job_migration_order){
         move->vm_id, move->vm, vm.owner, move->to_host, move->migration_id, ctx->job->log.job->actor, move->reason});
 }
 

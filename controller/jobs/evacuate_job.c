@@ -109,7 +109,7 @@ static Drover__JobCreate *move_create(const struct job_ctx *ctx, const struct jo
     snprintf(id, sizeof id, "evacuate-%" PRIu64 "-%" PRId64 "-%" PRIu64 "-%zu", job->id, job->created_ms,
         ctx->job->log.revision, number);
     return job_migration_new(
-        &(struct job_migration){move->vm_id, move->vm, job->target, move->to_host, id, job->actor, move->reason});
+        &(struct job_migration_order){move->vm_id, move->vm, job->target, move->to_host, id, job->actor, move->reason});
 }
 
 /* Makes as many moves as there is room for. False: none. */
@@ -209,9 +209,10 @@ static bool too_early(const struct job_ctx *ctx, const struct job_plan *plan)
 static bool plan_lasts(const struct job_ctx *ctx, const struct progress *p)
 {
     const struct job *job = ctx->job;
-    return p->active && job->planned.at_ms && ctx->event->now_ms - job->planned.at_ms < PLAN_MS &&
-           job->planned.children == p->count && job->planned.active == p->active && job->planned.moved == p->moved &&
-           job->planned.left == p->left_count && job->planned.held == p->held;
+    return p->active && job->evacuating.planned_ms && ctx->event->now_ms - job->evacuating.planned_ms < PLAN_MS &&
+           job->evacuating.children == p->count && job->evacuating.active == p->active &&
+           job->evacuating.moved == p->moved && job->evacuating.left == p->left_count &&
+           job->evacuating.held == p->held;
 }
 
 static void plan_make(struct job_ctx *ctx, const struct progress *p, struct job_plan *plan)
@@ -219,19 +220,19 @@ static void plan_make(struct job_ctx *ctx, const struct progress *p, struct job_
     struct job *job = ctx->job;
     uint64_t now_ms = ctx->event->now_ms;
     if (plan_lasts(ctx, p)) {
-        double since_s = (double)(now_ms - job->planned.at_ms) / 1000;
-        plan->takes_s = job->planned.takes_s > since_s ? job->planned.takes_s - since_s : 0;
+        double since_s = (double)(now_ms - job->evacuating.planned_ms) / 1000;
+        plan->takes_s = job->evacuating.takes_s > since_s ? job->evacuating.takes_s - since_s : 0;
         return;
     }
     if (p->left_count)
         ctx->env->evacuate(ctx->env->user, job->log.job->target, MOVES_ASKED, plan);
-    job->planned.at_ms = now_ms;
-    job->planned.children = p->count;
-    job->planned.active = p->active;
-    job->planned.moved = p->moved;
-    job->planned.left = p->left_count;
-    job->planned.held = p->held;
-    job->planned.takes_s = plan->takes_s;
+    job->evacuating.planned_ms = now_ms;
+    job->evacuating.children = p->count;
+    job->evacuating.active = p->active;
+    job->evacuating.moved = p->moved;
+    job->evacuating.left = p->left_count;
+    job->evacuating.held = p->held;
+    job->evacuating.takes_s = plan->takes_s;
 }
 
 static void run_moves(struct job_ctx *ctx)

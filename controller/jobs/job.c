@@ -55,7 +55,7 @@ void job_add_steps(Drover__JobCreate *create, bool start)
     PB_ADD(create, steps, mem_strdup("start"));
 }
 
-Drover__JobCreate *job_migration_new(const struct job_migration *m)
+Drover__JobCreate *job_migration_new(const struct job_migration_order *m)
 {
     Drover__JobCreate *create = pb_new(&drover__job_create__descriptor);
     create->kind = DROVER__JOB_KIND__JOB_VM_MIGRATE;
@@ -90,15 +90,15 @@ static void note_outcome(struct job *job, const struct job_event *event)
     bool source = strcmp(event->host, job->log.data->from_host) == 0;
     if (!source && strcmp(event->host, job->log.data->host) != 0)
         return;
-    struct job_side *side = source ? &job->source : &job->destination;
+    struct job_side *side = source ? &job->migrating.source : &job->migrating.destination;
     side->heard = true;
     side->outcome = event->outcome->outcome;
     side->unresumed = event->outcome->unresumed;
     if (event->outcome->error)
         pb_error_get(event->outcome->error, &side->error);
     if (!source) {
-        job->listens = event->outcome->listens;
-        job->heard_us = event->outcome->heard_us <= HEARD_MAX_US ? event->outcome->heard_us : 0;
+        job->migrating.listens = event->outcome->listens;
+        job->migrating.heard_us = event->outcome->heard_us <= HEARD_MAX_US ? event->outcome->heard_us : 0;
     }
     if (event->outcome->record && (source || !job->record)) {
         pb_free(job->record);
@@ -177,10 +177,10 @@ void job_action_clear(struct job_action *action)
 void job_clear(struct job *job)
 {
     state_job_clear(&job->log);
-    pb_free(job->disks);
+    pb_free(job->migrating.disks);
     pb_free(job->record);
-    pb_free(job->check_source);
-    pb_free(job->check_destination);
+    pb_free(job->migrating.check_source);
+    pb_free(job->migrating.check_destination);
     *job = (struct job){0};
 }
 

@@ -72,31 +72,39 @@ struct job_side {
     bool unresumed; /* its guest is there and is not seen to run, which `error` tells of */
 };
 
+/* A migration's own; of a disk's move on one host, what `source` and `started` say. */
+struct migrating {
+    bool admitted;                /* let in by this leader; the log knows it once the next step is in it */
+    bool started;                 /* the source engine has taken the order */
+    bool unanswered;              /* the destination must decide, it does not answer the source's engine */
+    bool destination_engine_gone; /* for good, so that nobody will answer the source's any more */
+    struct job_side source, destination;
+    bool listens;             /* the destination may still hear the guest */
+    uint64_t heard_us;        /* from the start on the destination to the first frame; 0: not heard */
+    Drover__DiskMoves *disks; /* owned; of the preflight: disks to be taken along */
+    /* In preflight: where it goes and why, and what both hosts saw when they looked. Owned. */
+    char target[STATE_NAME_MAX], target_reason[256];
+    Drover__MigrateCheckReply *check_source, *check_destination;
+};
+
+/* An evacuation's own: what the last plan was made for, and what came of it. */
+struct evacuating {
+    uint64_t planned_ms; /* when it was made; 0: never */
+    size_t children, active, moved, left, held;
+    double takes_s;
+};
+
 struct job {
     struct state_job log; /* as of the last commit that was seen; owned */
     /* The rest is this leader's own and starts at zero. */
-    int phase;                    /* within the step; 0 when it is entered */
-    uint64_t since_ms;            /* when the step was entered */
-    uint32_t attempts;            /* in vain, since the last success */
-    bool committing;              /* an update is on its way into the log; kept by the runner */
-    bool admitted;                /* migrations: let in by this leader; the log knows it once the next step is in it */
-    bool queued;                  /* it waits for other jobs to end: the runner wakes it */
-    bool started;                 /* migrations: the source engine has taken the order */
-    bool unanswered;              /* migrations: the destination must decide, it does not answer the source's engine */
-    bool destination_engine_gone; /* migrations: for good, so that nobody will answer the source's any more */
-    struct job_side source, destination;
-    bool listens;             /* migrations: the destination may still hear the guest */
-    uint64_t heard_us;        /* migrations: from the start on the destination to the first frame; 0: not heard */
-    Drover__DiskMoves *disks; /* owned; of the preflight: disks to be taken along */
+    int phase;                       /* within the step; 0 when it is entered */
+    uint64_t since_ms;               /* when the step was entered */
+    uint32_t attempts;               /* in vain, since the last success */
+    bool committing;                 /* an update is on its way into the log; kept by the runner */
+    bool queued;                     /* it waits for other jobs to end: the runner wakes it */
     Drover__MigrationRecord *record; /* owned; merged of what both sides told */
-    /* Migrations, in preflight: where it goes and why, and what both hosts saw when they looked. Owned. */
-    char target[STATE_NAME_MAX], target_reason[256];
-    Drover__MigrateCheckReply *check_source, *check_destination;
-    struct {
-        uint64_t at_ms; /* when the last plan was made; 0: never */
-        size_t children, active, moved, left, held;
-        double takes_s;
-    } planned;         /* evacuations: what it was made for, and what came of it */
+    struct migrating migrating;
+    struct evacuating evacuating;
     char waiting[256]; /* what it waits for, for people; empty: nothing */
 };
 
@@ -153,14 +161,14 @@ const char *job_kind_name(Drover__JobKind kind);
 /* The names of a kind's steps, for JobCreate; `start` is for a VM that is started right after it was made. */
 void job_add_steps(Drover__JobCreate *create, bool start);
 
-/* A migration of a plan: whoever asked for the plan, nobody asked for this VM by name. Lent. */
-struct job_migration {
+/* A migration that a plan orders: somebody may have asked for the plan, nobody has asked for this VM by name. Lent. */
+struct job_migration_order {
     const char *vm_id, *vm, *from_host, *to_host;
     const char *migration_id; /* never used before, also not by a job that is not kept any more */
     const char *actor, *reason;
 };
 /* Take. */
-Drover__JobCreate *job_migration_new(const struct job_migration *migration);
+Drover__JobCreate *job_migration_new(const struct job_migration_order *order);
 /* Fills the command with what cancels the job. True: that is to cancel the moves of a plan which has failed, and waits
  * for them; the plan itself stays as failed as it is. */
 bool job_cancel_command(struct state *state, uint64_t job_id, const char *actor, Drover__Command *command);

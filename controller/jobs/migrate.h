@@ -41,7 +41,7 @@ void migrate_update_record(struct job_ctx *ctx, Drover__JobUpdate *update);
 bool migrate_takes_disks(const struct job_ctx *ctx);
 /* What is left of the spec where only the disks that stay are to be looked at. */
 void migrate_disks_leave_out(Drover__VmSpec *spec);
-/* From what the source saw: job->disks. Leaves those disks out of what it saw. */
+/* From what the source saw: job->migrating.disks. Leaves those disks out of what it saw. */
 MUST_CHECK int migrate_disks_plan(struct job *job, const Drover__VmSpec *spec, struct err *err);
 /* Puts them into the request to prepare. */
 void migrate_disks_prepare(const struct job_ctx *ctx, Drover__MigratePrepareRequest *request);

@@ -59,9 +59,9 @@ static int check_apart(const Drover__DiskMoves *moves, const Drover__DiskMove *m
 
 int migrate_disks_plan(struct job *job, const Drover__VmSpec *spec, struct err *err)
 {
-    Drover__MigrateCheckReply *check = job->check_source;
-    pb_free(job->disks);
-    job->disks = pb_new(&drover__disk_moves__descriptor);
+    Drover__MigrateCheckReply *check = job->migrating.check_source;
+    pb_free(job->migrating.disks);
+    job->migrating.disks = pb_new(&drover__disk_moves__descriptor);
     for (size_t i = 0; i < spec->n_disks; i++) {
         const Drover__Disk *disk = spec->disks[i];
         if (disk->read_only)
@@ -77,12 +77,12 @@ int migrate_disks_plan(struct job *job, const Drover__VmSpec *spec, struct err *
         char *target = target_of(disk->path, job->log.data->options->storage_directory);
         pb_string(&move->target, target);
         free(target);
-        int rc = check_apart(job->disks, move, err);
-        PB_ADD(job->disks, disks, move);
+        int rc = check_apart(job->migrating.disks, move, err);
+        PB_ADD(job->migrating.disks, disks, move);
         if (rc < 0)
             return -1;
     }
-    if (job->disks->n_disks == 0)
+    if (job->migrating.disks->n_disks == 0)
         return err_set(err, ERR_INVALID, "VM %s has no disk it writes to; leave out --with-storage", spec->name);
     leave_out_checked(check, spec);
     return 0;

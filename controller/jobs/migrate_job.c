@@ -116,17 +116,18 @@ static void move_fail(struct job_ctx *ctx, const char *what)
 {
     struct job *job = ctx->job;
     struct err err;
-    bool to_tell = job->source.unresumed; /* the user has to see to that */
-    if (job->phase == MOVE_TELL && job->destination.error.code != ERR_NONE && !to_tell) { /* the source ended of that */
-        err = job->destination.error;
+    bool to_tell = job->migrating.source.unresumed; /* the user has to see to that */
+    if (job->phase == MOVE_TELL && job->migrating.destination.error.code != ERR_NONE &&
+        !to_tell) { /* the source ended of that */
+        err = job->migrating.destination.error;
         err_wrap(&err, "host %s", job_data(ctx)->host);
-        if (job->unanswered)
+        if (job->migrating.unanswered)
             err_wrap(&err, "host %s got no answer to its hand-over (see to the network between the two)",
                 job_data(ctx)->from_host);
-    } else if (job->source.error.code != ERR_NONE) {
-        err = job->source.error;
-    } else if (job->destination.error.code != ERR_NONE) {
-        err = job->destination.error;
+    } else if (job->migrating.source.error.code != ERR_NONE) {
+        err = job->migrating.source.error;
+    } else if (job->migrating.destination.error.code != ERR_NONE) {
+        err = job->migrating.destination.error;
     } else {
         err_set(&err, ERR_JOB_FAILED, "migration of VM %s: %s", job->log.job->target, what);
     }
@@ -148,17 +149,19 @@ static void move_tell(struct job_ctx *ctx)
 /* The destination has said that it never took it: that it never will is written down there. */
 static bool move_engine_gone(struct job *job)
 {
-    job->destination_engine_gone =
-        job->destination_engine_gone ||
-        (job->destination.heard && job->destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED);
-    return job->destination_engine_gone;
+    job->migrating.destination_engine_gone =
+        job->migrating.destination_engine_gone ||
+        (job->migrating.destination.heard &&
+            job->migrating.destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED);
+    return job->migrating.destination_engine_gone;
 }
 
 /* It has been reset, or has ended the guest without being able to tell whether it ever ran there. */
 static bool destination_knows_nothing(const struct job *job)
 {
-    return job->destination.heard && (job->destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN ||
-                                         job->destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT);
+    return job->migrating.destination.heard &&
+           (job->migrating.destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN ||
+               job->migrating.destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT);
 }
 
 /* The source is at work, as far as is known. */
@@ -167,12 +170,12 @@ static void move_watch(struct job_ctx *ctx)
     struct job *job = ctx->job;
     if (move_engine_gone(job) && job->phase == MOVE_TELL) {
         job_back_off(ctx, "waiting until host %s has stopped sending", job_data(ctx)->from_host);
-    } else if (job->destination_engine_gone) {
+    } else if (job->migrating.destination_engine_gone) {
         move_tell(ctx);
     } else if (destination_knows_nothing(job)) {
         move_fence(ctx); /* its word that nothing will run there must be for good */
     } else if (migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_UNANSWERED) && job->phase != MOVE_FENCE) {
-        job->unanswered = true;
+        job->migrating.unanswered = true;
         move_fence(ctx); /* the guest stands still: decided, unless it was taken, which is left alone */
     } else if (job->phase == MOVE_ASK) {
         job->phase = MOVE_ASK_DESTINATION;
@@ -188,16 +191,16 @@ static void move_decide(struct job_ctx *ctx)
 {
     struct job *job = ctx->job;
     Drover__MigrationOutcome source =
-        job->source.heard ? job->source.outcome : DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
+        job->migrating.source.heard ? job->migrating.source.outcome : DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
     if (migrate_taken(job)) {
         migrate_commit_taken(ctx);
     } else if (source == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED) {
         move_fail(ctx, "the source gave up");
-    } else if (!job->source.heard || migrate_source_at_work(job)) {
+    } else if (!job->migrating.source.heard || migrate_source_at_work(job)) {
         move_watch(ctx);
     } else if (move_engine_gone(job)) {
         move_fail(ctx, "host lost during the migration");
-    } else if (source == DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN && !job->started) {
+    } else if (source == DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN && !job->migrating.started) {
         move_call_start(ctx);
     } else if (job->phase == MOVE_FENCE && ctx->event->type == JOB_REPLY) {
         job_back_off(ctx, "waiting for host %s to decide", job_data(ctx)->host);
@@ -239,8 +242,8 @@ static void move_started(struct job_ctx *ctx)
     } else if (err) {
         job_fail(ctx, err);
     } else {
-        job->started = true;
-        job->source.heard = false; /* what it said was before that */
+        job->migrating.started = true;
+        job->migrating.source.heard = false; /* what it said was before that */
         job->attempts = 0;
         move_decide(ctx);
     }
@@ -255,7 +258,7 @@ static void move_reply(struct job_ctx *ctx)
         move_started(ctx);
         return;
     }
-    if (!migrate_note_reply(ctx, to_source ? &job->source : &job->destination, &err)) {
+    if (!migrate_note_reply(ctx, to_source ? &job->migrating.source : &job->migrating.destination, &err)) {
         move_unanswered(ctx, &err);
         return;
     }
@@ -263,7 +266,7 @@ static void move_reply(struct job_ctx *ctx)
         job->attempts = job->phase == MOVE_TELL ? job->attempts : 0;
         job->since_ms = ctx->event->now_ms;
     } else if (job->phase == MOVE_FENCE && destination_knows_nothing(job)) {
-        job->destination_engine_gone = true; /* it has lost it, if it ever had it */
+        job->migrating.destination_engine_gone = true; /* it has lost it, if it ever had it */
     }
     if (job->phase == MOVE_ASK_DESTINATION && job->attempts > 0 && !migrate_taken(job) && !move_engine_gone(job)) {
         job->phase = MOVE_ASK; /* which is silent */
@@ -338,14 +341,14 @@ static void finish_end_source(struct job_ctx *ctx)
 /* The destination had the guest and has it no more, or has it and does not see it run. */
 static bool finish_lost(const struct job *job)
 {
-    const struct job_side *destination = &job->destination;
+    const struct job_side *destination = &job->migrating.destination;
     return destination->heard && destination->outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN &&
            destination->error.code != ERR_NONE;
 }
 
 static void finish_done(struct job_ctx *ctx, const char *note)
 {
-    const struct job_side *destination = &ctx->job->destination;
+    const struct job_side *destination = &ctx->job->migrating.destination;
     bool lost = finish_lost(ctx->job);
     char kept[MIGRATE_NOTE_MAX];
     const char *what = !lost ? "runs on" : destination->unresumed ? "is not seen to run on" : "was lost on";
@@ -363,7 +366,7 @@ static void finish_done(struct job_ctx *ctx, const char *note)
 static void finish_over(struct job_ctx *ctx)
 {
     struct job *job = ctx->job;
-    if (!job->listens || job->heard_us || !job_within(ctx, MIGRATE_HEARD_MS)) {
+    if (!job->migrating.listens || job->migrating.heard_us || !job_within(ctx, MIGRATE_HEARD_MS)) {
         finish_done(ctx, "");
         return;
     }
@@ -385,7 +388,7 @@ static void finish_ended(struct job_ctx *ctx)
     const struct err *err = ctx->event->err;
     if (migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT) && (!err || !err_retryable(err->code))) {
         /* It knows now, from us or by itself, and has begun to end it; its disks are in use until it has. */
-        job->source.outcome = DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN;
+        job->migrating.source.outcome = DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN;
         finish_end_source(ctx);
     } else if (!err) {
         finish_left(ctx);
@@ -439,12 +442,12 @@ static void run_finish(struct job_ctx *ctx)
             finish_over(ctx);
         return;
     }
-    bool heard = migrate_note_reply(ctx, &job->source, &err);
+    bool heard = migrate_note_reply(ctx, &job->migrating.source, &err);
     bool closing = !heard || migrate_source_at_work(job);
     if (closing && job_within(ctx, MIGRATE_RECORD_MS)) {
         job_back_off(ctx, "waiting for the record of host %s", job_data(ctx)->from_host);
-    } else if (closing && heard && !job->destination_engine_gone) {
-        job->destination_engine_gone =
+    } else if (closing && heard && !job->migrating.destination_engine_gone) {
+        job->migrating.destination_engine_gone =
             true; /* nobody answers its engine any more: it is to be in doubt, and can be told */
         migrate_tell_source(ctx);
     } else {

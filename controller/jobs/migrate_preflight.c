@@ -35,12 +35,12 @@ static bool choose_target(struct job_ctx *ctx, const struct state_vm *vm)
     struct job *job = ctx->job;
     if (job->phase != PREFLIGHT_CHOOSE)
         return true;
-    snprintf(job->target, sizeof job->target, "%s", job_data(ctx)->host);
-    snprintf(job->target_reason, sizeof job->target_reason, "as asked");
-    if (job->target[0])
+    snprintf(job->migrating.target, sizeof job->migrating.target, "%s", job_data(ctx)->host);
+    snprintf(job->migrating.target_reason, sizeof job->migrating.target_reason, "as asked");
+    if (job->migrating.target[0])
         return true;
-    if (ctx->env->place(
-            ctx->env->user, vm->id, vm->owner, job_data(ctx)->options, &err, job->target, job->target_reason) == 0)
+    if (ctx->env->place(ctx->env->user, vm->id, vm->owner, job_data(ctx)->options, &err, job->migrating.target,
+            job->migrating.target_reason) == 0)
         return true;
     if (err.code == ERR_UNAVAILABLE && job_within(ctx, JOB_SETTLE_MS))
         job_wait(ctx, SETTLE_WAIT_MS, "%s", err.message);
@@ -61,7 +61,7 @@ static bool facts_gather(struct job_ctx *ctx, struct preflight_facts *out)
         return false;
     }
     if (!job_host_ready(ctx, out->vm.owner, &out->from) || !choose_target(ctx, &out->vm) ||
-        !job_host_ready(ctx, ctx->job->target, &out->to))
+        !job_host_ready(ctx, ctx->job->migrating.target, &out->to))
         return false;
     bool runs = ctx->env->partition(ctx->env->user, out->vm.owner, out->vm.id, &partition) &&
                 partition.state == DROVER__PARTITION_STATE__PARTITION_RUNNING &&
@@ -74,8 +74,9 @@ static bool facts_gather(struct job_ctx *ctx, struct preflight_facts *out)
     if (!runs)
         err_set(&err, ERR_WRONG_STATE, "VM %s is not reported as running by host %s; see `drover vm show %s`", name,
             out->vm.owner, name);
-    else if (strcmp(out->vm.owner, ctx->job->target) == 0)
-        err_set(&err, ERR_INVALID, "VM %s is on host %s already; choose another host", name, ctx->job->target);
+    else if (strcmp(out->vm.owner, ctx->job->migrating.target) == 0)
+        err_set(
+            &err, ERR_INVALID, "VM %s is on host %s already; choose another host", name, ctx->job->migrating.target);
     if (err.code == ERR_NONE)
         return true;
     job_fail(ctx, &err);
@@ -143,8 +144,8 @@ static void done(struct job_ctx *ctx, const struct preflight_facts *facts, const
     struct err err;
     const struct job *job = ctx->job;
     char more[64] = "", key[KEY_TEXT];
-    if (!state_host(ctx->env->state, job->target, &host)) {
-        err_set(&err, ERR_NOT_FOUND, "host %s does not exist; `drover host list` shows all", job->target);
+    if (!state_host(ctx->env->state, job->migrating.target, &host)) {
+        err_set(&err, ERR_NOT_FOUND, "host %s does not exist; `drover host list` shows all", job->migrating.target);
         job_fail(ctx, &err);
         return;
     }
@@ -153,17 +154,17 @@ static void done(struct job_ctx *ctx, const struct preflight_facts *facts, const
     const Drover__MigrationOptions *asked = job_data(ctx)->options;
     const char *tracker = preflight_tracker(facts->from.facts, asked ? asked->tracker : NULL);
     Drover__JobUpdate *update = job_done(ctx, "from host %s to host %s: %s; pages tracked by %.32s%s", facts->vm.owner,
-        job->target, job->target_reason, tracker, more);
+        job->migrating.target, job->migrating.target_reason, tracker, more);
     Drover__JobData *data = job_update_data(ctx, update);
     pb_string(&data->from_host, facts->vm.owner);
-    pb_string(&data->host, job->target);
+    pb_string(&data->host, job->migrating.target);
     data->generation = facts->vm.generation;
     key_format(host.public_key, key);
     pb_string(&data->destination_key, key);
     if (!data->options)
         data->options = pb_new(&drover__migration_options__descriptor);
-    if (job->disks)
-        data->disks = pb_copy(job->disks);
+    if (job->migrating.disks)
+        data->disks = pb_copy(job->migrating.disks);
     pb_string(&data->options->tracker, tracker); /* both hosts must know, and go by the same */
     options_complete(data->options, spec);
 }
@@ -182,14 +183,14 @@ static void decide(struct job_ctx *ctx, const struct preflight_facts *facts)
     if (migrate_takes_disks(ctx))
         migrate_disks_leave_out(spec);
     const Drover__Capacity *capacity = facts->to.facts->capacity;
-    uint64_t promised = state_memory_promised(ctx->env->state, job->target);
+    uint64_t promised = state_memory_promised(ctx->env->state, job->migrating.target);
     uint64_t room = capacity ? capacity->memory_bytes : 0;
-    bool known = state_host(ctx->env->state, job->target, &target);
+    bool known = state_host(ctx->env->state, job->migrating.target, &target);
     struct preflight_input input = {
         .vm = facts->vm.name,
         .spec = spec,
-        .from = {facts->vm.owner, facts->from.facts, job->check_source, false, false},
-        .to = {job->target, facts->to.facts, job->check_destination, known && target.maintenance,
+        .from = {facts->vm.owner, facts->from.facts, job->migrating.check_source, false, false},
+        .to = {job->migrating.target, facts->to.facts, job->migrating.check_destination, known && target.maintenance,
             facts->to.shutting_down},
         .room_known = room != 0,
         .room_bytes = room > promised ? room - promised : 0,
@@ -214,12 +215,12 @@ void migrate_preflight(struct job_ctx *ctx)
         return;
     if (ctx->event->type != JOB_REPLY) {
         bool destination = job->phase == PREFLIGHT_DESTINATION;
-        call_check(
-            ctx, destination ? job->target : facts.vm.owner, destination ? PREFLIGHT_DESTINATION : PREFLIGHT_SOURCE);
+        call_check(ctx, destination ? job->migrating.target : facts.vm.owner,
+            destination ? PREFLIGHT_DESTINATION : PREFLIGHT_SOURCE);
     } else if (job->phase == PREFLIGHT_SOURCE) {
-        if (check_take(ctx, facts.vm.owner, &job->check_source))
-            call_check(ctx, job->target, PREFLIGHT_DESTINATION);
-    } else if (check_take(ctx, job->target, &job->check_destination)) {
+        if (check_take(ctx, facts.vm.owner, &job->migrating.check_source))
+            call_check(ctx, job->migrating.target, PREFLIGHT_DESTINATION);
+    } else if (check_take(ctx, job->migrating.target, &job->migrating.check_destination)) {
         decide(ctx, &facts);
     }
 }
@@ -232,8 +233,8 @@ void migrate_queue(struct job_ctx *ctx)
     struct job *job = ctx->job;
     if (ctx->event->type == JOB_OUTCOME)
         return;
-    job->admitted = job->admitted || ctx->env->admit(ctx->env->user, job->log.job->id, reason);
-    if (job->admitted) {
+    job->migrating.admitted = job->migrating.admitted || ctx->env->admit(ctx->env->user, job->log.job->id, reason);
+    if (job->migrating.admitted) {
         uint64_t waited_ms = ctx->event->now_ms - job->since_ms;
         job_done(ctx, waited_ms ? "waited for %s" : "at once%.0s", format_duration_ms(waited_ms, waited));
         return;

@@ -55,7 +55,7 @@ void migrate_tell_source(struct job_ctx *ctx)
 
 bool migrate_source_is(const struct job *job, Drover__MigrationOutcome outcome)
 {
-    return job->source.heard && job->source.outcome == outcome;
+    return job->migrating.source.heard && job->migrating.source.outcome == outcome;
 }
 
 bool migrate_source_at_work(const struct job *job)
@@ -82,7 +82,7 @@ bool migrate_note_reply(struct job_ctx *ctx, struct job_side *side, struct err *
     side->unresumed = reply->unresumed;
     if (reply->error)
         pb_error_get(reply->error, &side->error);
-    if (reply->record && (side == &job->source || !job->record)) {
+    if (reply->record && (side == &job->migrating.source || !job->record)) {
         pb_free(job->record);
         job->record = reply->record;
         reply->record = NULL;
@@ -93,7 +93,8 @@ bool migrate_note_reply(struct job_ctx *ctx, struct job_side *side, struct err *
 
 bool migrate_taken(const struct job *job)
 {
-    return (job->destination.heard && job->destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN) ||
+    return (job->migrating.destination.heard &&
+               job->migrating.destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN) ||
            migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN);
 }
 
@@ -105,8 +106,8 @@ void migrate_update_record(struct job_ctx *ctx, Drover__JobUpdate *update)
     pb_string(&update->migration->migration_id, job_data(ctx)->migration_id);
     pb_string(&update->migration->from_host, job_data(ctx)->from_host);
     pb_string(&update->migration->to_host, job_data(ctx)->host);
-    if (ctx->job->heard_us && ctx->job->record->blackout_us)
-        update->migration->network_blackout_us = ctx->job->record->blackout_us + ctx->job->heard_us;
+    if (ctx->job->migrating.heard_us && ctx->job->record->blackout_us)
+        update->migration->network_blackout_us = ctx->job->record->blackout_us + ctx->job->migrating.heard_us;
 }
 
 void migrate_commit_taken(struct job_ctx *ctx)
@@ -223,7 +224,7 @@ static void undo_decide(struct job_ctx *ctx)
                    migrate_source_is(job, DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN);
     if (migrate_source_at_work(job) && job->phase != UNDO_TELL) {
         undo_tell(ctx);
-    } else if (job->destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED) {
+    } else if (job->migrating.destination.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED) {
         if (doubt)
             undo_renew(ctx);
         else
@@ -243,7 +244,7 @@ static void undo_decide(struct job_ctx *ctx)
 static void undo_source_replied(struct job_ctx *ctx, bool heard)
 {
     struct job *job = ctx->job;
-    bool closing = !heard || job->source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
+    bool closing = !heard || job->migrating.source.outcome == DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
     bool within = job_within(ctx, MIGRATE_FAREWELL_MS);
     if (closing && within && heard && job->phase == UNDO_SOURCE)
         undo_call(ctx, UNDO_LOOK);
@@ -267,7 +268,7 @@ static void undo_destination_replied(struct job_ctx *ctx, bool heard)
 {
     struct job *job = ctx->job;
     const Drover__JobData *data = job_data(ctx);
-    bool decided = heard && job->destination.outcome != DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
+    bool decided = heard && job->migrating.destination.outcome != DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY;
     if (job->phase == UNDO_LOOK && decided) {
         undo_call(ctx, UNDO_FENCE);
     } else if (job->phase == UNDO_LOOK) {
@@ -278,7 +279,7 @@ static void undo_destination_replied(struct job_ctx *ctx, bool heard)
     } else if (!decided) {
         job_back_off(ctx, "waiting for host %s to give up VM %s", data->host, job->log.job->target);
     } else {
-        job->destination_engine_gone = true;
+        job->migrating.destination_engine_gone = true;
         undo_decide(ctx);
     }
 }
@@ -296,7 +297,7 @@ static void undo_reply(struct job_ctx *ctx)
         return;
     }
     bool of_destination = job->phase == UNDO_LOOK || job->phase == UNDO_FENCE;
-    bool heard = migrate_note_reply(ctx, of_destination ? &job->destination : &job->source, &err);
+    bool heard = migrate_note_reply(ctx, of_destination ? &job->migrating.destination : &job->migrating.source, &err);
     if (migrate_taken(job))
         migrate_commit_taken(ctx);
     else if (of_destination)
@@ -313,7 +314,7 @@ static int undo_first(struct job_ctx *ctx)
         return UNDO_RESUME;
     if (!step_is_move(ctx))
         return UNDO_FENCE;
-    return ctx->job->destination_engine_gone ? UNDO_TELL : UNDO_SOURCE;
+    return ctx->job->migrating.destination_engine_gone ? UNDO_TELL : UNDO_SOURCE;
 }
 
 void migrate_undo(struct job_ctx *ctx)

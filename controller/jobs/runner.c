@@ -386,7 +386,7 @@ size_t runner_moves(const struct runner *runner, struct admission_move **out)
         const struct state_job *log = &run->job.log;
         if (log->job->kind != DROVER__JOB_KIND__JOB_VM_MIGRATE || log->step >= log->job->n_steps)
             continue;
-        bool admitted = run->job.admitted || past_queue(log);
+        bool admitted = run->job.migrating.admitted || past_queue(log);
         bool waits =
             log->job->state == DROVER__JOB_STATE__JOB_RUNNING && strcmp(log->job->steps[log->step]->name, "queue") == 0;
         if (admitted || waits)

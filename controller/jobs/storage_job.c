@@ -106,7 +106,7 @@ static void copy_taken(struct job_ctx *ctx)
 /* Takes in what the host says of it; false: nothing that can be used, and the job waits. */
 static bool copy_note(struct job_ctx *ctx)
 {
-    struct job_side *side = &ctx->job->source;
+    struct job_side *side = &ctx->job->migrating.source;
     if (ctx->event->type != JOB_REPLY)
         return side->heard;
     cleanup_pb Drover__MigrateQueryReply *reply =
@@ -127,19 +127,19 @@ static void copy_decide(struct job_ctx *ctx)
 {
     struct job *job = ctx->job;
     struct err err;
-    switch (job->source.outcome) {
+    switch (job->migrating.source.outcome) {
     case DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN:
         copy_taken(ctx);
         return;
     case DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED:
-        err = job->source.error;
+        err = job->migrating.source.error;
         if (err.code == ERR_NONE)
             err_set(
                 &err, ERR_JOB_FAILED, "host %s gave up copying %s", storage_host(ctx), job_data(ctx)->storage->disk);
         job_fail(ctx, &err);
         return;
     case DROVER__MIGRATION_OUTCOME__MIGRATION_UNKNOWN:
-        if (job->started) /* the host has lost its memory: the files know */
+        if (job->migrating.started) /* the host has lost its memory: the files know */
             copy_ask(ctx, true);
         else
             copy_start(ctx);
@@ -159,7 +159,7 @@ static void copy_started(struct job_ctx *ctx)
         return;
     }
     ctx->job->phase = COPY_ASK;
-    ctx->job->started = err == NULL;
+    ctx->job->migrating.started = err == NULL;
     if (err)
         job_back_off(ctx, "waiting for host %s: %.150s", storage_host(ctx), err->message);
     else
@@ -168,7 +168,7 @@ static void copy_started(struct job_ctx *ctx)
 
 static void run_copy(struct job_ctx *ctx)
 {
-    Drover__MigrationOutcome outcome = ctx->job->source.outcome;
+    Drover__MigrationOutcome outcome = ctx->job->migrating.source.outcome;
     switch (ctx->event->type) {
     case JOB_ENTER:
     case JOB_TIMER:
@@ -198,7 +198,7 @@ static void undo_copy(struct job_ctx *ctx)
     }
     if (!copy_note(ctx))
         return;
-    switch (ctx->job->source.outcome) {
+    switch (ctx->job->migrating.source.outcome) {
     case DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN:
         copy_taken(ctx);
         return;

@@ -212,7 +212,7 @@ static void a_plan_lasts_while_nothing_changes(void **unused)
     assert_int_equal(plans, 2); /* in ten looks */
     assert_int_equal(active_children(&sim, id, &child), 3);
     sim_run(&sim, child, ACTIONS_MAX);
-    job_step(&job, &env, &(struct job_event){.type = JOB_TIMER, .now_ms = job.planned.at_ms + 1}, &action);
+    job_step(&job, &env, &(struct job_event){.type = JOB_TIMER, .now_ms = job.evacuating.planned_ms + 1}, &action);
     assert_int_equal(plans, 3);
     assert_int_equal(action.act, ACT_COMMIT); /* the fourth */
     job_action_clear(&action);

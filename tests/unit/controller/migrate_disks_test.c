@@ -28,7 +28,7 @@ static void add_disk(struct fixture *f, const char *path, bool read_only, uint64
     Drover__CheckedFile *file = pb_new(&drover__checked_file__descriptor);
     pb_string(&file->path, path);
     file->bytes = bytes;
-    PB_ADD(f->job.check_source, disks, file);
+    PB_ADD(f->job.migrating.check_source, disks, file);
 }
 
 static int setup(void **state)
@@ -37,7 +37,7 @@ static int setup(void **state)
     fixture = (struct fixture){0};
     fixture.spec = pb_new(&drover__vm_spec__descriptor);
     pb_string(&fixture.spec->name, "web");
-    fixture.job.check_source = pb_new(&drover__migrate_check_reply__descriptor);
+    fixture.job.migrating.check_source = pb_new(&drover__migrate_check_reply__descriptor);
     fixture.job.log.data = pb_new(&drover__job_data__descriptor);
     fixture.job.log.data->options = pb_new(&drover__migration_options__descriptor);
     *state = &fixture;
@@ -48,8 +48,8 @@ static int teardown(void **state)
 {
     struct fixture *f = *state;
     pb_free(f->spec);
-    pb_free(f->job.check_source);
-    pb_free(f->job.disks);
+    pb_free(f->job.migrating.check_source);
+    pb_free(f->job.migrating.disks);
     pb_free(f->job.log.data);
     return 0;
 }
@@ -61,12 +61,12 @@ static void test_disks_that_are_written_to_move(void **state)
     add_disk(f, "/iso/install.iso", true, 0);
     add_disk(f, "/disks/data.raw", false, 2000);
     assert_int_equal(migrate_disks_plan(&f->job, f->spec, &f->err), 0);
-    assert_int_equal(f->job.disks->n_disks, 2);
-    assert_int_equal(f->job.disks->disks[1]->number, 2);
-    assert_int_equal(f->job.disks->disks[1]->bytes, 2000);
-    assert_string_equal(f->job.disks->disks[1]->target, "/disks/data.raw");
-    assert_int_equal(f->job.check_source->n_disks, 1); /* the target is asked about the rest alone */
-    assert_string_equal(f->job.check_source->disks[0]->path, "/iso/install.iso");
+    assert_int_equal(f->job.migrating.disks->n_disks, 2);
+    assert_int_equal(f->job.migrating.disks->disks[1]->number, 2);
+    assert_int_equal(f->job.migrating.disks->disks[1]->bytes, 2000);
+    assert_string_equal(f->job.migrating.disks->disks[1]->target, "/disks/data.raw");
+    assert_int_equal(f->job.migrating.check_source->n_disks, 1); /* the target is asked about the rest alone */
+    assert_string_equal(f->job.migrating.check_source->disks[0]->path, "/iso/install.iso");
     migrate_disks_leave_out(f->spec);
     assert_int_equal(f->spec->n_disks, 1);
     assert_true(f->spec->disks[0]->read_only);
@@ -78,7 +78,7 @@ static void test_they_may_go_to_another_directory(void **state)
     add_disk(f, "/disks/system.raw", false, 1000);
     pb_string(&f->job.log.data->options->storage_directory, "/fast/");
     assert_int_equal(migrate_disks_plan(&f->job, f->spec, &f->err), 0);
-    assert_string_equal(f->job.disks->disks[0]->target, "/fast/system.raw");
+    assert_string_equal(f->job.migrating.disks->disks[0]->target, "/fast/system.raw");
 }
 
 static void test_no_two_of_them_get_one_name(void **state)
@@ -98,8 +98,8 @@ static void test_what_cannot_be_told_is_refused(void **state)
     add_disk(f, "/disks/system.raw", false, 0);
     assert_int_equal(migrate_disks_plan(&f->job, f->spec, &f->err), -1);
     assert_int_equal(f->err.code, ERR_UNSUPPORTED);
-    pb_free(f->job.check_source);
-    f->job.check_source = NULL; /* an older host */
+    pb_free(f->job.migrating.check_source);
+    f->job.migrating.check_source = NULL; /* an older host */
     assert_int_equal(migrate_disks_plan(&f->job, f->spec, &f->err), -1);
     assert_int_equal(f->err.code, ERR_UNSUPPORTED);
 }

@@ -1,5 +1,6 @@
 #include "base/config.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <ini.h>
 #include <inttypes.h>
@@ -26,11 +27,11 @@ int config_parse_size(const char *text, struct err *err, uint64_t *out)
     errno = 0;
     unsigned long long value = strtoull(text, &end, 10);
     unsigned shift = 0;
-    static const char suffixes[] = "KMGT";
-    const char *s = *end ? strchr(suffixes, *end) : NULL;
-    if (s) {
-        shift = 10u * (unsigned)(s - suffixes + 1);
-        end++;
+    static const char units[] = "kmgt";
+    const char *unit = *end ? strchr(units, tolower((unsigned char)*end)) : NULL;
+    if (unit) {
+        shift = 10u * (unsigned)(unit - units + 1);
+        end += strcmp(end + 1, "iB") == 0 ? 3 : 1;
     }
     if (text[0] < '0' || text[0] > '9' || *end || errno || value > (UINT64_MAX >> shift))
         return err_set(err, ERR_INVALID, "'%.64s' is not a whole number (K, M, G and T may follow)", text);

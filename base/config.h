@@ -7,8 +7,8 @@
  *       {NULL}};
  *
  * A string field is `char *` that the struct owns (config_free releases them); CONFIG_UINT is uint64_t, CONFIG_BOOL is
- * bool, CONFIG_DOUBLE is double. Sizes accept the suffixes K, M, G, T (1024). A key without default (NULL) is required.
- * CONFIG_LIST is a `char *` that gathers repeated keys, one value a line. */
+ * bool, CONFIG_DOUBLE is double. Sizes are written as for config_parse_size(). A key without default (NULL) is
+ * required. CONFIG_LIST is a `char *` that gathers repeated keys, one value a line. */
 #ifndef BASE_CONFIG_H
 #define BASE_CONFIG_H
 
@@ -40,7 +40,8 @@ void config_free(const struct config_key *keys, void *options);
 /* Writes the table as a commented configuration file with the defaults. */
 void config_print_manual(const struct config_key *keys, FILE *out);
 
-/* Parses a whole number with an optional K, M, G or T suffix. */
+/* Parses a whole number that K, M, G or T may follow, in either case, and "iB" after that: 2G, 2g and 2GiB are the
+ * same. The command line reads its sizes by this, too. */
 MUST_CHECK int config_parse_size(const char *text, struct err *err, uint64_t *out);
 
 #endif

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/config.h"
 #include "base/ensure.h"
 #include "base/format.h"
 
@@ -104,28 +105,6 @@ static int flag_unknown(const struct command *command, const char *given, struct
         command->path);
 }
 
-int args_size(const char *text, struct err *err, uint64_t *out)
-{
-    static const char units[] = "kmgt";
-    char *end;
-    errno = 0;
-    unsigned long long value = strtoull(text, &end, 10);
-    unsigned shift = 0;
-    const char *unit = *end ? strchr(units, tolower((unsigned char)*end)) : NULL;
-    if (unit) {
-        shift = 10u * (unsigned)(unit - units + 1);
-        end++;
-        if (strcmp(end, "iB") == 0)
-            end += 2;
-    }
-    if (!isdigit((unsigned char)text[0]) || *end)
-        return err_set(err, ERR_INVALID, "'%.64s' is not a size; write it like 512M, 2G or 1073741824", text);
-    if (errno || value > UINT64_MAX >> shift)
-        return err_set(err, ERR_INVALID, "'%.64s' is more than can be counted", text);
-    *out = (uint64_t)value << shift;
-    return 0;
-}
-
 static int number_parse(const char *text, struct err *err, uint64_t *out)
 {
     char *end;
@@ -166,7 +145,7 @@ static int value_check(const struct flag *flag, const char *text, struct err *er
             return -1;
         break;
     case FLAG_SIZE:
-        if (args_size(text, err, number) < 0)
+        if (config_parse_size(text, err, number) < 0)
             return -1;
         break;
     }

@@ -85,9 +85,6 @@ const struct flag *args_kind_flags(enum command_kind kind);
 /* How many arguments are needed at least, and allowed at most. */
 void args_bounds(const struct command *command, size_t *min, size_t *max);
 
-/* "512M", "2GiB", "1073741824". */
-MUST_CHECK int args_size(const char *text, struct err *err, uint64_t *out);
-
 /* The word of `candidates` (ends with NULL) that `word` was probably meant to be; NULL when none is near. */
 const char *suggest_nearest(const char *word, const char *const *candidates);
 

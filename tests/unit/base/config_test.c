@@ -173,10 +173,12 @@ static void sizes(void **state)
     static const struct {
         const char *text;
         uint64_t value;
-    } good[] = {{"0", 0}, {"7", 7}, {"2K", 2048}, {"3M", 3u << 20}, {"1G", 1u << 30}, {"1T", 1ull << 40},
+    } good[] = {{"0", 0}, {"7", 7}, {"2K", 2048}, {"2k", 2048}, {"3KiB", 3072}, {"3M", 3u << 20}, {"512m", 512u << 20},
+        {"1G", 1u << 30}, {"2g", 2ull << 30}, {"1GiB", 1u << 30}, {"1T", 1ull << 40}, {"15T", 15ull << 40},
         {"18446744073709551615", UINT64_MAX}, {"16777215T", 16777215ull << 40}};
-    static const char *const bad[] = {"", "K", "1k", "1KB", "1 K", "-1", "-1K", " -1", "1.5G", "0x10", "16777216T",
-        "18446744073709551616", "99999999999999999999G"};
+    static const char *const bad[] = {"", " ", "K", "M", "iB", "1iB", "1B", "1KB", "1MB", "1Mi", "1MIB", "1MiBx", "1KM",
+        "1 K", "1 M", "-1", "-1K", "+1", " -1", "1.5G", "0x10", "1P", "16777216T", "20000000T", "18446744073709551616",
+        "99999999999999999999G"};
     struct err err;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         uint64_t value = 1234;

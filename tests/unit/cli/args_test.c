@@ -168,28 +168,6 @@ static void long_input_is_cut_not_overrun(void **state)
     assert_string_equal(err.message, "vm make: more than 64 flags");
 }
 
-static void sizes(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *text;
-        uint64_t bytes;
-    } good[] = {{"0", 0}, {"1", 1}, {"512M", 512ull << 20}, {"2g", 2ull << 30}, {"1GiB", 1ull << 30}, {"3KiB", 3072},
-        {"15T", 15ull << 40}, {"18446744073709551615", UINT64_MAX}};
-    static const char *const bad[] = {"", " ", "-1", "+1", "1.5G", "M", "1MB", "1Mi", "1MiBx", "1P", "0x10",
-        "20000000T", "18446744073709551616", "1 M"};
-    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
-        uint64_t bytes = 7;
-        assert_int_equal(args_size(good[i].text, &err, &bytes), 0);
-        assert_true(bytes == good[i].bytes);
-    }
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        uint64_t bytes = 7;
-        assert_int_equal(args_size(bad[i], &err, &bytes), -1);
-        assert_int_equal(bytes, 7);
-    }
-}
-
 static void suggestions(void **state)
 {
     (void)state;
@@ -252,7 +230,6 @@ int main(void)
         cmocka_unit_test(flags_are_read),
         cmocka_unit_test(what_is_wrong_is_named),
         cmocka_unit_test(long_input_is_cut_not_overrun),
-        cmocka_unit_test(sizes),
         cmocka_unit_test(suggestions),
         cmocka_unit_test(the_real_table_is_sound),
     };

@@ -20,7 +20,7 @@
 #include "base/buf.h"
 #include "base/jsonline.h"
 #include "base/unixsock.h"
-#include "until.h"
+#include "tests/lib/until.h"
 
 struct fixture {
     uv_loop_t loop;

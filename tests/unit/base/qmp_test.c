@@ -16,7 +16,7 @@
 #include "base/clock.h"
 #include "base/jsonline.h"
 #include "base/qmp.h"
-#include "until.h"
+#include "tests/lib/until.h"
 
 #define GREETING                                                                                                       \
     "{\"QMP\":{\"version\":{\"qemu\":{\"major\":10,\"minor\":0,\"micro\":2}},\"capabilities\":[\"oob\"]}}\n"

@@ -12,7 +12,7 @@
 #include "controller/jobs/runner.h"
 #include "proto/api.pb-c.h"
 #include "sim.h"
-#include "tests/unit/base/until.h"
+#include "tests/lib/until.h"
 
 struct bench {
     uv_loop_t loop;

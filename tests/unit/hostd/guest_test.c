@@ -15,7 +15,7 @@
 #include "hostd/child.h"
 #include "hostd/hypervisor/qemu/private.h"
 #include "hostd/partition/paths.h"
-#include "tests/unit/base/until.h"
+#include "tests/lib/until.h"
 
 struct fixture {
     uv_loop_t loop;

@@ -21,7 +21,7 @@
 #include "hostd/partition/record.h"
 #include "hostd/visits.h"
 #include "proto/api.pb-c.h"
-#include "tests/unit/base/until.h"
+#include "tests/lib/until.h"
 #include "tests/unit/hostd/specs.h"
 
 #define VM      SPECS_VM_ID

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "migrate/seal.h"
+#include "tests/lib/until.h"
 #include "tests/unit/migrate/relay_pair.h"
 #include "tests/unit/migrate/stranger.h"
 
@@ -80,6 +81,21 @@ static void everything_comes_back(void **unused)
     pair_close(&p);
 }
 
+struct standstill {
+    uint64_t sent;
+    unsigned looks; /* in a row at which it was the same */
+};
+
+/* Gives the relays their turn; true: the sender, once it has begun, got nowhere for some 200 ms. */
+static bool stands_still(struct pair *p, const struct client *c, struct standstill *s)
+{
+    for (int i = 0; i < 50; i++)
+        uv_run(&p->loop, UV_RUN_NOWAIT);
+    s->looks = c->sent > 0 && c->sent == s->sent ? s->looks + 1 : 0;
+    s->sent = c->sent;
+    return s->looks == 200;
+}
+
 /* A receiver that takes nothing holds up the sender, and that after little: sockets and what the relays hold. */
 static void what_is_held_is_bounded(void **unused)
 {
@@ -90,13 +106,8 @@ static void what_is_held_is_bounded(void **unused)
     pair_far_hangs(true);
     struct client c = {.fd = pair_connect()};
     pthread_create(&sender, NULL, send_all, &c);
-    uint64_t before = 0;
-    for (int still = 0; still<20; still = c.sent> 0 && before == c.sent ? still + 1 : 0) {
-        before = c.sent;
-        for (int i = 0; i < 50; i++)
-            uv_run(&p.loop, UV_RUN_NOWAIT);
-        usleep(10000);
-    }
+    struct standstill still = {0};
+    UNTIL(stands_still(&p, &c, &still));
     assert_true(c.sent < BYTES);
     pair_far_hangs(false);
     shutdown(c.fd, SHUT_RDWR);

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "migrate/tracker.h"
+#include "tests/lib/until.h"
 #include "tests/unit/migrate/memory_file.h"
 
 #define PAGES      4096u
@@ -249,9 +250,10 @@ static void writers_start(struct fixture *f)
 /* Returns once each has written so often again: none of them waits. */
 static void writers_go_on(struct fixture *f, size_t writes)
 {
-    for (size_t i = 0; i < WRITERS; i++)
-        for (size_t from = atomic_load(&f->writers[i].writes); atomic_load(&f->writers[i].writes) - from < writes;)
-            usleep(1000);
+    for (size_t i = 0; i < WRITERS; i++) {
+        size_t from = atomic_load(&f->writers[i].writes);
+        UNTIL(atomic_load(&f->writers[i].writes) - from >= writes);
+    }
 }
 
 /* A migration in small: rounds of scan and copy while the guest writes, one more when it stands still; then both are
@@ -393,6 +395,15 @@ static long child_of(pid_t pid)
     return child;
 }
 
+/* A killed engine's guardian has to go first. */
+static bool opened_after_the_guardian(struct fixture *f)
+{
+    if (tracker_open(f->kind, getpid(), &f->ram, &f->err, &f->tracker) == 0)
+        return true;
+    assert_int_equal(f->err.code, ERR_BUSY);
+    return false;
+}
+
 /* The engine is killed at the worst moment: while the guest waits for it. */
 static void test_the_guest_outlives_a_killed_engine(void **state)
 {
@@ -403,17 +414,13 @@ static void test_the_guest_outlives_a_killed_engine(void **state)
     kill(engine, SIGSTOP);
     assert_int_equal(waitpid(engine, NULL, WUNTRACED), engine);
     writers_start(f);
-    while (f->kind == TRACKER_WP_SYNC && waiting(f) < WRITERS)
-        usleep(1000);
+    UNTIL(f->kind != TRACKER_WP_SYNC || waiting(f) == WRITERS);
     kill(engine, SIGKILL);
     assert_int_equal(waitpid(engine, NULL, 0), engine);
     writers_go_on(f, 100000);
     writers_stop(f);
     assert_int_equal(waiting(f), 0);
-    while (tracker_open(f->kind, getpid(), &f->ram, &f->err, &f->tracker) < 0) { /* the guardian has to go first */
-        assert_int_equal(f->err.code, ERR_BUSY);
-        usleep(1000);
-    }
+    UNTIL(opened_after_the_guardian(f));
     f->guest[2 * PAGE_BYTES] = 20;
     assert_int_equal(scan(f), 1);
 }
@@ -430,8 +437,7 @@ static void test_the_guest_is_let_go_when_the_guardian_dies_too(void **state)
     long guardian = child_of(engine);
     assert_int_equal(guardian != 0, f->kind == TRACKER_WP_SYNC);
     writers_start(f);
-    while (f->kind == TRACKER_WP_SYNC && waiting(f) < WRITERS)
-        usleep(1000);
+    UNTIL(f->kind != TRACKER_WP_SYNC || waiting(f) == WRITERS);
     if (guardian)
         kill((pid_t)guardian, SIGKILL);
     kill(engine, SIGKILL);
@@ -456,8 +462,7 @@ static void test_the_guardian_is_guarded(void **state)
         return;
     writers_start(f);
     kill((pid_t)guardian, SIGKILL);
-    while (tracker_scan(f->tracker, &f->err, &f->written) == 0)
-        usleep(1000);
+    UNTIL(tracker_scan(f->tracker, &f->err, &f->written) < 0);
     assert_int_equal(f->err.code, ERR_UNAVAILABLE);
     writers_go_on(f, 100000);
     writers_stop(f);

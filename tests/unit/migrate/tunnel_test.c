@@ -19,6 +19,7 @@
 
 #include "base/loop.h"
 #include "migrate/tunnel_private.h"
+#include "tests/lib/until.h"
 
 #define STREAM_BYTES (9u << 20) /* more than the window and all buffers on the way */
 
@@ -195,8 +196,7 @@ static void test_closes_at_any_time(void **state)
     struct fixture *f = *state;
     pthread_t writer;
     pthread_create(&writer, NULL, write_all, f); /* nobody reads at the other end, so the window fills */
-    while (tunnel_wire_bytes(f->source) == 0)
-        usleep(1000);
+    UNTIL(tunnel_wire_bytes(f->source) > 0);
     tunnel_close(f->source);
     f->source = NULL;
     pthread_join(writer, NULL);

@@ -1,15 +1,27 @@
-/* Runs a loop until something has happened, or fails the test after some seconds: the deadline is for a broken build,
- * never part of a passing test. */
-#ifndef TESTS_UNIT_BASE_UNTIL_H
-#define TESTS_UNIT_BASE_UNTIL_H
+/* Waits until something has happened, or fails the test after some seconds: the deadline is for a broken build, never
+ * part of a passing test. Behind cmocka.h. */
+#ifndef TESTS_LIB_UNTIL_H
+#define TESTS_LIB_UNTIL_H
 
 #include <stdbool.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include <uv.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/ensure.h"
 #include "base/loop.h"
+
+#define UNTIL_MS 60000
+
+/* Looks every millisecond: for what happens in other threads and processes, that no loop is told of. */
+#define UNTIL(condition)                                                                                               \
+    do {                                                                                                               \
+        for (uint64_t until_ms = clock_now_ms() + UNTIL_MS; !(condition); usleep(1000))                                \
+            if (clock_now_ms() > until_ms)                                                                             \
+                fail_msg("not within %d s: %s", UNTIL_MS / 1000, #condition);                                          \
+    } while (0)
 
 struct until {
     uv_prepare_t before_waiting;
@@ -45,7 +57,7 @@ static inline bool loop_until(uv_loop_t *loop, bool (*condition)(void *user), vo
     ENSURE(uv_prepare_init(loop, &until->before_waiting) == 0);
     until->before_waiting.data = until;
     ENSURE(uv_prepare_start(&until->before_waiting, until_before_waiting) == 0);
-    loop_timer_start(timer, 60000, 0);
+    loop_timer_start(timer, UNTIL_MS, 0);
     while (!condition(user) && !late)
         uv_run(loop, UV_RUN_ONCE);
     loop_timer_free(timer);

@@ -15,7 +15,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/ensure.h"
 #include "migrate/heap.h"
 #include "migrate/receiver.h"

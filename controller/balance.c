@@ -3,7 +3,6 @@
 
 #include "base/clock.h"
 #include "controller/controller.h"
-#include "controller/pb.h"
 #include "controller/random.h"
 
 static void move_done(void *user, const struct err *err, const Drover__CommandResult *result)

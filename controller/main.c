@@ -13,7 +13,6 @@
 #include "controller/auth/auth.h"
 #include "controller/controller.h"
 #include "controller/fleet/claim.h"
-#include "controller/pb.h"
 #include "controller/placement/evacuation.h"
 
 #define TICK_MS      1000

@@ -6,7 +6,6 @@
 #include "base/clock.h"
 #include "controller/controller.h"
 #include "controller/foretold.h"
-#include "controller/pb.h"
 
 static const double duration_bounds[] = {0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 900, 3600};
 static const double blackout_bounds[] = {0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5};

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "base/address.h"
-#include "base/cleanup.h"
+#include "base/buf.h"
 #include "base/format.h"
 #include "base/log.h"
 #include "hostd/partition/paths.h"

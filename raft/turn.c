@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include "base/ensure.h"
-#include "raft/entry.h"
 #include "raft/internal.h"
 
 #define CLOSE_BOUND_MS 5000u

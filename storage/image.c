@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/cleanup.h"
+#include "base/buf.h"
 #include "base/loop.h"
 
 #define IMAGE_TIMEOUT_MS 30000

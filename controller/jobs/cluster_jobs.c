@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "controller/jobs/step.h"
-#include "proto/pbjson.h"
 
 /* `record`: what the job is about is a change of the log alone. */
 static void run_record(struct job_ctx *ctx)

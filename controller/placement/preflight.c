@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/ensure.h"
-#include "base/format.h"
 #include "controller/pb.h"
 #include "controller/placement/baseline.h"
 #include "controller/placement/preflight_check.h"

@@ -9,7 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/buf.h"
 #include "base/crashpoint.h"
 #include "base/log.h"
 #include "hostd/partition/private.h"

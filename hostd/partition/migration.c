@@ -5,7 +5,6 @@
 #include <string.h>
 #include <utlist.h>
 
-#include "base/clock.h"
 #include "base/crashpoint.h"
 #include "base/ensure.h"
 #include "hostd/partition/private.h"

@@ -5,7 +5,6 @@
 #include <utlist.h>
 
 #include "base/address.h"
-#include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/crashpoint.h"

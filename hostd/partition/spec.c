@@ -4,7 +4,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "base/buf.h"
 #include "base/ensure.h"
 #include "base/mac.h"
 #include "proto/bounded.h"

@@ -8,7 +8,6 @@
 #include "base/buf.h"
 #include "base/ensure.h"
 #include "controller/api/validate.h"
-#include "controller/pb.h"
 #include "proto/api.pb-c.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

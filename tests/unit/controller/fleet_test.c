@@ -9,7 +9,6 @@
 #include <cmocka.h>
 
 #include "controller/fleet/fleet.h"
-#include "controller/pb.h"
 
 #define LEASE_MS 4000u
 

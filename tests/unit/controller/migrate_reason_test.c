@@ -8,7 +8,6 @@
 
 #include <string.h>
 
-#include "controller/pb.h"
 #include "tests/unit/controller/sim.h"
 
 #define VM          "vm-1"

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "base/config.h"
 #include "hostd/engine.h"
 #include "tests/unit/hostd/specs.h"
 

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "migrate/forecast.h"
-#include "migrate/ram.h"
 
 #define MB 1000000u
 

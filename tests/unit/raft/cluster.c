@@ -13,7 +13,6 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
-#include "base/ensure.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/loop.h"

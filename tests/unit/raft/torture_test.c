@@ -21,7 +21,6 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/loop.h"
 #include "tests/unit/raft/cluster.h"
 
 #define NODES     3

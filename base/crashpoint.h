@@ -11,8 +11,7 @@
  *
  *   NAME              this process dies here
  *   NAME companion    the process it looks after dies instead (an engine's QEMU), and this one goes on
- *   NAME pause        this process stops here (SIGSTOP), so that something else can be done to it, until it is
- * continued
+ *   NAME pause        this process stops here (SIGSTOP) until it is continued: something else can be done to it
  *
  * The file is first renamed to FILE.hit: so it counts once, also where the process is started again, and whoever put it
  * there sees that the point was reached. A point that the table does not name is written to FILE.unlisted.

@@ -134,8 +134,8 @@ int file_make_private(const char *path, struct err *err)
             (unsigned)st.st_uid);
     if (st.st_mode & (S_IWGRP | S_IWOTH))
         return err_set(err, ERR_DENIED,
-            "directory %s has mode %04o, so that others could exchange what is in it: look through it, then set 0700 "
-            "(of a "
+            "directory %s has mode %04o, so that others could "
+            "exchange what is in it: look through it, then set 0700 (of a "
             "file system of its own: mount it with mode=0700)",
             path, (unsigned)st.st_mode & 07777);
     return 0;

@@ -175,10 +175,10 @@ static const struct command member_add = {
     .arguments = "NAME",
     .kind = COMMAND_JOB,
     .summary = "add a controller",
-    .text = "The new controller is started first, with 'join' in its configuration, and waits. This lets it in: it "
-            "gets the\n"
-            "log, and has a vote once it has caught up. An odd number of controllers is best: 3 stand the loss of one, "
-            "5 of two.",
+    .text = "The new controller is started first, with 'join' in its "
+            "configuration, and waits. This lets it in: it gets the\n"
+            "log, and has a vote once it has caught up. An odd number "
+            "of controllers is best: 3 stand the loss of one, 5 of two.",
     .example = "drover cluster member add c4 --key c4.pub --raft-address tcp://10.0.0.4:7430 --api-address "
                "tcp://10.0.0.4:7420",
     .flags = member_add_flags,

@@ -211,8 +211,8 @@ const struct command cmd_vm_console = {
     .arguments = "VM",
     .kind = COMMAND_OTHER,
     .summary = "the guest's serial console on this terminal",
-    .text = "What you type goes to the guest, Ctrl-C too. Ctrl-] ends it. The console stays with the guest when it "
-            "migrates.",
+    .text = "What you type goes to the guest, Ctrl-C too. Ctrl-] "
+            "ends it. The console stays with the guest when it migrates.",
     .example = "drover vm console web-1\ndrover vm console web-1 --log",
     .flags = console_flags,
     .run = console_run,

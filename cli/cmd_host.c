@@ -195,8 +195,8 @@ static const struct command host_add = {
     .arguments = "NAME",
     .kind = COMMAND_JOB,
     .summary = "let a host into the cluster",
-    .text = "On the host: 'drover keygen /etc/drover/host', a configuration for drover-hostd, and start it. It is "
-            "known by its\n"
+    .text = "On the host: 'drover keygen /etc/drover/host', a "
+            "configuration for drover-hostd, and start it. It is known by its\n"
             "key: until this command has told the controllers of it, they do not answer it at all.",
     .example = "drover host add h4 --key h4.pub",
     .flags = add_flags,

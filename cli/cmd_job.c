@@ -179,8 +179,8 @@ static const struct command job_cancel = {
     .arguments = "JOB",
     .kind = COMMAND_JOB,
     .summary = "stop a job and undo what can be undone",
-    .text = "A migration that has not handed the guest over stops, and the guest goes on where it is. What cannot be "
-            "stopped any\n"
+    .text = "A migration that has not handed the guest over stops, and "
+            "the guest goes on where it is. What cannot be stopped any\n"
             "more goes on to its end, and moves that a plan or an evacuation has made stay made.",
     .example = "drover job cancel 12",
     .run = cancel_run,

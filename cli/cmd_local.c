@@ -45,8 +45,8 @@ static const struct command keygen = {
     .path = "keygen",
     .arguments = "PREFIX",
     .summary = "make a key pair: PREFIX.key and PREFIX.pub",
-    .text = "Controllers, hosts and users are known by their keys. The .key file is secret and stays on the machine "
-            "where it was\n"
+    .text = "Controllers, hosts and users are known by their keys. The "
+            ".key file is secret and stays on the machine where it was\n"
             "made; the .pub file is for the others. Files that are there already are never overwritten.",
     .example = "drover keygen ~/.config/drover/anna\ndrover keygen /etc/drover/host",
     .run = keygen_run,

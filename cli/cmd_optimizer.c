@@ -93,8 +93,8 @@ static const struct command optimizer_status = {
     .path = "optimizer status",
     .kind = COMMAND_WATCH,
     .summary = "how full the hosts are, and what it makes of it",
-    .text = "A host is hot when it has been above a threshold of its CPU, memory or IOPS for some time; 'watching' is "
-            "before\n"
+    .text = "A host is hot when it has been above a threshold of its "
+            "CPU, memory or IOPS for some time; 'watching' is before\n"
             "that time is over. The thresholds are in the controllers' configuration.",
     .example = "drover optimizer status --watch",
     .run = status_run,
@@ -111,8 +111,8 @@ static const struct command optimizer_apply = {
     .path = "optimizer apply",
     .kind = COMMAND_JOB,
     .summary = "make that plan and carry it out",
-    .text = "The moves are migrations, jobs of their own, as many at once as hosts and links may have (drover cluster "
-            "status).\n"
+    .text = "The moves are migrations, jobs of their own, as many at "
+            "once as hosts and links may have (drover cluster status).\n"
             "No plan moves a VM to a host that the hosts' own facts rule out for it.",
     .example = "drover optimizer plan\ndrover optimizer apply",
     .run = apply_run,

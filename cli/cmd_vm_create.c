@@ -201,8 +201,8 @@ const struct command cmd_vm_create = {
     .text = "Paths are paths on the hosts, on storage that all of them reach: the VM can then run on any of them. "
             "Disks are files\n"
             "that exist already. Without --kernel the firmware boots the first disk.",
-    .example = "drover vm create web-1 --memory 512M --vcpus 2 --disk /srv/vms/web-1.qcow2,format=qcow2 --nic default "
-               "--start\n"
+    .example = "drover vm create web-1 --memory 512M --vcpus 2 --disk "
+               "/srv/vms/web-1.qcow2,format=qcow2 --nic default --start\n"
                "drover vm create test --memory 256M --kernel /srv/vms/vmlinuz --initrd /srv/vms/initrd --cmdline "
                "'console=ttyS0' --start",
     .flags = create_flags,

@@ -40,10 +40,10 @@ const struct command cmd_vm_move_storage = {
     .summary = "move a disk of a running VM to another file while it goes on",
     .text = "The disk is copied on the VM's host while the guest writes; then the guest stands still for some "
             "milliseconds and\n"
-            "goes on with the new file. If anything fails before that, or the job is cancelled, the guest simply goes "
-            "on with\n"
-            "the old one. The old file is removed once the VM's definition names the new one. Holes stay holes. A "
-            "qcow2 file\n"
+            "goes on with the new file. If anything fails before that, "
+            "or the job is cancelled, the guest simply goes on with\n"
+            "the old one. The old file is removed once the VM's "
+            "definition names the new one. Holes stay holes. A qcow2 file\n"
             "with a backing file becomes one that stands alone, unless --shallow is given.\n"
             "The new file must lie in one of the directories that the host's configuration names for disks.",
     .example = "drover vm move-storage web-1 --to /srv/fast/\n"

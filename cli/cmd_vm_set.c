@@ -65,8 +65,8 @@ const struct command cmd_vm_set = {
     .kind = COMMAND_JOB,
     .summary = "say how a VM is to be moved",
     .text = "It applies to every move of the VM from now on, whoever makes it: 'vm migrate', unless its own flags say\n"
-            "otherwise, the optimizer, and evacuations. What is not given stays as it is. 'vm show' shows it; 'drover "
-            "help\n"
+            "otherwise, the optimizer, and evacuations. What is not "
+            "given stays as it is. 'vm show' shows it; 'drover help\n"
             "vm migrate' says what modes mean, and what post-copy risks.",
     .example = "drover vm set web-1 --max-downtime 10 --on-no-convergence throttle\n"
                "drover vm set batch-1 --migration-mode auto",

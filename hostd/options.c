@@ -29,8 +29,8 @@ const struct config_key options_keys[] = {
     KEY("host.directory", CONFIG_STRING, directory, "/run/drover", 0, 0,
         "state of the running partitions; on tmpfs, gone after a reboot like the partitions themselves"),
     KEY("host.memory_directory", CONFIG_STRING, memory_directory, "/dev/shm/drover", 0, 0,
-        "the guests' RAM, one file each; must be on tmpfs. That bounds capacity.memory: by default it holds half of "
-        "the "
+        "the guests' RAM, one file each; must be on tmpfs. That "
+        "bounds capacity.memory: by default it holds half of the "
         "machine's memory, more after mount -o remount,size=..."),
     KEY("host.migration_address", CONFIG_STRING, migration_address, NULL, 0, 0, "IP other hosts reach this one by"),
     KEY("host.shutdown_seconds", CONFIG_UINT, shutdown_seconds, "120", 0, 1500,
@@ -64,8 +64,8 @@ const struct config_key options_keys[] = {
     KEY("hypervisor.tcg_cache_mb", CONFIG_UINT, tcg_cache_mb, "64", 8, 4096,
         "translation cache of a guest under tcg, in MiB"),
     KEY("storage.directory", CONFIG_LIST, storage_directories, "", 0, 0,
-        "a directory for the files of disks; once for each. Disks are moved only into these, and old ones removed only "
-        "there"),
+        "a directory for the files of disks; once for each. Disks "
+        "are moved only into these, and old ones removed only there"),
     KEY("reuse.max_bytes", CONFIG_UINT, reuse_bytes, "0", 0, 0,
         "disk space for what guests held when they left, so that less travels when they come back, e.g. 64G; 0: off. "
         "Sealed, with keys in host.directory"),

@@ -6,9 +6,8 @@
  *
  *   worth = (relief + gain) / (OVERHEAD_S + cost_s)
  *
- * relief is the share of the hot host's excess over `low` that the move takes away; a move that ends the contention
- * alone has
- * 1. So one cheap move that is enough beats several, and several small ones beat one that takes minutes. */
+ * relief is the share of the hot host's excess over `low` that the move takes away: 1 where the move alone ends the
+ * contention. So one cheap move that is enough beats several, and several small ones beat one that takes minutes. */
 #include "optimizer/internal.h"
 
 #include <math.h>

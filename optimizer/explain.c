@@ -139,8 +139,8 @@ static void explain_stuck(
         }
     }
     explain_text(out,
-        "%.63s uses %d %% of its %s, but no move is worth it: of its %zu VMs %zu cannot move, %zu moved lately, for "
-        "%zu no "
+        "%.63s uses %d %% of its %s, but no move is worth it: of "
+        "its %zu VMs %zu cannot move, %zu moved lately, for %zu no "
         "host has room, %zu would gain too little",
         in->hosts[spot.host].name, percent(spot.used), resource_name(spot.resource), all, fixed, rest, no_room,
         all - fixed - rest - no_room);

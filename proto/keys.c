@@ -123,8 +123,8 @@ static int key_file_read(const char *path, bool secret, struct err *err, char (*
         return err_set(err, ERR_INVALID, "%s is not a regular file", path);
     if (secret && st.st_uid != 0 && st.st_uid != geteuid())
         return err_set(err, ERR_DENIED,
-            "the secret key %s belongs to user %u, who can read and exchange it: make a new pair, or, if that user is "
-            "to "
+            "the secret key %s belongs to user %u, who can read and "
+            "exchange it: make a new pair, or, if that user is to "
             "be trusted, chown %u %s",
             path, (unsigned)st.st_uid, (unsigned)geteuid(), path);
     if (secret && (st.st_mode & 077) != 0)

@@ -186,8 +186,8 @@ static int host_keeps_vms(const struct controller *c, const struct state_host *h
     else
         snprintf(err->message + used, sizeof err->message - used,
             " and is not heard; it may still run %s, so nobody else does. If the machine is gone for good, start a "
-            "drover-hostd --stand-in with its key and an empty host.directory elsewhere: that says that it runs "
-            "nothing",
+            "drover-hostd --stand-in with its key and an empty "
+            "host.directory elsewhere: that says that it runs nothing",
             them);
     return -1;
 }

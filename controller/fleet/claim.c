@@ -105,8 +105,8 @@ static int decide(const char *host, const Drover__HostHelloRequest *hello, const
             host);
     if (rival && rival->second && !hello->stand_in)
         return err_set(err, ERR_EXISTS,
-            "host %s was heard from another machine while this one had its key, too; give this one a key of its own, "
-            "or, "
+            "host %s was heard from another machine while this one "
+            "had its key, too; give this one a key of its own, or, "
             "if the other is gone and switched off for good, start `drover-hostd --stand-in` once on this one",
             host);
     if (known->early && logged && another(logged, hello->facts))

@@ -30,8 +30,8 @@ static struct reconcile_decision owner_reports(const struct fleet_partition *p, 
     /* The owner under another generation than the log's: maybe the only instance. */
     if (has_ended(p->state) && p->generation < vm->generation)
         return decide(RECONCILE_END, "what is left of an old generation");
-    return decide(RECONCILE_WARN, "its owner runs another generation; it cannot be migrated before it is stopped and "
-                                  "started");
+    return decide(RECONCILE_WARN, "its owner runs another generation; it cannot "
+                                  "be migrated before it is stopped and started");
 }
 
 static struct reconcile_decision stranger_reports(const struct fleet_partition *p, const struct state_vm *vm)

@@ -1,7 +1,6 @@
 /* Jobs, decided: every change of the cluster as a row of named steps, driven by one pure function.
  *
- *   event -> job_step(job, env, event) -> one action       the runner (runner.h) does the action and brings the next
- * event
+ *   event -> job_step(job, env, event) -> one action     the runner (runner.h) does it and brings the next event
  *
  * What must survive a leader is in the log (struct state_job: state, step, data); what the function remembers besides
  * may be lost at any time. Each commit ends a step and begins the next in one command, so a step's intent is in the log

@@ -140,9 +140,8 @@ static void lock_of_file(struct preflight_run *run, const char *path)
         "is locked on host %s, and host %s does not see it: it may be another file there, and nothing would keep two "
         "hosts from writing one",
         in->from.name, in->to.name);
-    preflight_say(&f->next_step,
-        "take the disks along (--with-storage), or use storage that passes file locks on (NFS 4, a cluster file "
-        "system)");
+    preflight_say(&f->next_step, "take the disks along (--with-storage), or use storage "
+                                 "that passes file locks on (NFS 4, a cluster file system)");
 }
 
 /* Locks on a device are never seen elsewhere, so they tell nothing of it. */

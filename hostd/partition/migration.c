@@ -118,8 +118,8 @@ static void late(struct partition *p, const struct err *err)
     struct err failure, unsaved;
     bool incoming = p->record.migration.incoming;
     err_set(&failure, ERR_TIMEOUT,
-        "the guest is on host %s, but QEMU has not been seen to run it: %s; see to that: it is asked on and on; or, "
-        "where "
+        "the guest is on host %s, but QEMU has not been seen to "
+        "run it: %s; see to that: it is asked on and on; or, where "
         "it stands still, end it by `drover vm stop --force %s`",
         p->all->host_name, err->message, p->record.spec->name);
     if (keep_any_outcome(p,

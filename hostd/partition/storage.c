@@ -1,7 +1,7 @@
 /* A disk of a running partition on its way to another file: from the order to the outcome.
  *
- *   order -> record.storage (written down) -> disk_copy -> place_commit + record's definition -> outcome ->
- * record.storage gone
+ *   order -> record.storage (written down) -> disk_copy -> place_commit + record's definition
+ *         -> outcome -> record.storage gone
  *
  * What is valid when hostd, QEMU or the machine dies anywhere in between, the files say (storage/place.h); the record
  * only says that there is something to look at. Only what is certain is told: where hostd has not seen itself how it

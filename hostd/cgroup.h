@@ -1,5 +1,6 @@
-/* One cgroup per partition, "drover/<scope>-<vm id>", for exact CPU accounting and (later) limits: cgroup v1's cpuacct,
- * cpu and memory hierarchies, or v2. Where none can be written, everything here does nothing and says so once. */
+/* One cgroup per partition, "drover/<scope>-<vm id>", for exact CPU accounting: in the hierarchies
+ * cpuacct, cpu and memory of cgroup v1, or in v2. Where none can be written, everything here does nothing and says so
+ * once. */
 #ifndef HOSTD_CGROUP_H
 #define HOSTD_CGROUP_H
 

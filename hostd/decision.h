@@ -40,13 +40,14 @@ bool decide_let_go(bool incoming, enum record_phase phase, bool guest_alive, boo
 
 enum resume_step {
     RESUME_AGAIN,   /* it is asked again */
-    RESUME_TELL,    /* likewise, and whoever waits is told that it takes so long */
+    RESUME_TELL,    /* it is asked again, and those who wait are told that it takes so long (`told`: they were) */
     RESUME_GIVE_UP, /* it stands still for good: it ends */
 };
-/* A guest that is this host's has not been resumed, because of `why`, in `asked_ms` since it was asked first. A QEMU
- * that does not answer, or does not come out of its migration, says nothing about the guest, which may run; one that
- * refuses as yet has a whole guest; only one that says that it never will, `refusals` times with this one, is given up.
- */
+/* This host owns a guest, and QEMU has not resumed it: the last attempt failed with `why`, the first was `asked_ms`
+ * ago.
+ * - QEMU does not answer, or does not leave its migration: nothing is known of the guest, which may run. Ask again.
+ * - QEMU refuses for now: the guest is whole. Ask again.
+ * - QEMU says that it never will: the guest is given up once it has said so several times (`refusals`). */
 enum resume_step decide_resume(enum err_code why, unsigned refusals, uint64_t asked_ms, bool told);
 /* How long until it is asked again, after so many times. */
 uint32_t decide_resume_pause_ms(unsigned asked);

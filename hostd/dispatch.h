@@ -1,4 +1,4 @@
-/* The controllers' requests, to whom they are for. */
+/* Routes each request of the controllers to its handler. */
 #ifndef HOSTD_DISPATCH_H
 #define HOSTD_DISPATCH_H
 

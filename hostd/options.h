@@ -1,5 +1,5 @@
 /* The configuration of drover-hostd: the struct, the table of its keys (which is the manual) and the checks that one
- * key alone cannot do. Pure, but for the look at the machine that fills in capacities left at `auto`. */
+ * key alone cannot do. Pure, but for the look at the machine that fills in capacities which are not set. */
 #ifndef HOSTD_OPTIONS_H
 #define HOSTD_OPTIONS_H
 

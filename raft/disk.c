@@ -240,9 +240,10 @@ static int disk_truncate(struct raft_io *io, raft_index index)
     return 0;
 }
 
-/* Two faults of libraft around reading a snapshot to send it (legacyLoadSnapshotCb()): when it cannot be read, it frees
- * what was never filled in, so that it must not hear of it; and when a newer one has been taken meanwhile, it sends
- * that one's index with the older one's term. disk_send(), which it calls from within, puts that right. */
+/* Two faults of libraft around reading a snapshot to send it (legacyLoadSnapshotCb()): when the read fails, its
+ * callback frees a snapshot that was never filled in, so the callback must not be called; and when a newer snapshot has
+ * been taken meanwhile, it sends the newer one's index with the older one's term. disk_send(), which it calls from
+ * within, puts that right. */
 struct disk_read {
     struct raft_io_snapshot_get get;
     struct raft_io_snapshot_get *request;

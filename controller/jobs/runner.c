@@ -112,8 +112,8 @@ static void call_replied(void *user, const struct err *err, const uint8_t *body,
     }
 }
 
-/* The log does not take the entry, now or later, so the job is told. False: it was before, and what it made of that is
- * no better. */
+/* The log will never take this entry, so the job gets JOB_REFUSED. False: the job had that before, and the entry that
+ * it made in answer is refused as well. */
 static bool commit_impossible(struct run *run, const struct err *err)
 {
     log_event(

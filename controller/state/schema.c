@@ -1,5 +1,5 @@
-/* The tables. A later version adds commands that alter them; version numbers only grow (DESIGN: schema changes are
- * commands). */
+/* The tables. A later version alters them by commands in the log, so that every controller does it at the same entry;
+ * version numbers only grow. */
 #include "base/ensure.h"
 #include "controller/state/sql.h"
 

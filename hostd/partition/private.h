@@ -88,7 +88,7 @@ struct partition {
     struct engine_quota quota;        /* of `engine` */
     uint64_t migrating_from_ms;       /* for progress */
     char peer_key[KEY_TEXT];          /* INCOMING, until its engine is started */
-    Drover__MigrationOptions options; /* its texts are not kept, but for the next */
+    Drover__MigrationOptions options; /* its strings are not owned; `tracker` points to the next field */
     char tracker[16];
     char end_detail[RECORD_TEXT_MAX]; /* for those who asked for the end */
     struct err start_failure;         /* for `starting`, told when nothing is left */
@@ -226,7 +226,8 @@ void sending_progressed(struct partition *p);
 
 /* Of a migration that is not over: UNDER_WAY, UNANSWERED or DOUBT. */
 Drover__MigrationOutcome queries_outcome_so_far(const struct partition *p);
-/* INCOMING: its engine has become the owner although it was to end. True: it was, and those who wait are answered. */
+/* An INCOMING partition that was to end: true when its engine has become the owner all the same; those who wait have
+ * then been answered. */
 bool queries_owned(struct partition *p);
 /* Answers those who wait for how the migration ended, if it is kept, or is in doubt. */
 void queries_answer(struct partition *p);

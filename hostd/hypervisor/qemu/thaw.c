@@ -48,8 +48,9 @@ static void thaw_announce(struct thaw *thaw)
     guest_command(thaw->guest, "announce-self", often, ANNOUNCE_TIMEOUT_MS, NULL, NULL);
 }
 
-/* QEMU's storage or what else it has to have may be in somebody's hands, for however long, and the guest is whole. Only
- * what would have to be reset does not run again. */
+/* QEMU refuses to continue while something it needs, a disk's lock for one, is held by another process. The guest is
+ * whole, and it is unknown how long that takes: the caller may ask again (ERR_BUSY). Only a guest that would have to be
+ * reset never runs again. */
 static void thaw_continued(void *user, const struct err *err, json_t *result)
 {
     struct thaw *thaw = user;

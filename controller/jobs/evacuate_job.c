@@ -181,26 +181,11 @@ static bool others_work(const struct progress *p)
     return false;
 }
 
-/* Hosts may have been heard of one after the other since this leader began, and those that are missing have the room.
- */
-static bool hosts_missing(const struct job_ctx *ctx)
-{
-    struct state_host *hosts;
-    struct job_host known;
-    bool missing = false;
-    size_t count = state_hosts(ctx->env->state, "", SIZE_MAX >> 1, &hosts);
-    for (size_t i = 0; i < count && !missing; i++)
-        missing = strcmp(hosts[i].name, ctx->job->log.job->target) != 0 && !hosts[i].maintenance &&
-                  (!ctx->env->host(ctx->env->user, hosts[i].name, &known) || !known.up);
-    free(hosts);
-    return missing;
-}
-
 /* What the plan lacks may yet be heard of. */
 static bool too_early(const struct job_ctx *ctx, const struct job_plan *plan)
 {
     if (plan->stuck[0])
-        return job_within(ctx, JOB_SETTLE_MS) && hosts_missing(ctx);
+        return job_within(ctx, JOB_SETTLE_MS) && job_hosts_missing(ctx, ctx->job->log.job->target);
     return plan->count == 0 && job_within(ctx, JOB_UNREACHABLE_MS);
 }
 

@@ -419,6 +419,33 @@ int job_host_stays(const char *name, const struct job_host *host, struct err *er
     return 0;
 }
 
+bool job_hosts_missing(const struct job_ctx *ctx, const char *but)
+{
+    struct state_host *hosts;
+    struct job_host known;
+    bool missing = false;
+    size_t count = state_hosts(ctx->env->state, "", SIZE_MAX >> 1, &hosts);
+    for (size_t i = 0; i < count && !missing; i++)
+        missing = strcmp(hosts[i].name, but) != 0 && !hosts[i].maintenance &&
+                  (!ctx->env->host(ctx->env->user, hosts[i].name, &known) || !known.up);
+    free(hosts);
+    return missing;
+}
+
+bool job_place(struct job_ctx *ctx, const struct state_vm *vm, const Drover__MigrationOptions *options,
+    char host[static STATE_NAME_MAX], char reason[static JOB_REASON_MAX])
+{
+    struct err err;
+    if (ctx->env->place(ctx->env->user, vm->id, vm->owner, options, &err, host, reason) == 0)
+        return true;
+    bool later = err.code == ERR_UNAVAILABLE || (err.code == ERR_CAPACITY && job_hosts_missing(ctx, vm->owner));
+    if (later && job_within(ctx, JOB_SETTLE_MS))
+        job_wait(ctx, 300, "%s", err.message);
+    else
+        job_fail(ctx, &err);
+    return false;
+}
+
 int job_host_fits(const struct job_ctx *ctx, const char *name, const struct job_host *host, const struct state_vm *vm,
     struct err *err)
 {

@@ -18,6 +18,8 @@
 #include "controller/state/state.h"
 #include "proto/host.pb-c.h"
 
+#define JOB_REASON_MAX 256 /* bytes of why placement chose a host, in words */
+
 /* What a job may know of a host. */
 struct job_host {
     bool up;
@@ -53,7 +55,7 @@ struct job_env {
     /* Where the VM should go, not to `exclude` (may be empty), and why; `options` are those of the move, NULL where it
      * has none. ERR_UNAVAILABLE: no host is up. */
     int (*place)(void *user, const char *vm_id, const char *exclude, const Drover__MigrationOptions *options,
-        struct err *err, char host[STATE_NAME_MAX], char reason[256]);
+        struct err *err, char host[STATE_NAME_MAX], char reason[JOB_REASON_MAX]);
     /* The migration may begin now; else `reason` says what it waits for. */
     bool (*admit)(void *user, uint64_t job_id, char reason[256]);
     /* Up to `max` moves that empty the host. */
@@ -82,7 +84,7 @@ struct migrating {
     uint64_t heard_us;        /* from the start on the destination to the first frame; 0: not heard */
     Drover__DiskMoves *disks; /* owned; of the preflight: disks to be taken along */
     /* In preflight: where it goes and why, and what both hosts saw when they looked. Owned. */
-    char target[STATE_NAME_MAX], target_reason[256];
+    char target[STATE_NAME_MAX], target_reason[JOB_REASON_MAX];
     Drover__MigrateCheckReply *check_source, *check_destination;
 };
 

@@ -31,7 +31,6 @@ struct preflight_facts {
 /* Where to: what was asked for, or what placement says. False: the job waits or has failed. */
 static bool choose_target(struct job_ctx *ctx, const struct state_vm *vm)
 {
-    struct err err;
     struct job *job = ctx->job;
     if (job->phase != PREFLIGHT_CHOOSE)
         return true;
@@ -39,14 +38,7 @@ static bool choose_target(struct job_ctx *ctx, const struct state_vm *vm)
     snprintf(job->migrating.target_reason, sizeof job->migrating.target_reason, "as asked");
     if (job->migrating.target[0])
         return true;
-    if (ctx->env->place(ctx->env->user, vm->id, vm->owner, job_data(ctx)->options, &err, job->migrating.target,
-            job->migrating.target_reason) == 0)
-        return true;
-    if (err.code == ERR_UNAVAILABLE && job_within(ctx, JOB_SETTLE_MS))
-        job_wait(ctx, SETTLE_WAIT_MS, "%s", err.message);
-    else
-        job_fail(ctx, &err);
-    return false;
+    return job_place(ctx, vm, job_data(ctx)->options, job->migrating.target, job->migrating.target_reason);
 }
 
 /* The VM runs on one host, and the other is there. False: the job waits or has failed. */

@@ -76,6 +76,13 @@ bool job_vm(const struct job_ctx *ctx, struct state_vm *out);
 /* A VM whose definition names that file, e.g. an installation medium that several read; the VM `except` (empty: none)
  * does not count. Writes its name; false: there is none. */
 bool job_disk_named(const struct job_ctx *ctx, const char *path, const char *except, char name[static STATE_NAME_MAX]);
+/* A host may have been heard of before another one since this leader began: of those that take VMs, but for `but`, one
+ * is not up. */
+bool job_hosts_missing(const struct job_ctx *ctx, const char *but);
+/* Where placement has the VM run, other than where it runs, and why. False: nowhere; the job waits while hosts may yet
+ * be heard of, at most for JOB_SETTLE_MS, or has failed. */
+bool job_place(struct job_ctx *ctx, const struct state_vm *vm, const Drover__MigrationOptions *options,
+    char host[static STATE_NAME_MAX], char reason[static JOB_REASON_MAX]);
 /* The host is up and told its facts: 1. Not yet: 0, and the job waits, or failed after JOB_SETTLE_MS. */
 bool job_host_ready(struct job_ctx *ctx, const char *name, struct job_host *out);
 /* ERR_WRONG_STATE: the host is being shut down. */

@@ -8,8 +8,6 @@
 #include "controller/placement/baseline.h"
 #include "proto/bounded.h"
 
-#define PLACE_REASON_MAX 256 /* as job_env.place() has room for */
-
 static void fail_vm_gone(struct job_ctx *ctx)
 {
     struct err err;
@@ -62,7 +60,7 @@ static Drover__Effect *pin(struct state *state, const struct state_vm *vm, const
 
 /* The host that somebody has chosen already, or "": the user, now or with the definition; or where its disks are. */
 static int named_host(const struct job_ctx *ctx, const struct state_vm *vm, char name[static STATE_NAME_MAX],
-    char reason[static PLACE_REASON_MAX], struct err *err)
+    char reason[static JOB_REASON_MAX], struct err *err)
 {
     char home[STATE_NAME_MAX] = "";
     const char *asked = job_data(ctx)->host[0] ? job_data(ctx)->host : vm->generation == 0 ? vm->preferred_host : "";
@@ -74,7 +72,7 @@ static int named_host(const struct job_ctx *ctx, const struct state_vm *vm, char
             "newer, then name their host: `drover vm start %s --host HOST`",
             vm->name, vm->name);
     snprintf(name, STATE_NAME_MAX, "%s", at_home ? home : asked);
-    snprintf(reason, PLACE_REASON_MAX, "%s", at_home ? "its disks were moved there" : "as asked");
+    snprintf(reason, JOB_REASON_MAX, "%s", at_home ? "its disks were moved there" : "as asked");
     return 0;
 }
 
@@ -84,7 +82,7 @@ static void run_place(struct job_ctx *ctx)
     struct err err;
     struct state_vm vm;
     struct job_host host;
-    char name[STATE_NAME_MAX], home[STATE_NAME_MAX], reason[PLACE_REASON_MAX];
+    char name[STATE_NAME_MAX], home[STATE_NAME_MAX], reason[JOB_REASON_MAX];
     if (!job_vm(ctx, &vm)) {
         fail_vm_gone(ctx);
         return;
@@ -99,22 +97,12 @@ static void run_place(struct job_ctx *ctx)
         return;
     }
     bool named = name[0];
-    if (named) {
-        if (!job_host_ready(ctx, name, &host))
-            return;
-        if (job_host_stays(name, &host, &err) < 0 || job_host_fits(ctx, name, &host, &vm, &err) < 0) {
-            job_fail(ctx, &err);
-            return;
-        }
-    } else if (ctx->env->place(ctx->env->user, vm.id, "", NULL, &err, name, reason) < 0) {
-        if (err.code == ERR_UNAVAILABLE && job_within(ctx, JOB_SETTLE_MS))
-            job_wait(ctx, 300, "%s", err.message);
-        else
-            job_fail(ctx, &err);
+    if ((!named && !job_place(ctx, &vm, NULL, name, reason)) || !job_host_ready(ctx, name, &host))
+        return;
+    if (named && (job_host_stays(name, &host, &err) < 0 || job_host_fits(ctx, name, &host, &vm, &err) < 0)) {
+        job_fail(ctx, &err);
         return;
     }
-    if (!named && !job_host_ready(ctx, name, &host))
-        return;
     Drover__JobUpdate *update = job_done(ctx, "host %s: %s", name, reason);
     Drover__Effect *made = pin(ctx->env->state, &vm, host.facts);
     if (made)

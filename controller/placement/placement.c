@@ -9,10 +9,18 @@
 
 #define ATTEMPTS_MAX   64
 #define LAST_MOVES_MAX 8
+#define CHOICES_MAX    64
+#define CHOICE_MS      2000u /* by then it is in the log, or its job has failed */
 
 struct attempt {
     char vm_id[STATE_ID_MAX];
     uint64_t at_ms;
+};
+
+/* Jobs that are begun together are placed one after the other, before the first of them is in the log. */
+struct choice {
+    char vm_id[STATE_ID_MAX], host[STATE_NAME_MAX];
+    uint64_t at_ms; /* 0: none */
 };
 
 struct placement {
@@ -23,6 +31,8 @@ struct placement {
     struct optimizer_plan *plan;           /* of the last run; large, so kept */
     struct attempt attempts[ATTEMPTS_MAX]; /* a ring: what was tried lately rests, also when it failed */
     size_t next_attempt;
+    struct choice choices[CHOICES_MAX]; /* likewise a ring */
+    size_t next_choice;
     struct speeds *speeds;                             /* NULL: to be read again */
     uint64_t moved_ms;                                 /* when anything last began or ended moving */
     Drover__OptimizerMove *last_moves[LAST_MOVES_MAX]; /* the newest first */
@@ -63,6 +73,7 @@ void placement_reset(struct placement *p)
     optimizer_memory_free(p->memory);
     p->memory = optimizer_memory_new();
     memset(p->attempts, 0, sizeof p->attempts);
+    memset(p->choices, 0, sizeof p->choices);
     speeds_forget(p);
     p->moved_ms = 0;
     for (size_t i = 0; i < LAST_MOVES_MAX; i++) {
@@ -71,16 +82,15 @@ void placement_reset(struct placement *p)
     }
 }
 
-/* The log knows the wall time of the last move, which only ever makes a VM rest: a wrong clock delays a move, no more.
- */
+/* The log knows the wall time of the last move, which makes a VM rest. By a clock that was ahead then, and is right
+ * now, it has not moved yet: it does not rest, or it would do so for as long as the clock was wrong. */
 static uint64_t view_moved(void *user, const struct state_vm *vm)
 {
     const struct placement *p = user;
     uint64_t moved = 0;
     if (vm->moved_ms) {
         int64_t ago = p->wall_ms - vm->moved_ms;
-        uint64_t since = ago > 0 ? (uint64_t)ago : 0;
-        moved = since < p->now_ms ? p->now_ms - since : 0;
+        moved = ago >= 0 && (uint64_t)ago < p->now_ms ? p->now_ms - (uint64_t)ago : 0;
     }
     for (size_t i = 0; i < ATTEMPTS_MAX; i++)
         if (p->attempts[i].at_ms > moved && strcmp(p->attempts[i].vm_id, vm->id) == 0)
@@ -95,6 +105,28 @@ static void look(struct placement *p, struct view *view, const char *extra, uint
     if (!p->speeds)
         p->speeds = speeds_read(p->state);
     placement_view_make(view, p->state, p->fleet, p->speeds, extra, now_ms, view_moved, p);
+    for (size_t i = 0; i < CHOICES_MAX; i++) {
+        const struct choice *choice = &p->choices[i];
+        struct state_vm vm;
+        bool counts =
+            choice->at_ms && now_ms - choice->at_ms < CHOICE_MS && (!extra || strcmp(choice->vm_id, extra) != 0);
+        if (counts && state_vm(p->state, choice->vm_id, &vm))
+            placement_view_reserve(view, p->state, choice->host, &vm);
+    }
+}
+
+static void choice_note(struct placement *p, const char *vm_id, const char *host)
+{
+    size_t at = 0;
+    while (at < CHOICES_MAX && strcmp(p->choices[at].vm_id, vm_id) != 0)
+        at++;
+    if (at == CHOICES_MAX) {
+        at = p->next_choice;
+        p->next_choice = (p->next_choice + 1) % CHOICES_MAX;
+    }
+    p->choices[at].at_ms = p->now_ms;
+    snprintf(p->choices[at].vm_id, sizeof p->choices[at].vm_id, "%s", vm_id);
+    snprintf(p->choices[at].host, sizeof p->choices[at].host, "%s", host);
 }
 
 static void plan_moves(struct placement *p, struct view *view, bool at_once)
@@ -221,6 +253,7 @@ int placement_choose(struct placement *p, const char *vm_id, const char *exclude
         } else {
             snprintf(host, STATE_NAME_MAX, "%s", view.hosts[at].name);
             snprintf(reason, 256, "%.255s", why);
+            choice_note(p, vm_id, host);
             rc = 0;
         }
     }

@@ -143,6 +143,16 @@ void placement_view_make(struct view *view, struct state *state, struct fleet *f
     view->input.vm_count = n;
 }
 
+void placement_view_reserve(struct view *view, struct state *state, const char *host, const struct state_vm *vm)
+{
+    size_t to = placement_view_host(view, host);
+    bool said = strcmp(vm->owner, host) == 0 || under_way_to(view, state, vm) != SIZE_MAX;
+    if (to == SIZE_MAX || said)
+        return;
+    view->hosts[to].overhead[RESOURCE_CPU] += UNKNOWN_CPU_SHARE * vm->vcpus;
+    view->hosts[to].overhead[RESOURCE_MEMORY] += (double)vm->memory_bytes;
+}
+
 void placement_view_free(struct view *view)
 {
     free(view->hosts);

@@ -28,6 +28,8 @@ typedef uint64_t (*placement_moved_fn)(void *user, const struct state_vm *vm);
  * placement_view_free(). */
 void placement_view_make(struct view *view, struct state *state, struct fleet *fleet, const struct speeds *speeds,
     const char *extra, uint64_t now_ms, placement_moved_fn moved, void *user);
+/* Keeps room on the host of that name for a VM that is on its way there and of which the state does not say so yet. */
+void placement_view_reserve(struct view *view, struct state *state, const char *host, const struct state_vm *vm);
 void placement_view_free(struct view *view);
 size_t placement_view_host(const struct view *view, const char *name); /* SIZE_MAX: none */
 size_t placement_view_vm(const struct view *view, const char *id);     /* SIZE_MAX: none */

@@ -202,6 +202,31 @@ static void who_took_its_disks_along_is_started_where_they_are(void **unused)
     sim_close(&sim);
 }
 
+/* Hosts say hello to a new leader one after the other: the first that do may be those without room. */
+static void a_host_that_is_not_heard_of_yet_may_have_the_room(void **unused)
+{
+    (void)unused;
+    for (int moves = 0; moves < 2; moves++) {
+        struct sim sim;
+        sim_open(&sim);
+        sim_running_vm(&sim, VM, "web-1");
+        if (!moves)
+            stop(&sim);
+        sim.full = true;
+        sim.hosts[2].up = false;
+        uint64_t id = sim_job(&sim, sim_vm_job(moves ? MIGRATE : DROVER__JOB_KIND__JOB_VM_START, VM, "", false));
+        assert_int_equal(sim_step(&sim, id), ACT_WAIT);
+        assert_int_equal(sim_run(&sim, id, ACTIONS_MAX), FAILED); /* not for ever */
+        assert_string_equal(sim.job.log.job->error->code, "no-capacity");
+        sim.hosts[2].up = true;
+        id = sim_job(&sim, sim_vm_job(moves ? MIGRATE : DROVER__JOB_KIND__JOB_VM_START, VM, "", false));
+        uint64_t asked_ms = sim.now_ms;
+        assert_int_equal(sim_run(&sim, id, ACTIONS_MAX), FAILED);
+        assert_in_range(sim.now_ms, asked_ms, asked_ms + 299); /* all are known: nothing to wait for */
+        sim_close(&sim);
+    }
+}
+
 static void migration_keeps_its_record(void **unused)
 {
     (void)unused;
@@ -247,6 +272,7 @@ int main(void)
         cmocka_unit_test(place_is_told_the_options),
         cmocka_unit_test(copies_that_may_be_newer_are_named),
         cmocka_unit_test(who_took_its_disks_along_is_started_where_they_are),
+        cmocka_unit_test(a_host_that_is_not_heard_of_yet_may_have_the_room),
         cmocka_unit_test(migration_keeps_its_record),
         cmocka_unit_test(migration_knows_when_the_guest_was_heard),
     };

@@ -199,6 +199,54 @@ static void placing(void **unused)
     world_close(&w);
 }
 
+/* Before the first of them is in the log, and each host has room for two, one of them for three. */
+static void starts_of_one_moment_spread(void **unused)
+{
+    (void)unused;
+    struct world w;
+    struct err err;
+    char host[STATE_NAME_MAX], reason[256], id[16];
+    unsigned on[SIM_HOSTS] = {0};
+    world_open(&w, false);
+    beat(&w);
+    for (int i = 0; i < 8; i++) {
+        snprintf(id, sizeof id, "vm-new-%d", i);
+        vm_insert(&w, id, 300, DEFAULT);
+        int rc = placement_choose(w.placement, id, "", NULL, w.now_ms, &err, host, reason);
+        assert_int_equal(rc, i < 7 ? 0 : -1);
+        if (rc == 0)
+            on[host[1] - '1']++;
+    }
+    assert_int_equal(err.code, ERR_CAPACITY);
+    assert_int_equal(on[0], 2);
+    assert_int_equal(on[1], 2);
+    assert_int_equal(on[2], 3);
+    assert_int_equal(
+        placement_choose(w.placement, "vm-new-6", "", NULL, w.now_ms, &err, host, reason), 0); /* asked again */
+    w.now_ms += 3000;                                                                          /* none was begun */
+    beat(&w);
+    assert_int_equal(placement_choose(w.placement, id, "", NULL, w.now_ms, &err, host, reason), 0);
+    world_close(&w);
+}
+
+/* A leader's clock was a day ahead when it moved them. */
+static void a_clock_that_was_wrong_makes_nothing_rest(void **unused)
+{
+    (void)unused;
+    struct world w;
+    struct placement_move move;
+    world_open(&w, true);
+    for (int i = 0; i < 3; i++) {
+        struct state_vm vm = sim_vm(&w.sim, ids[i]);
+        sim_change(&w.sim, effect_hand_over_allow(ids[i], "h1", vm.generation, ids[i], "h3"));
+        w.sim.now_ms = 86400000; /* on the clock that commands are stamped by */
+        sim_change(&w.sim, effect_hand_over_taken(ids[i], ids[i]));
+    }
+    assert_true(wait_for_move(&w, 60, &move) > 0);
+    assert_string_equal(move.from_host, "h3");
+    world_close(&w);
+}
+
 /* The emptiest host is being shut down: it gets none, neither new ones nor those of others, until it says otherwise. */
 static void a_host_that_goes_down_is_no_candidate(void **unused)
 {
@@ -478,6 +526,8 @@ int main(void)
         cmocka_unit_test(nothing_by_itself_unless_automatic),
         cmocka_unit_test(what_was_tried_rests),
         cmocka_unit_test(placing),
+        cmocka_unit_test(starts_of_one_moment_spread),
+        cmocka_unit_test(a_clock_that_was_wrong_makes_nothing_rest),
         cmocka_unit_test(a_host_that_goes_down_is_no_candidate),
         cmocka_unit_test(what_a_preflight_would_refuse_is_no_candidate),
         cmocka_unit_test(what_no_host_could_run_is_left_to_the_preflight),

@@ -51,6 +51,8 @@ static int env_place(void *user, const char *vm_id, const char *exclude, const D
     struct sim *sim = user;
     (void)vm_id;
     sim->placed_with_storage = options && options->with_storage;
+    if (sim->full)
+        return err_set(err, ERR_CAPACITY, "no host has room");
     for (size_t i = 0; i < SIM_HOSTS; i++)
         if (!away(sim, i) && strcmp(sim->hosts[i].name, exclude) != 0) {
             snprintf(host, STATE_NAME_MAX, "%s", sim->hosts[i].name);

@@ -98,6 +98,7 @@ struct sim {
     struct err member_says; /* of the next member's joining; ERR_NONE: it comes */
     enum job_act last_member_act;
     const char *stuck;        /* why a host cannot be emptied; NULL: it can */
+    bool full;                /* no host has room */
     bool placed_with_storage; /* what was told last when a place was asked for */
     enum sim_blow blow;
     unsigned blow_at;

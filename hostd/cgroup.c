@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "hostd/scope.h"
 #include "hostd/text.h"
 
 #define AGAIN_MS    20
@@ -30,39 +31,45 @@ struct left {
 };
 
 struct cgroup_tree {
-    char root[256]; /* where "drover/" is made */
+    char root[256]; /* where it is mounted */
     bool v2;
     bool counts_cpu;
 };
 
 struct cgroups {
-    char scope[24];
+    char host[24];         /* "drover-" and what keeps the hosts on one machine apart */
+    struct scopes *scopes; /* systemd makes them; NULL: we do */
     struct cgroup_tree trees[CGROUP_TREES_MAX];
     size_t count;
     struct left *left;
     struct loop_timer *again;
 };
 
+/* Ours. `vm_id` "": of all of this host's guests. */
 static void tree_path(const struct cgroups *c, const struct cgroup_tree *tree, const char *vm_id, const char *file,
     char out[static PATH_MAX])
 {
-    snprintf(out, PATH_MAX, "%s/drover/%s-%s%s%s", tree->root, c->scope, vm_id, file[0] ? "/" : "", file);
+    snprintf(out, PATH_MAX, "%s/%s%s%s%s%s", tree->root, c->host, vm_id[0] ? "/" : "", vm_id, file[0] ? "/" : "", file);
 }
 
-/* Takes the tree when we may make cgroups in it. */
+/* By its process, too: systemd may not be through with the guest's last one yet. */
+static void scope_name(const struct cgroups *c, const char *vm_id, pid_t pid, char out[static 128])
+{
+    snprintf(out, 128, "%s-%s-%d.scope", c->host, vm_id, (int)pid);
+}
+
+/* Takes the tree when cgroups can be made in it. */
 static void tree_try(struct cgroups *c, const struct mntent *mount, bool v2, bool counts_cpu)
 {
     char path[PATH_MAX];
-    if (c->count == CGROUP_TREES_MAX || strlen(mount->mnt_dir) >= sizeof c->trees[0].root)
+    struct cgroup_tree tree = {.v2 = v2, .counts_cpu = counts_cpu};
+    if (c->count == CGROUP_TREES_MAX || strlen(mount->mnt_dir) >= sizeof tree.root)
         return;
-    snprintf(path, sizeof path, "%s/drover", mount->mnt_dir);
-    if (mkdir(path, 0755) < 0 && errno != EEXIST)
+    strcpy(tree.root, mount->mnt_dir);
+    tree_path(c, &tree, "", "", path);
+    if (!c->scopes && ((mkdir(path, 0755) < 0 && errno != EEXIST) || access(path, W_OK) < 0))
         return;
-    if (access(path, W_OK) < 0)
-        return;
-    struct cgroup_tree *tree = &c->trees[c->count++];
-    *tree = (struct cgroup_tree){.v2 = v2, .counts_cpu = counts_cpu};
-    strcpy(tree->root, mount->mnt_dir);
+    c->trees[c->count++] = tree;
 }
 
 static void trees_find(struct cgroups *c, bool v2)
@@ -84,8 +91,11 @@ static void trees_find(struct cgroups *c, bool v2)
 /* true: over, whether it is gone or not. */
 static bool left_try(struct left *left)
 {
-    if (rmdir(left->path) == 0 || errno == ENOENT)
+    if (rmdir(left->path) == 0 || errno == ENOENT) {
+        *strrchr(left->path, '/') = '\0';
+        rmdir(left->path); /* the host's, unless it has other guests */
         return true;
+    }
     if (errno == EBUSY && ++left->tries < AGAIN_TIMES)
         return false;
     log_event(LOG_WARN, "cgroup.left", "path=%s reason=%s", left->path, LOG_QUOTE(strerror(errno)));
@@ -115,27 +125,32 @@ static void try_again(void *user)
 static void tree_sweep(const struct cgroups *c, const struct cgroup_tree *tree)
 {
     char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/drover", tree->root);
+    tree_path(c, tree, "", "", path);
     DIR *all = opendir(path);
     const struct dirent *one;
     while (all && (one = readdir(all)))
-        if (strncmp(one->d_name, c->scope, strlen(c->scope)) == 0 && one->d_name[strlen(c->scope)] == '-')
+        if (one->d_type == DT_DIR && one->d_name[0] != '.')
             unlinkat(dirfd(all), one->d_name, AT_REMOVEDIR);
     if (all)
         closedir(all);
+    rmdir(path);
 }
 
-struct cgroups *cgroups_open(uv_loop_t *loop, const char *scope)
+struct cgroups *cgroups_open(uv_loop_t *loop, const char *directory)
 {
+    char log[PATH_MAX];
     struct cgroups *c = mem_zalloc(sizeof *c);
-    snprintf(c->scope, sizeof c->scope, "%08" PRIx64, text_hash(scope, (char *)NULL) & 0xffffffffu);
+    snprintf(c->host, sizeof c->host, "drover-%08" PRIx64, text_hash(directory, (char *)NULL) & 0xffffffffu);
+    snprintf(log, sizeof log, "%s/scopes.log", directory);
+    if (scope_possible())
+        c->scopes = scopes_open(loop, log);
     c->again = loop_timer_new(loop, try_again, c);
     trees_find(c, false);
     if (c->count == 0)
         trees_find(c, true);
     if (c->count == 0)
         log_event(LOG_INFO, "cgroups.missing", "reason=%s", LOG_QUOTE("none can be written; using /proc"));
-    for (size_t i = 0; i < c->count; i++)
+    for (size_t i = 0; i < c->count && !c->scopes; i++)
         tree_sweep(c, &c->trees[i]);
     return c;
 }
@@ -148,11 +163,7 @@ void cgroups_close(struct cgroups *c)
         left_try(c->left);
         left_drop(c, c->left);
     }
-    for (size_t i = 0; i < c->count; i++) {
-        char path[PATH_MAX];
-        snprintf(path, sizeof path, "%s/drover", c->trees[i].root);
-        rmdir(path); /* another host's, or running partitions', cgroups keep it */
-    }
+    scopes_close(c->scopes);
     loop_timer_free(c->again);
     free(c);
 }
@@ -170,10 +181,10 @@ static void left_forget(struct cgroups *c, const char *path)
 size_t cgroup_make(struct cgroups *c, const char *vm_id, int fds[static CGROUP_TREES_MAX])
 {
     size_t count = 0;
-    for (size_t i = 0; i < c->count; i++) {
+    for (size_t i = 0; i < c->count && !c->scopes; i++) {
         char path[PATH_MAX];
-        snprintf(path, sizeof path, "%s/drover", c->trees[i].root);
-        mkdir(path, 0755); /* another host's last partition may have taken it away */
+        tree_path(c, &c->trees[i], "", "", path);
+        mkdir(path, 0755);
         tree_path(c, &c->trees[i], vm_id, "", path);
         left_forget(c, path);
         if (mkdir(path, 0755) < 0 && errno != EEXIST)
@@ -186,7 +197,41 @@ size_t cgroup_make(struct cgroups *c, const char *vm_id, int fds[static CGROUP_T
     return count;
 }
 
-int cgroup_cpu_ns(struct cgroups *c, const char *vm_id, uint64_t *out)
+/* Where both say the same, nobody has put the process anywhere since we started it. */
+static bool where_we_are(pid_t pid)
+{
+    char path[64];
+    cleanup_buf struct buf own = {0};
+    cleanup_buf struct buf its = {0};
+    snprintf(path, sizeof path, "/proc/%d/cgroup", (int)pid);
+    return file_read("/proc/self/cgroup", 65536, NULL, &own) == 0 && file_read(path, 65536, NULL, &its) == 0 &&
+           strcmp(buf_str(&own), buf_str(&its)) == 0;
+}
+
+void cgroup_entrust(struct cgroups *c, const char *vm_id, const char *name, pid_t pid)
+{
+    char unit[128], description[128];
+    if (!c || !c->scopes || !where_we_are(pid))
+        return;
+    scope_name(c, vm_id, pid, unit);
+    snprintf(description, sizeof description, "Drover VM %s", name);
+    scope_ask(c->scopes, unit, description, pid);
+}
+
+static void cpu_path(
+    const struct cgroups *c, const struct cgroup_tree *tree, const char *vm_id, pid_t pid, char out[static PATH_MAX])
+{
+    char unit[128];
+    const char *file = tree->v2 ? "cpu.stat" : "cpuacct.usage";
+    if (!c->scopes) {
+        tree_path(c, tree, vm_id, file, out);
+        return;
+    }
+    scope_name(c, vm_id, pid, unit);
+    snprintf(out, PATH_MAX, "%s/%s/%s/%s", tree->root, SCOPE_SLICE, unit, file);
+}
+
+int cgroup_cpu_ns(struct cgroups *c, const char *vm_id, pid_t pid, uint64_t *out)
 {
     for (size_t i = 0; i < c->count; i++) {
         const struct cgroup_tree *tree = &c->trees[i];
@@ -195,7 +240,7 @@ int cgroup_cpu_ns(struct cgroups *c, const char *vm_id, uint64_t *out)
         char path[PATH_MAX];
         cleanup_buf struct buf text = {0};
         uint64_t value;
-        tree_path(c, tree, vm_id, tree->v2 ? "cpu.stat" : "cpuacct.usage", path);
+        cpu_path(c, tree, vm_id, pid, path);
         if (file_read(path, 4096, NULL, &text) < 0 ||
             sscanf(buf_str(&text), tree->v2 ? "usage_usec %" SCNu64 : "%" SCNu64, &value) != 1)
             continue;
@@ -207,7 +252,7 @@ int cgroup_cpu_ns(struct cgroups *c, const char *vm_id, uint64_t *out)
 
 void cgroup_remove(struct cgroups *c, const char *vm_id)
 {
-    for (size_t i = 0; i < c->count; i++) {
+    for (size_t i = 0; i < c->count && !c->scopes; i++) {
         struct left *left = mem_zalloc(sizeof *left);
         tree_path(c, &c->trees[i], vm_id, "", left->path);
         left_forget(c, left->path);

@@ -108,7 +108,7 @@ static void look_partition(struct stats *stats, struct partition *p, uint64_t no
     if (!*slot)
         *slot = mem_zalloc(sizeof **slot);
     struct usage *usage = *slot;
-    if (cgroup_cpu_ns(stats->cgroups, partition_record(p)->vm_id, &cpu_ns) < 0)
+    if (cgroup_cpu_ns(stats->cgroups, partition_record(p)->vm_id, guest_process(guest).pid, &cpu_ns) < 0)
         cpu_ns = used.cpu_ns;
     look_network(stats, p, usage, now_ns);
     ask_disks(stats, p, usage);

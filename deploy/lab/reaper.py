@@ -52,15 +52,18 @@ def control_groups(pids):
     names = set()
     for pid in pids:
         with contextlib.suppress(OSError), open(f"/proc/{pid}/cgroup") as file:
-            names |= {line.rstrip("\n").split("/drover/", 1)[1] for line in file if "/drover/" in line}
-    return {path for name in names for top in ("/sys/fs/cgroup", "/sys/fs/cgroup/*") for path in glob.glob(f"{top}/drover/{name}")}
+            for line in file:
+                host, _, guest = line.rstrip("\n").rpartition(":/")[2].partition("/")
+                if host.startswith("drover-") and guest:
+                    names |= {host, f"{host}/{guest}"}
+    return {path for name in names for top in ("/sys/fs/cgroup", "/sys/fs/cgroup/*") for path in glob.glob(f"{top}/{name}")}
 
 
 def remove_groups(groups, deadline_s=60):
     """Returns those still there: a process that has just died is counted for a moment."""
     end = time.monotonic() + deadline_s
     while True:
-        for path in sorted(groups):
+        for path in sorted(groups, reverse=True):  # a host's guests before itself
             with contextlib.suppress(OSError):
                 os.rmdir(path)
         groups = {path for path in groups if os.path.exists(path)}

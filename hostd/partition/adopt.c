@@ -37,6 +37,7 @@ static bool adopt_guest(struct partition *p)
         log_event(LOG_ERROR, "guest.not_adopted", "vm=%s reason=%s", p->record.vm_id, LOG_QUOTE(err.message));
         exit(err_exit_status(err.code));
     }
+    cgroup_entrust(p->all->env.cgroups, p->record.vm_id, p->record.spec->name, p->record.guest.pid);
     partition_listen(p);
     if (p->record.state == STATE_STOPPING)
         partition_await_stop(p);

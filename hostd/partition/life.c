@@ -167,6 +167,8 @@ int partition_spawn(struct partition *p, bool incoming, struct err *err)
     int rc = guest_start(env->hypervisor, &config, &events, err, &p->guest);
     for (size_t i = 0; i < config.cgroup_count; i++)
         close(cgroups[i]);
+    if (rc == 0)
+        cgroup_entrust(env->cgroups, p->record.vm_id, p->record.spec->name, p->record.guest.pid);
     return rc;
 }
 

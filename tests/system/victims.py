@@ -87,8 +87,8 @@ class Victim:
         left = [f"{node.name}: no daemon" for node in lab.nodes() if not node.daemon.alive()]
         for node in lab.hosts.values():
             left += self.left_on(node, node.name in homes)
-        cgroups = {path.split("/")[-1] for top in ("/sys/fs/cgroup", "/sys/fs/cgroup/*")
-                   for path in glob.glob(f"{top}/drover/*-{self.id}")}
+        cgroups = {path.split("/")[-2] for top in ("/sys/fs/cgroup", "/sys/fs/cgroup/*")
+                   for path in glob.glob(f"{top}/drover-*/{self.id}")}
         if len(cgroups) > len(homes):
             left.append(f"control groups {sorted(cgroups)}")
         if len(self.disks()) != 1:

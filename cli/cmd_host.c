@@ -150,6 +150,7 @@ static int remove_run(struct cli *cli, const struct args *args, struct err *err)
 {
     Drover__HostRemoveRequest request = DROVER__HOST_REMOVE_REQUEST__INIT;
     request.name = (char *)args->words[0];
+    request.dead = args_on(args, "dead");
     return cli_submit(cli, args, DROVER__METHOD__HOST_REMOVE, &request.base, request.name, NULL, err);
 }
 
@@ -202,6 +203,12 @@ static const struct command host_add = {
     .flags = add_flags,
     .run = add_run,
 };
+static const struct flag remove_flags[] = {
+    {"dead", 0, FLAG_SWITCH,
+        .help = "I vouch that its machine is off and stays off: free its VMs. IF ONE STILL RUNS THERE AND IS STARTED "
+                "ELSEWHERE, BOTH WRITE TO ITS DISKS AND DESTROY THEM"},
+    {NULL},
+};
 static const struct command host_remove = {
     .path = "host remove",
     .arguments = "HOST",
@@ -209,11 +216,12 @@ static const struct command host_remove = {
     .summary = "take a host out of the cluster",
     .text =
         "It must own no VMs: 'drover host evacuate' moves them off it, 'drover vm list' shows them. Its key is worth\n"
-        "nothing afterwards. A host that is not heard keeps its VMs, for it may still run them. If its machine is\n"
-        "gone for good, and switched off for good, start drover-hostd --stand-in with its key and an empty "
-        "host.directory\n"
-        "on a machine that runs no other: that says that they run no more.",
-    .example = "drover vm migrate web-1 --to h2\ndrover host remove h1",
+        "nothing afterwards. A host that is not heard keeps its VMs, for it may still run them, and the controllers\n"
+        "cannot know. With --dead its VMs are stopped, by your word: 'drover vm start' starts those whose disks\n"
+        "another host reaches, 'drover vm delete' forgets those whose disks are gone with it. Switch its machine off\n"
+        "first, or pull its plug. A host that is heard is refused, and so is one with a VM that a job holds.",
+    .example = "drover vm migrate web-1 --to h2\ndrover host remove h1\ndrover host remove h2 --dead",
+    .flags = remove_flags,
     .run = remove_run,
 };
 

@@ -74,8 +74,10 @@ static bool env_host(void *user, const char *name, struct job_host *out)
     struct state_host known;
     if (!state_host(c->state, name, &known))
         return false;
+    uint64_t now_ms = clock_now_ms();
     const struct fleet_host *host = fleet_find(c->fleet, name);
-    *out = (struct job_host){.up = host && host->peer && fleet_up(c->fleet, host, clock_now_ms()),
+    *out = (struct job_host){.up = host && host->peer && fleet_up(c->fleet, host, now_ms),
+        .missed = !(host && fleet_up(c->fleet, host, now_ms)) && now_ms - c->leader_ms >= fleet_lease_most_ms(c->fleet),
         .facts = host ? host->facts : NULL,
         .shutting_down = host && host->shutting_down};
     return true;

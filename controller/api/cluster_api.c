@@ -185,11 +185,20 @@ static int host_keeps_vms(const struct controller *c, const struct state_host *h
         snprintf(err->message + used, sizeof err->message - used, "; migrate or stop %s first", them);
     else
         snprintf(err->message + used, sizeof err->message - used,
-            " and is not heard; it may still run %s, so nobody else does. If the machine is gone for good, start a "
-            "drover-hostd --stand-in with its key and an empty "
-            "host.directory elsewhere: that says that it runs nothing",
-            them);
+            " and is not heard; it may still run %s, so nobody else does. If its machine is off, and for good, `drover "
+            "host remove %s --dead` frees %s",
+            them, host->name, them);
     return -1;
+}
+
+/* Nobody's word makes a host dead that is heard. */
+static int host_silent(const struct controller *c, const struct state_host *host, struct err *err)
+{
+    const struct fleet_host *session = fleet_find(c->fleet, host->name);
+    if (!session || !fleet_up(c->fleet, session, clock_now_ms()))
+        return 0;
+    return err_set(err, ERR_WRONG_STATE, "host %s is heard, so it is not dead; `drover host evacuate %s` empties it",
+        host->name, host->name);
 }
 
 static void host_remove(struct api_call *call)
@@ -200,12 +209,15 @@ static void host_remove(struct api_call *call)
     int rc = validate_name("host", request->name, &err);
     if (rc == 0 && !state_host(call->c->state, request->name, &host))
         rc = err_set(&err, ERR_NOT_FOUND, "host %s does not exist; `drover host list` shows all", request->name);
-    if (rc == 0 && host.vms)
+    if (rc == 0 && request->dead)
+        rc = host_silent(call->c, &host, &err);
+    else if (rc == 0 && host.vms)
         rc = host_keeps_vms(call->c, &host, &err);
     if (rc < 0)
         api_fail(call, &err);
     else
-        record_job(call, DROVER__JOB_KIND__JOB_HOST_REMOVE, request->name, effect_host_delete(request->name));
+        record_job(call, DROVER__JOB_KIND__JOB_HOST_REMOVE, request->name,
+            request->dead ? effect_host_lost(request->name) : effect_host_delete(request->name));
 }
 
 static int host_free(const struct api_call *call, const char *name, struct err *err)

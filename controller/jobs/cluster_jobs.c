@@ -1,15 +1,58 @@
 /* Steps of jobs on hosts, members and settings (a VM's among them). */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "controller/jobs/step.h"
 
+static void add_effects(const struct job_ctx *ctx, Drover__JobUpdate *update)
+{
+    const Drover__JobData *data = job_data(ctx);
+    for (size_t i = 0; i < data->n_effects; i++)
+        PB_ADD(update, effects, pb_copy(data->effects[i]));
+}
+
 /* `record`: what the job is about is a change of the log alone. */
 static void run_record(struct job_ctx *ctx)
 {
+    add_effects(ctx, job_done(ctx, "recorded"));
+}
+
+/* The names of the VMs that are freed, as far as they fit: nothing else tells later which ones these were. */
+static void record_lost(struct job_ctx *ctx, const char *host)
+{
+    struct state_vm *vms;
+    char names[400] = "";
+    size_t count = state_vms_owned(ctx->env->state, host, &vms), used = 0, named = 0;
+    for (; named < count && used + STATE_NAME_MAX + 2 < sizeof names; named++)
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", named ? ", " : "", vms[named].name);
+    free(vms);
+    if (count == 0)
+        add_effects(ctx, job_done(ctx, "recorded; it had no VMs"));
+    else if (named < count)
+        add_effects(ctx, job_done(ctx, "recorded; stopped with it: %s and %zu more", names, count - named));
+    else
+        add_effects(ctx, job_done(ctx, "recorded; stopped with it: %s", names));
+}
+
+/* Somebody vouches for a machine that is off. What is heard is not. */
+static void run_host_remove(struct job_ctx *ctx)
+{
     const Drover__JobData *data = job_data(ctx);
-    Drover__JobUpdate *update = job_done(ctx, "recorded");
-    for (size_t i = 0; i < data->n_effects; i++)
-        PB_ADD(update, effects, pb_copy(data->effects[i]));
+    const char *name = ctx->job->log.job->target;
+    struct job_host host;
+    struct err err;
+    bool dead = data->n_effects == 1 && data->effects[0]->change_case == DROVER__EFFECT__CHANGE_HOST_LOST;
+    if (!dead || !ctx->env->host(ctx->env->user, name, &host)) {
+        run_record(ctx);
+    } else if (host.missed) {
+        record_lost(ctx, name);
+    } else if (host.up) {
+        err_set(&err, ERR_WRONG_STATE, "host %s is heard, so it is not dead; `drover host evacuate %s`", name, name);
+        job_fail(ctx, &err);
+    } else {
+        job_back_off(ctx, "until host %s has been missed", name);
+    }
 }
 
 static void run_join(struct job_ctx *ctx)
@@ -76,7 +119,7 @@ static void undo_forget(struct job_ctx *ctx)
 
 const struct job_step_kind cluster_steps[] = {
     {DROVER__JOB_KIND__JOB_HOST_ADD, "record", run_record, NULL},
-    {DROVER__JOB_KIND__JOB_HOST_REMOVE, "record", run_record, NULL},
+    {DROVER__JOB_KIND__JOB_HOST_REMOVE, "record", run_host_remove, NULL},
     {DROVER__JOB_KIND__JOB_VM_SET, "record", run_record, NULL},
     {DROVER__JOB_KIND__JOB_HOST_SET, "record", run_record, NULL},
     {DROVER__JOB_KIND__JOB_CLUSTER_SET, "record", run_record, NULL},

@@ -23,6 +23,7 @@
 /* What a job may know of a host. */
 struct job_host {
     bool up;
+    bool missed;                    /* it is not heard, and this leader has led for long enough to have heard it */
     const Drover__HostFacts *facts; /* lent until the next event; NULL: never told */
     bool shutting_down;
 };

@@ -113,6 +113,13 @@ Drover__Effect *effect_host_delete(const char *name)
     return effect;
 }
 
+Drover__Effect *effect_host_lost(const char *name)
+{
+    EFFECT(HOST_LOST, host_lost, Drover__HostLost);
+    pb_string(&c->name, name);
+    return effect;
+}
+
 Drover__Effect *effect_host_maintenance(const char *name, bool on)
 {
     EFFECT(HOST_MAINTENANCE, host_maintenance, Drover__HostMaintenance);

@@ -23,6 +23,7 @@ Drover__Effect *effect_hand_over_taken(const char *vm_id, const char *migration_
 Drover__Effect *effect_hand_over_clear(const char *vm_id, const char *migration_id);
 Drover__Effect *effect_host_insert(const char *name, const uint8_t public_key[KEY_BYTES]);
 Drover__Effect *effect_host_delete(const char *name);
+Drover__Effect *effect_host_lost(const char *name);
 Drover__Effect *effect_host_maintenance(const char *name, bool on);
 Drover__Effect *effect_host_facts_put(const char *name, const Drover__HostFacts *facts);
 Drover__Effect *effect_member_put(

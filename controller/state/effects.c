@@ -263,18 +263,47 @@ static int host_insert(struct state *state, const Drover__HostInsert *c, int64_t
     return 0;
 }
 
-static int host_delete(struct state *state, const Drover__HostDelete *c, struct err *err)
+static int host_delete(struct state *state, const char *name, struct err *err)
 {
-    if (host_known(state, c->name, err) < 0)
+    if (host_known(state, name, err) < 0)
         return -1;
-    int64_t owned = sql_number(state, "SELECT count(*) FROM vms WHERE owner = ?1 OR hand_over_to = ?1", "t", c->name);
+    int64_t owned = sql_number(state, "SELECT count(*) FROM vms WHERE owner = ?1 OR hand_over_to = ?1", "t", name);
     if (owned)
-        return err_set(err, ERR_WRONG_STATE, "host %.63s has %" PRId64 " VM%s; migrate or stop %s first", c->name,
-            owned, owned == 1 ? "" : "s", owned == 1 ? "it" : "them");
-    sql_run(state, "DELETE FROM hosts WHERE name = ?", "t", c->name);
-    sql_run(state, "DELETE FROM settings WHERE name = 'host.maintenance.' || ?", "t", c->name);
-    sql_run(state, "DELETE FROM principals WHERE kind = ? AND name = ?", "it", (int64_t)PRINCIPAL_HOST, c->name);
+        return err_set(err, ERR_WRONG_STATE, "host %.63s has %" PRId64 " VM%s; migrate or stop %s first", name, owned,
+            owned == 1 ? "" : "s", owned == 1 ? "it" : "them");
+    sql_run(state, "DELETE FROM hosts WHERE name = ?", "t", name);
+    sql_run(state, "DELETE FROM settings WHERE name = 'host.maintenance.' || ?", "t", name);
+    sql_run(state, "DELETE FROM principals WHERE kind = ? AND name = ?", "it", (int64_t)PRINCIPAL_HOST, name);
     return 0;
+}
+
+/* What a job holds is its to end: a VM on its way from or to the host may have run on the other one. */
+static int vms_settled(const struct state_vm *vms, size_t count, const char *host, struct err *err)
+{
+    for (size_t i = 0; i < count; i++)
+        if (vms[i].job_id || vms[i].hand_over_id[0])
+            return err_set(err, ERR_BUSY,
+                "VM %s, which host %.63s has or may get, is held by job %" PRIu64 "; `drover job watch %" PRIu64 "`",
+                vms[i].name, host, vms[i].job_id, vms[i].job_id);
+    return 0;
+}
+
+/* The generation grows, so that the host, should it be heard once more and be added again, is told to end them. */
+static int host_lost(struct state *state, const Drover__HostLost *c, struct err *err)
+{
+    struct state_vm *owned, *arriving;
+    size_t owned_count = state_vms_owned(state, c->name, &owned);
+    size_t arriving_count = state_vms_arriving(state, c->name, &arriving);
+    int rc = vms_settled(owned, owned_count, c->name, err);
+    if (rc == 0)
+        rc = vms_settled(arriving, arriving_count, c->name, err);
+    free(owned);
+    free(arriving);
+    if (rc < 0)
+        return -1;
+    sql_run(
+        state, "UPDATE vms SET owner = NULL, generation = generation + 1, desired = 0 WHERE owner = ?", "t", c->name);
+    return host_delete(state, c->name, err);
 }
 
 static int host_maintenance(struct state *state, const Drover__HostMaintenance *c, struct err *err)
@@ -348,7 +377,9 @@ static int effect_apply(struct state *state, const Drover__Effect *e, uint64_t j
     case DROVER__EFFECT__CHANGE_HOST_INSERT:
         return host_insert(state, e->host_insert, now_ms, err);
     case DROVER__EFFECT__CHANGE_HOST_DELETE:
-        return host_delete(state, e->host_delete, err);
+        return host_delete(state, e->host_delete->name, err);
+    case DROVER__EFFECT__CHANGE_HOST_LOST:
+        return host_lost(state, e->host_lost, err);
     case DROVER__EFFECT__CHANGE_HOST_MAINTENANCE:
         return host_maintenance(state, e->host_maintenance, err);
     case DROVER__EFFECT__CHANGE_HOST_FACTS_PUT:

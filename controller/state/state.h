@@ -19,7 +19,7 @@
 #include "proto/state.pb-c.h"
 #include "proto/wire.h"
 
-#define STATE_SCHEMA    4    /* the latest that this program knows; what needs which: version.h */
+#define STATE_SCHEMA    5    /* the latest that this program knows; what needs which: version.h */
 #define STATE_NAME_MAX  64   /* names of hosts, VMs, members and users, with the NUL */
 #define STATE_ID_MAX    64   /* UUIDs, with the NUL */
 #define STATE_PATH_MAX  1024 /* bytes of a path in a definition */

@@ -46,6 +46,8 @@ static uint32_t of_effect(const Drover__Effect *effect)
         return 3;
     case DROVER__EFFECT__CHANGE_VM_POLICY_PUT:
         return 4;
+    case DROVER__EFFECT__CHANGE_HOST_LOST:
+        return 5;
     default:
         return of_unknown(&effect->base);
     }

@@ -80,7 +80,7 @@ def a_host_gone_for_good_is_replaced(run):
         os.makedirs(directory, mode=0o700)
     until(lambda: lab.cli("host", "show", "h1").json["state"] == "unreachable", 60, "the host to be missed")
     refused = lab.cli("host", "remove", "h1", check=False, form=None)
-    assert refused.status == 6 and "empty host.directory" in refused.stderr, refused.stderr
+    assert refused.status == 6 and "host remove h1 --dead" in refused.stderr, refused.stderr
     vm = lab.vm("orphan")  # nobody can tell how it is, least of all by what its host said last
     assert vm["owner"] == "h1" and vm["state"] == "none" and "h1 not heard for" in vm["unknown"], vm
     assert lab.cli("cluster", "status").json["vms_unknown"] == 1
@@ -98,6 +98,30 @@ def a_host_gone_for_good_is_replaced(run):
     lab.cli("host", "remove", "h1")
     lab.cli("host", "add", "h1", "--key", node.public_key())
     lab.wait_hosts()
+
+
+@case()
+def a_dead_hosts_vms_are_free_by_the_operators_word(run):
+    """Even if the word was wrong: what the host still runs is ended once it is a host again."""
+    lab = run.lab
+    lab.vm_create("freed", host="h1")
+    vm_id = lab.vm("freed")["id"]
+    node = lab.hosts["h1"]
+    heard = lab.cli("host", "remove", "h1", "--dead", check=False, form=None)
+    assert heard.status == 6 and "is heard" in heard.stderr, heard.stderr
+    node.daemon.kill()
+    until(lambda: lab.cli("host", "show", "h1").json["state"] == "unreachable", 60, "the host to be missed")
+    job = lab.cli("host", "remove", "h1", "--dead").json
+    assert "freed" in job["steps"][0]["detail"], job
+    assert not owner(lab, "freed") and "h1" not in [host["name"] for host in lab.host_list()]
+    assert "h1" in lab.qemus(vm_id), "the host was to be not as dead as it was said to be"
+    lab.cli("host", "add", "h1", "--key", node.public_key())
+    node.daemon.start()
+    lab.wait_hosts()
+    until(lambda: "h1" not in lab.qemus(vm_id), 60, "the guest of an older generation to be ended")
+    lab.cli("vm", "start", "freed", "--host", "h2")
+    lab.guest_wait("freed").close()
+    lab.vm_delete("freed")
 
 
 @case()

@@ -2,6 +2,8 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <string.h>
+
 #include <cmocka.h>
 
 #include "sim.h"
@@ -100,6 +102,82 @@ static void host_with_vms_is_not_removed(void **unused)
     sim_close(&sim);
 }
 
+static Drover__JobCreate *lost_job(const char *host)
+{
+    Drover__JobCreate *create = pb_new(&drover__job_create__descriptor);
+    create->kind = DROVER__JOB_KIND__JOB_HOST_REMOVE;
+    create->data = pb_new(&drover__job_data__descriptor);
+    pb_string(&create->target, host);
+    PB_ADD(create->data, effects, effect_host_lost(host));
+    job_add_steps(create, false);
+    return create;
+}
+
+/* Its VMs are nobody's, under a generation that nobody was granted: what still runs of them is told to end. */
+static void dead_host_frees_its_vms(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    struct state_host host;
+    sim_open(&sim);
+    sim_running_vm(&sim, "vm-1", "web-1");
+    sim_running_vm(&sim, "vm-2", "web-2");
+    sim.hosts[0].up = false;
+    uint64_t generation = sim_vm(&sim, "vm-2").generation;
+    uint64_t id = sim_job(&sim, lost_job("h1"));
+    assert_int_equal(sim_run(&sim, id, ACTIONS_MAX), OK);
+    struct state_vm vm = sim_vm(&sim, "vm-2");
+    assert_string_equal(vm.owner, "");
+    assert_false(vm.desired_running);
+    assert_int_equal(vm.generation, generation + 1);
+    assert_string_equal(sim_vm(&sim, "vm-1").owner, "");
+    assert_false(state_host(sim.state, "h1", &host));
+    assert_non_null(strstr(sim.job.log.job->steps[0]->detail, "web-1, web-2"));
+    sim_close(&sim);
+}
+
+static void host_that_is_heard_is_not_dead(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    struct state_host host;
+    sim_open(&sim);
+    sim_running_vm(&sim, "vm-1", "web-1");
+    assert_int_equal(sim_run(&sim, sim_job(&sim, lost_job("h1")), ACTIONS_MAX), FAILED);
+    assert_true(state_host(sim.state, "h1", &host));
+    assert_string_equal(sim_vm(&sim, "vm-1").owner, "h1");
+    sim.hosts[0].up = false; /* to one that leads since a moment every host is silent */
+    sim.new_leader = true;
+    uint64_t id = sim_job(&sim, lost_job("h1"));
+    assert_int_equal(sim_step(&sim, id), ACT_WAIT);
+    assert_string_equal(sim_vm(&sim, "vm-1").owner, "h1");
+    sim.hosts[0].up = true;
+    assert_int_equal(sim_run(&sim, id, ACTIONS_MAX), FAILED);
+    assert_string_equal(sim_vm(&sim, "vm-1").owner, "h1");
+    sim_close(&sim);
+}
+
+/* One on its way from or to the host may be the other's by now, which its job finds out. */
+static void what_a_job_holds_outlives_its_host(void **unused)
+{
+    (void)unused;
+    for (size_t lost = 0; lost < 3; lost++) {
+        struct sim sim;
+        sim_open(&sim);
+        sim_running_vm(&sim, "vm-1", "web-1");
+        if (lost < 2)
+            sim_change(&sim, effect_hand_over_allow("vm-1", "h1", 1, "m", "h2"));
+        else
+            sim_job(&sim, sim_vm_job(DROVER__JOB_KIND__JOB_VM_STOP, "vm-1", "", false));
+        const char *host = lost == 1 ? "h2" : "h1";
+        sim.hosts[lost == 1].up = false;
+        assert_int_equal(sim_run(&sim, sim_job(&sim, lost_job(host)), ACTIONS_MAX), FAILED);
+        assert_string_equal(sim_vm(&sim, "vm-1").owner, "h1");
+        assert_int_equal(sim_vm(&sim, "vm-1").generation, 1);
+        sim_close(&sim);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -107,6 +185,9 @@ int main(void)
         cmocka_unit_test(cancelled_member_is_out_again),
         cmocka_unit_test(refused_member_is_not_taken_for_the_one_that_is_there),
         cmocka_unit_test(host_with_vms_is_not_removed),
+        cmocka_unit_test(dead_host_frees_its_vms),
+        cmocka_unit_test(host_that_is_heard_is_not_dead),
+        cmocka_unit_test(what_a_job_holds_outlives_its_host),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

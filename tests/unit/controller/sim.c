@@ -31,7 +31,10 @@ static bool env_host(void *user, const char *name, struct job_host *out)
     if (!state_host(sim->state, name, &known))
         return false;
     size_t host = sim_host_index(sim, name);
-    *out = (struct job_host){!away(sim, host), sim->hosts[host].facts, sim->hosts[host].shutting_down};
+    *out = (struct job_host){.up = !away(sim, host),
+        .missed = away(sim, host) && !sim->new_leader,
+        .facts = sim->hosts[host].facts,
+        .shutting_down = sim->hosts[host].shutting_down};
     return true;
 }
 

@@ -89,6 +89,7 @@ struct sim {
     struct sim_storage storage;
     enum sim_fate fate;
     bool outcomes;              /* hosts tell outcomes unasked */
+    bool new_leader;            /* has not led for long enough to miss a host */
     bool silent;                /* the guest is listened for, and not heard */
     struct err says[SIM_HOSTS]; /* with how the migration ended; ERR_NONE: nothing */
     bool unresumed[SIM_HOSTS];  /* and that it does not see the guest run */

@@ -41,6 +41,7 @@ static void command_needs_what_is_in_it(void **unused)
     assert_int_equal(needs(command_of_change(effect_host_maintenance("h1", true))), VERSION_MAINTENANCE);
     assert_int_equal(needs(command_of_change(effect_vm_disk_put("vm-1", "/a", "/b", "raw"))), 3);
     assert_int_equal(needs(command_of_change(policy())), 4);
+    assert_int_equal(needs(command_of_change(effect_host_lost("h1"))), 5);
     Drover__Command *both = command_of_change(policy());
     PB_ADD(both->change, effects, effect_vm_grant("vm-1", "h1", 1));
     assert_int_equal(needs(both), 4);

@@ -13,7 +13,8 @@
 #define BOUNDED_BYTES_MIN (256u << 10)
 #define BOUNDED_RATIO     16u
 
-/* NULL when it cannot be read, or would take more than that. Take: protobuf_c_message_free_unpacked(.., NULL). */
+/* NULL when it cannot be read, could not be read again once packed, or would take more than that. Take:
+ * protobuf_c_message_free_unpacked(.., NULL). */
 void *bounded_unpack(const ProtobufCMessageDescriptor *type, const void *data, size_t len);
 /* The same where the message is known by name ("host_hello_request"): the compiler sees its type. */
 #define BOUNDED_UNPACK(name, data, len)                                                                                \

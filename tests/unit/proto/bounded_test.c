@@ -72,6 +72,25 @@ static void test_what_hosts_say_is_taken(void **state)
     free(data);
 }
 
+/* What is taken is packed again, into the log for one, and must then be read by everybody. */
+static void test_what_could_not_be_read_again_is_refused(void **state)
+{
+    (void)state;
+    static const uint8_t bare[] = {0x80, 0x80, 0x00, 0x01};                           /* field 0, in three bytes */
+    static const uint8_t nested[] = {0x0a, 0x00, 0x12, 0x04, 0x80, 0x80, 0x00, 0x01}; /* in the second message of two */
+    static const uint8_t listed[] = {0x12, 0x00, 0x12, 0x03, 0x80, 0x00, 0x01};
+    static const uint8_t later[] = {0xf8, 0x3e, 0x01}; /* a field of later programs */
+    assert_null(BOUNDED_UNPACK(load_history, bare, sizeof bare));
+    assert_null(BOUNDED_UNPACK(load_history, nested, sizeof nested));
+    assert_null(BOUNDED_UNPACK(load_history, listed, sizeof listed));
+    Drover__LoadHistory *taken = BOUNDED_UNPACK(load_history, later, sizeof later);
+    assert_non_null(taken);
+    Drover__LoadHistory *copy = bounded_copy(taken);
+    assert_int_equal(copy->base.n_unknown_fields, 1);
+    drover__load_history__free_unpacked(copy, NULL);
+    drover__load_history__free_unpacked(taken, NULL);
+}
+
 static void test_a_copy_is_whole_and_its_own(void **state)
 {
     (void)state;
@@ -92,6 +111,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_grows_out_of_all_proportion_is_refused),
         cmocka_unit_test(test_what_hosts_say_is_taken),
+        cmocka_unit_test(test_what_could_not_be_read_again_is_refused),
         cmocka_unit_test(test_a_copy_is_whole_and_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

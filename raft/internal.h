@@ -55,18 +55,30 @@ struct request *request_pop(struct request_list *list);
 void request_remove(struct request_list *list, struct request *request);
 
 /* A change of the membership goes through these steps; membership.c has the picture. */
-enum change_step { CHANGE_NONE, CHANGE_ADD, CHANGE_STANDBY, CHANGE_CATCH_UP, CHANGE_PROMOTE, CHANGE_REMOVE };
+enum change_step {
+    CHANGE_NONE,
+    CHANGE_ADD,
+    CHANGE_STANDBY,
+    CHANGE_CATCH_UP,
+    CHANGE_PROMOTE,
+    CHANGE_REMOVE,
+    CHANGE_MARK,
+    CHANGE_HEARD,
+    CHANGE_LEAVE
+};
 
 struct change {
     enum change_step step;
     struct request *request;
     struct replica_member member;
     raft_id id;
-    struct raft_change raft; /* libraft's request, one at a time */
-    bool in_raft, answered;  /* it has it; it has answered, with `status` */
+    struct raft_change raft;  /* libraft's request, one at a time */
+    struct raft_barrier mark; /* likewise, of MARK */
+    bool in_raft, answered;   /* it has it; it has answered, with `status` */
     int status;
-    raft_index seen; /* of the catching up: where the member was, and since when it is no further */
-    uint64_t seen_ms;
+    raft_index marked; /* of HEARD: what the others must have */
+    raft_index seen;   /* of the catching up: where the member was, and since when it is no further */
+    uint64_t seen_ms;  /* HEARD: since when it waits */
 };
 
 /* A member that refuses, again and again, what it has acknowledged to this leader. */

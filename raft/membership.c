@@ -3,7 +3,13 @@
  *   add:    ADD ------> STANDBY ----------> CATCH_UP -----------> PROMOTE ---> done
  *           (spare)     (gets the log)      (all but the last      (votes)
  *                                            few entries)
- *   remove: REMOVE ---> done
+ *   remove: REMOVE ---> MARK ---------> HEARD ------------> LEAVE ---> done
+ *           (may it?)   (an entry of    (enough voters of
+ *                        our own)        the rest have it)
+ *
+ * libraft goes by a new configuration as soon as it is appended: a voter that leaves where the rest has no majority
+ * that answers would take the quorum with it for good, as the entry that lets it go is never committed then, nor any
+ * other. So the rest shows first that it can do without it. Members without a vote leave at once.
  *
  * A member that is there already with a lesser role enters where it stands, so that an add that was cut short (by a
  * change of the leader, or a member that did not come) is finished by asking again. */
@@ -17,6 +23,8 @@
 #define CATCH_UP_CLOSE 64u
 /* A member that does not move for this long is not coming. */
 #define CATCH_UP_STALL_MS 30000u
+/* Voters have this many election timeouts to take an entry before one of them leaves. */
+#define HEARD_ELECTIONS 2u
 
 static void change_end(struct replica *replica, const struct err *err)
 {
@@ -34,13 +42,22 @@ void membership_fail(struct replica *replica, const struct err *err)
         change_end(replica, err);
 }
 
-static void changed(struct raft_change *raft, int status)
+static void answered(struct replica *replica, int status)
 {
-    struct replica *replica = raft->data;
     replica->change.in_raft = false;
     replica->change.answered = true;
     replica->change.status = status;
     kick_arm(replica->kick);
+}
+
+static void changed(struct raft_change *raft, int status)
+{
+    answered(raft->data, status);
+}
+
+static void marked(struct raft_barrier *raft, int status)
+{
+    answered(raft->data, status);
 }
 
 static const struct raft_server *find_server(const struct replica *replica, raft_id id)
@@ -60,7 +77,8 @@ static int ask_raft(struct replica *replica)
     char text[MEMBER_TEXT_MAX];
     struct err err;
     memset(&change->raft, 0, sizeof change->raft);
-    change->raft.data = replica;
+    memset(&change->mark, 0, sizeof change->mark);
+    change->raft.data = change->mark.data = replica;
     switch (change->step) {
     case CHANGE_ADD:
         ENSURE(member_format(&change->member, &err, text) == 0); /* checked when it was asked for */
@@ -69,10 +87,14 @@ static int ask_raft(struct replica *replica)
         return raft_assign(raft, &change->raft, change->id, RAFT_STANDBY, changed);
     case CHANGE_PROMOTE:
         return raft_assign(raft, &change->raft, change->id, RAFT_VOTER, changed);
-    case CHANGE_REMOVE:
+    case CHANGE_MARK:
+        return raft_barrier(raft, &change->mark, marked);
+    case CHANGE_LEAVE:
         return raft_remove(raft, &change->raft, change->id, changed);
     case CHANGE_NONE:
     case CHANGE_CATCH_UP:
+    case CHANGE_REMOVE:
+    case CHANGE_HEARD:
         break;
     }
     ENSURE(!"a step that libraft takes part in");
@@ -86,13 +108,15 @@ static void enter(struct replica *replica, enum change_step step)
     change->step = step;
     change->answered = false;
     log_event(LOG_INFO, "raft.membership_changing", "member=%s step=%d", change->member.name, (int)step);
-    if (step == CHANGE_CATCH_UP) {
+    if (step == CHANGE_CATCH_UP || step == CHANGE_HEARD) {
         change->seen = 0;
         change->seen_ms = uv_now(replica->loop);
         return;
     }
     change->in_raft = true;
     int status = ask_raft(replica);
+    if (step == CHANGE_MARK)
+        change->marked = raft_last_index(&replica->raft);
     if (status == 0)
         return;
     change->in_raft = false;
@@ -192,7 +216,49 @@ static void begin_remove(struct replica *replica)
         err_set(&err, ERR_WRONG_STATE, "the member %s is the only voter", replica->change.member.name);
         change_end(replica, &err);
     } else {
-        enter(replica, CHANGE_REMOVE);
+        enter(replica, server->role == RAFT_VOTER ? CHANGE_MARK : CHANGE_LEAVE);
+    }
+}
+
+/* Whether a majority of the voters that would remain has the mark; `silent` names the others. */
+static bool rest_keeps_up(const struct replica *replica, char *silent, size_t size)
+{
+    const struct raft_configuration *configuration = &replica->raft.configuration;
+    unsigned voters = 0, having = 0;
+    size_t len = 0;
+    silent[0] = '\0';
+    for (unsigned i = 0; i < configuration->n; i++) {
+        const struct raft_server *server = &configuration->servers[i];
+        char name[WIRE_PRINCIPAL_MAX];
+        raft_index match = 0;
+        if (server->role != RAFT_VOTER || server->id == replica->change.id)
+            continue;
+        voters++;
+        if (raft_match_index(&replica->raft, server->id, &match) == 0 && match >= replica->change.marked) {
+            having++;
+            continue;
+        }
+        member_name(server->address, name);
+        int written = snprintf(silent + len, size - len, "%s%s", len ? ", " : "", name);
+        if (written > 0 && (size_t)written < size - len)
+            len += (size_t)written;
+    }
+    return having > voters / 2;
+}
+
+static void step_heard(struct replica *replica)
+{
+    struct change *change = &replica->change;
+    char silent[256];
+    struct err err;
+    if (rest_keeps_up(replica, silent, sizeof silent)) {
+        enter(replica, CHANGE_LEAVE);
+    } else if (uv_now(replica->loop) - change->seen_ms > (uint64_t)HEARD_ELECTIONS * replica->election_ms) {
+        err_set(&err, ERR_WRONG_STATE,
+            "without the member %s no majority would be left, as these do not answer: %s; remove those first, or start "
+            "them again",
+            change->member.name, silent);
+        change_end(replica, &err);
     }
 }
 
@@ -224,6 +290,8 @@ static void step_done(struct replica *replica)
         enter(replica, CHANGE_STANDBY);
     else if (change->step == CHANGE_STANDBY && change->member.role != REPLICA_STANDBY)
         enter(replica, CHANGE_CATCH_UP);
+    else if (change->step == CHANGE_MARK)
+        enter(replica, CHANGE_HEARD);
     else
         change_end(replica, NULL);
 }
@@ -247,6 +315,8 @@ void membership_step(struct replica *replica)
         return;
     } else if (change->step == CHANGE_CATCH_UP) {
         step_catch_up(replica);
+    } else if (change->step == CHANGE_HEARD) {
+        step_heard(replica);
     } else if (change->step == CHANGE_ADD) {
         begin_add(replica);
     } else {

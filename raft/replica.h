@@ -83,7 +83,8 @@ void replica_submit(struct replica *replica, const uint8_t *entry, size_t len, r
 void replica_read(struct replica *replica, replica_done_fn fn, void *user);
 
 /* Membership: one change at a time, only on the leader. Adding makes a standby, lets it catch up, then a voter.
- * ERR_EXISTS: just this member votes already. ERR_INVALID: its name, address or raft id is another member's. */
+ * ERR_EXISTS: just this member votes already. ERR_INVALID: its name, address or raft id is another member's. A voter is
+ * removed only if a majority of the voters that remain keeps up: ERR_WRONG_STATE names those that do not. */
 void replica_add(struct replica *replica, const struct replica_member *member, replica_done_fn fn, void *user);
 void replica_remove(struct replica *replica, const char *name, replica_done_fn fn, void *user);
 /* Takes replica_add() of this member back, however far it came. A member of that name with another address or key is

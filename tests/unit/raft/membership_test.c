@@ -149,6 +149,33 @@ static void test_a_leader_may_remove_itself(void **state)
     cluster_free(&cluster);
 }
 
+/* One of three is dead: without one of the others, nothing could be decided any more. */
+static void test_a_live_member_stays_until_the_dead_one_is_removed(void **state)
+{
+    struct cluster cluster;
+    struct outcome outcome = {0};
+    (void)state;
+    cluster_begin(&cluster, 3, 3);
+    struct node *leader = cluster_wait_leader(&cluster);
+    size_t at = node_index(leader);
+    struct node *dead = &cluster.nodes[(at + 1) % 3], *live = &cluster.nodes[(at + 2) % 3];
+    node_put(leader, 1, 8);
+    cluster_until(&cluster, CLUSTER_WAIT_MS, cluster_equal(&cluster, 1));
+    cluster_close(&cluster, node_index(dead));
+    replica_remove(leader->replica, live->member.name, outcome_take, &outcome);
+    cluster_until(&cluster, CLUSTER_WAIT_MS, outcome.done);
+    assert_int_equal(outcome.code, ERR_WRONG_STATE);
+    assert_non_null(strstr(outcome.message, dead->member.name));
+    cluster_change(&cluster, leader, NULL, leader->member.name, ERR_WRONG_STATE);
+    node_put(leader, 2, 8);
+    assert_int_equal(voters(leader), 3);
+    cluster_change(&cluster, leader, NULL, dead->member.name, ERR_NONE);
+    cluster_change(&cluster, leader, NULL, live->member.name, ERR_NONE);
+    node_put(leader, 3, 8);
+    assert_int_equal(voters(leader), 1);
+    cluster_free(&cluster);
+}
+
 static void test_one_member_grows_to_three(void **state)
 {
     struct cluster cluster;
@@ -315,6 +342,7 @@ int main(void)
         cmocka_unit_test(test_a_member_joins_and_another_leaves),
         cmocka_unit_test(test_an_add_is_taken_back),
         cmocka_unit_test(test_a_leader_may_remove_itself),
+        cmocka_unit_test(test_a_live_member_stays_until_the_dead_one_is_removed),
         cmocka_unit_test(test_one_member_grows_to_three),
         cmocka_unit_test(test_strangers_get_nothing_in),
         cmocka_unit_test(test_an_old_message_does_not_take_back_what_is_committed),

@@ -111,6 +111,16 @@ static void run_leave(struct job_ctx *ctx)
         job_fail(ctx, &failed);
 }
 
+/* A change of the membership that is under way cannot be called back, and a new leader does not know whether one is: a
+ * removal that is cancelled is gone through with. One that was refused has changed nothing. */
+static void undo_leave(struct job_ctx *ctx)
+{
+    if (job_cancelled(ctx->job->log.job))
+        job_resume(ctx, ctx->job->log.step);
+    else
+        job_undone(ctx, "member %s stays", job_data(ctx)->member->name);
+}
+
 /* Leaving is not undone: a member that has left by the time of the cancel is forgotten too. */
 static void undo_forget(struct job_ctx *ctx)
 {
@@ -126,7 +136,7 @@ const struct job_step_kind cluster_steps[] = {
     {DROVER__JOB_KIND__JOB_OPTIMIZER_SET, "record", run_record, NULL},
     {DROVER__JOB_KIND__JOB_MEMBER_ADD, "record", run_record, NULL},
     {DROVER__JOB_KIND__JOB_MEMBER_ADD, "join", run_join, undo_join},
-    {DROVER__JOB_KIND__JOB_MEMBER_REMOVE, "leave", run_leave, NULL},
+    {DROVER__JOB_KIND__JOB_MEMBER_REMOVE, "leave", run_leave, undo_leave},
     {DROVER__JOB_KIND__JOB_MEMBER_REMOVE, "forget", run_record, undo_forget},
     {0},
 };

@@ -77,9 +77,47 @@ static void refused_member_is_not_taken_for_the_one_that_is_there(void **unused)
     assert_false(state_member(sim.state, "c4", &member));
     sim.member_says.code = ERR_EXISTS; /* just this one votes: it was added before the leader changed */
     assert_int_equal(sim_run(&sim, sim_job(&sim, member_job(DROVER__JOB_KIND__JOB_MEMBER_ADD)), ACTIONS_MAX), OK);
+    sim.member_says.code = ERR_NONE;
     assert_int_equal(sim_run(&sim, sim_job(&sim, member_job(DROVER__JOB_KIND__JOB_MEMBER_REMOVE)), ACTIONS_MAX), OK);
     assert_int_equal(sim.last_member_act, ACT_MEMBER_REMOVE);
     sim_close(&sim);
+}
+
+/* It may be under way in the log's membership, which nobody can call back: it is gone through with. */
+static void cancelled_removal_is_gone_through_with(void **unused)
+{
+    (void)unused;
+    for (unsigned at = 0; at < 4; at++) {
+        struct sim sim;
+        struct state_member member;
+        sim_open(&sim);
+        assert_int_equal(sim_run(&sim, sim_job(&sim, member_job(DROVER__JOB_KIND__JOB_MEMBER_ADD)), ACTIONS_MAX), OK);
+        sim.blow = BLOW_CANCEL;
+        sim.blow_at = at;
+        assert_int_equal(
+            sim_run(&sim, sim_job(&sim, member_job(DROVER__JOB_KIND__JOB_MEMBER_REMOVE)), ACTIONS_MAX), OK);
+        assert_int_equal(sim.last_member_act, ACT_MEMBER_REMOVE);
+        assert_false(state_member(sim.state, "c4", &member));
+        sim_close(&sim);
+    }
+}
+
+/* Cancelled or not: what cannot be done is not tried for ever. */
+static void refused_removal_fails(void **unused)
+{
+    (void)unused;
+    for (unsigned cancelled = 0; cancelled < 2; cancelled++) {
+        struct sim sim;
+        struct state_member member;
+        sim_open(&sim);
+        assert_int_equal(sim_run(&sim, sim_job(&sim, member_job(DROVER__JOB_KIND__JOB_MEMBER_ADD)), ACTIONS_MAX), OK);
+        err_set(&sim.member_says, ERR_WRONG_STATE, "no majority would be left");
+        sim.blow = cancelled ? BLOW_CANCEL : BLOW_NONE;
+        assert_int_equal(
+            sim_run(&sim, sim_job(&sim, member_job(DROVER__JOB_KIND__JOB_MEMBER_REMOVE)), ACTIONS_MAX), FAILED);
+        assert_true(state_member(sim.state, "c4", &member));
+        sim_close(&sim);
+    }
 }
 
 static void host_with_vms_is_not_removed(void **unused)
@@ -184,6 +222,8 @@ int main(void)
         cmocka_unit_test(members_come_and_go),
         cmocka_unit_test(cancelled_member_is_out_again),
         cmocka_unit_test(refused_member_is_not_taken_for_the_one_that_is_there),
+        cmocka_unit_test(cancelled_removal_is_gone_through_with),
+        cmocka_unit_test(refused_removal_fails),
         cmocka_unit_test(host_with_vms_is_not_removed),
         cmocka_unit_test(dead_host_frees_its_vms),
         cmocka_unit_test(host_that_is_heard_is_not_dead),

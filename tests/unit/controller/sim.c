@@ -240,7 +240,7 @@ static struct job_event act(struct sim *sim, struct job_action *action, enum sim
         sim->now_ms += 5;
     } else {
         event.type = JOB_REPLY;
-        event.err = action->act == ACT_MEMBER_ADD && sim->member_says.code != ERR_NONE ? &sim->member_says : NULL;
+        event.err = action->act != ACT_MEMBER_WITHDRAW && sim->member_says.code != ERR_NONE ? &sim->member_says : NULL;
         sim->last_member_act = action->act;
         sim->members++;
     }

@@ -96,7 +96,7 @@ struct sim {
     struct job job;             /* of the last sim_run() or sim_step() */
     uint64_t now_ms, away_ms, away_until_ms, admit_from_ms;
     unsigned actions, members;
-    struct err member_says; /* of the next member's joining; ERR_NONE: it comes */
+    struct err member_says; /* of the next member's joining or leaving; ERR_NONE: it comes or goes */
     enum job_act last_member_act;
     const char *stuck;        /* why a host cannot be emptied; NULL: it can */
     bool full;                /* no host has room */

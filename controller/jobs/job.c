@@ -8,8 +8,9 @@
 #include "controller/foretold.h"
 #include "controller/jobs/step.h"
 
-#define VMS_AT_ONCE  256u
-#define HEARD_MAX_US 1000000u /* hosts wait for less */
+#define VMS_AT_ONCE     256u
+#define HEARD_MAX_US    1000000u /* hosts wait for less */
+#define NEWER_LEADER_MS 5000u
 
 /* The kinds and the names of their steps. Steps of an optimizer.apply are named by its moves. */
 static const struct {
@@ -72,6 +73,7 @@ Drover__JobCreate *job_migration_new(const struct job_migration_order *m)
     return create;
 }
 
+/* NULL: a later program's. */
 static const struct job_step_kind *step_kind(const struct job *job)
 {
     static const struct job_step_kind *const tables[] = {
@@ -148,11 +150,9 @@ void job_step(struct job *job, const struct job_env *env, const struct job_event
         job->waiting[0] = '\0';
     }
     const struct job_step_kind *kind = step_kind(job);
-    struct err unknown;
-    if (!kind) {
-        err_set(
-            &unknown, ERR_UNSUPPORTED, "step %s is unknown to this version", job->log.job->steps[job->log.step]->name);
-        job_fail(&ctx, &unknown);
+    if (!kind) { /* only a program that knows it can undo it */
+        job_wait(&ctx, NEWER_LEADER_MS, "step %s needs a newer controller to lead: upgrade this one",
+            job->log.job->steps[job->log.step]->name);
     } else if (event->type == JOB_REFUSED && state == DROVER__JOB_STATE__JOB_RUNNING && !kind->refused_too) {
         job_fail(&ctx, event->err);
     } else if (event->type == JOB_REFUSED && state != DROVER__JOB_STATE__JOB_RUNNING) {
@@ -233,8 +233,7 @@ static void skip_rest(struct job_ctx *ctx, Drover__JobUpdate *update)
 
 void job_fail(struct job_ctx *ctx, const struct err *err)
 {
-    const struct job_step_kind *kind = step_kind(ctx->job);
-    bool undo = kind && kind->undo;
+    bool undo = step_kind(ctx->job)->undo != NULL;
     uint32_t step = ctx->job->log.step;
     struct err why = *err;
     if (why.code == ERR_CANCELLED) /* by a host, for reasons of its own; nobody has cancelled the job */

@@ -46,7 +46,7 @@ static uint32_t snapshot_version(struct state *state)
     for (size_t i = 0; i < count; i++) {
         struct state_job job;
         ENSURE(state_job(state, jobs[i].id, &job));
-        uint32_t needs = version_of_job(job.data);
+        uint32_t needs = version_of_job(job.job->kind, job.data);
         version = needs > version ? needs : version;
         state_job_clear(&job);
     }

@@ -43,7 +43,7 @@ static uint32_t of_effect(const Drover__Effect *effect)
     case DROVER__EFFECT__CHANGE_HOST_MAINTENANCE: /* some programs of version 2 do not know it */
         return VERSION_MAINTENANCE;
     case DROVER__EFFECT__CHANGE_VM_DISK_PUT:
-        return 3;
+        return VERSION_DISKS;
     case DROVER__EFFECT__CHANGE_VM_POLICY_PUT:
         return 4;
     case DROVER__EFFECT__CHANGE_HOST_LOST:
@@ -61,14 +61,32 @@ static uint32_t of_effects(Drover__Effect *const *effects, size_t count)
     return version;
 }
 
-uint32_t version_of_job(const Drover__JobData *data)
+/* Of the effects that the job's later steps will bring. A start is not among them: an older leader does not pin the VM,
+ * which is no worse than a start before the upgrade. Nor are kinds that are not known here: whoever made one has said
+ * what it needs, and who leads without knowing it waits. */
+static uint32_t of_kind(Drover__JobKind kind)
 {
-    return data ? of_effects(data->effects, data->n_effects) : 1;
+    if (kind == DROVER__JOB_KIND__JOB_VM_MOVE_STORAGE)
+        return VERSION_DISKS;
+    return kind == DROVER__JOB_KIND__JOB_HOST_EVACUATE ? VERSION_MAINTENANCE : 1;
+}
+
+static uint32_t of_data(const Drover__JobData *data)
+{
+    if (!data)
+        return 1;
+    bool disks = data->storage || data->disks || (data->options && data->options->with_storage);
+    return later(of_effects(data->effects, data->n_effects), disks ? VERSION_DISKS : 1);
+}
+
+uint32_t version_of_job(Drover__JobKind kind, const Drover__JobData *data)
+{
+    return later(of_kind(kind), of_data(data));
 }
 
 static uint32_t of_create(const Drover__JobCreate *create)
 {
-    return later(of_effects(create->effects, create->n_effects), version_of_job(create->data));
+    return later(of_effects(create->effects, create->n_effects), version_of_job(create->kind, create->data));
 }
 
 uint32_t version_of_command(const Drover__Command *command)
@@ -78,7 +96,7 @@ uint32_t version_of_command(const Drover__Command *command)
         return of_create(command->job_create);
     case DROVER__COMMAND__BODY_JOB_UPDATE:
         return later(of_effects(command->job_update->effects, command->job_update->n_effects),
-            version_of_job(command->job_update->data));
+            of_data(command->job_update->data));
     case DROVER__COMMAND__BODY_JOB_CANCEL:
         return 1;
     case DROVER__COMMAND__BODY_CHANGE:

@@ -12,11 +12,12 @@
 
 #include "proto/state.pb-c.h"
 
+#define VERSION_DISKS       3u /* disks that move to other files */
 #define VERSION_MAINTENANCE 3u /* hosts that get no VMs */
 
 /* What this program does not know needs a later version than its own. */
 uint32_t version_of_command(const Drover__Command *command);
 /* Of what the job may still bring into the log, under whichever leader. */
-uint32_t version_of_job(const Drover__JobData *data);
+uint32_t version_of_job(Drover__JobKind kind, const Drover__JobData *data);
 
 #endif

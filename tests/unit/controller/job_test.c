@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -366,6 +367,31 @@ static void a_cancelled_stop_on_a_host_that_is_away_says_so(void **unused)
     }
 }
 
+/* A newer leader made it, and may lead again: only that one can undo it, so it must not end before. */
+static void a_job_of_a_newer_leader_is_left_to_it(void **unused)
+{
+    (void)unused;
+    for (int kind = 0; kind < 2; kind++) {
+        struct sim sim;
+        struct state_job log;
+        sim_open(&sim);
+        sim_running_vm(&sim, VM, "web-1");
+        Drover__JobCreate *create = sim_vm_job(kind ? (Drover__JobKind)4000 : MIGRATE, VM, "h2", false);
+        while (create->n_steps > 0)
+            free(create->steps[--create->n_steps]);
+        PB_ADD(create, steps, mem_strdup("teleport"));
+        uint64_t id = sim_job(&sim, create);
+        assert_int_equal(sim_step(&sim, id), ACT_WAIT);
+        assert_non_null(strstr(sim.job.waiting, "teleport"));
+        sim_change(&sim, effect_job_cancel(id, "anna"));
+        assert_int_equal(sim_step(&sim, id), ACT_WAIT);
+        assert_true(state_job(sim.state, id, &log));
+        assert_int_equal(log.job->state, DROVER__JOB_STATE__JOB_CANCELLING);
+        state_job_clear(&log);
+        sim_close(&sim);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -385,6 +411,7 @@ int main(void)
         cmocka_unit_test(start_on_a_host_that_is_away),
         cmocka_unit_test(a_cancelled_stop_frees_the_vm),
         cmocka_unit_test(a_cancelled_stop_on_a_host_that_is_away_says_so),
+        cmocka_unit_test(a_job_of_a_newer_leader_is_left_to_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

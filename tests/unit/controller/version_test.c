@@ -78,6 +78,49 @@ static void job_needs_what_it_will_do(void **unused)
     assert_int_equal(needs(creation(set)), 4);
 }
 
+static uint32_t snapshot_of(struct sim *sim)
+{
+    uint32_t schema;
+    struct buf snapshot = {0};
+    state_snapshot(sim->state, &snapshot);
+    memcpy(&schema, snapshot.data + 8, sizeof schema);
+    buf_free(&snapshot);
+    return schema;
+}
+
+/* An older leader would take the guest over and leave the definition at the old file. */
+static void job_of_later_effects_needs_their_version(void **unused)
+{
+    (void)unused;
+    static const struct {
+        Drover__JobKind kind;
+        uint32_t version;
+    } kinds[] = {{DROVER__JOB_KIND__JOB_VM_MOVE_STORAGE, 3}, {DROVER__JOB_KIND__JOB_HOST_EVACUATE, VERSION_MAINTENANCE},
+        {DROVER__JOB_KIND__JOB_VM_STOP, 1}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        struct sim sim;
+        sim_open(&sim);
+        sim_running_vm(&sim, "vm-1", "web-1");
+        Drover__JobCreate *create = sim_vm_job(kinds[i].kind, "vm-1", "", false);
+        assert_int_equal(needs(creation(pb_copy(create))), kinds[i].version);
+        sim_job(&sim, create);
+        assert_int_equal(snapshot_of(&sim), kinds[i].version);
+        sim_close(&sim);
+    }
+    Drover__JobCreate *move = sim_vm_job(DROVER__JOB_KIND__JOB_VM_MIGRATE, "vm-1", "h2", false);
+    move->data->options = pb_new(&drover__migration_options__descriptor);
+    assert_int_equal(needs(creation(pb_copy(move))), 1);
+    move->data->options->with_storage = true;
+    assert_int_equal(needs(creation(pb_copy(move))), 3);
+    Drover__Command *update = pb_new(&drover__command__descriptor);
+    update->body_case = DROVER__COMMAND__BODY_JOB_UPDATE;
+    update->job_update = pb_new(&drover__job_update__descriptor);
+    update->job_update->data = pb_new(&drover__job_data__descriptor);
+    update->job_update->data->disks = pb_new(&drover__disk_moves__descriptor);
+    assert_int_equal(needs(update), 3);
+    pb_free(move);
+}
+
 /* Each change of the protocol has a place in the table: one that has not would be taken for one of a later program. */
 static void every_change_has_a_version(void **unused)
 {
@@ -118,16 +161,6 @@ static void later_change_needs_later_version(void **unused)
     assert_int_equal(
         needs(command_of_change(pb_new(&drover__effect__descriptor))), 1); /* nobody's: all refuse it alike */
     assert_int_equal(needs(pb_new(&drover__command__descriptor)), 1);
-}
-
-static uint32_t snapshot_of(struct sim *sim)
-{
-    uint32_t schema;
-    struct buf snapshot = {0};
-    state_snapshot(sim->state, &snapshot);
-    memcpy(&schema, snapshot.data + 8, sizeof schema);
-    buf_free(&snapshot);
-    return schema;
 }
 
 /* What has been done leaves nothing behind that an older program could not hold; what is still to be done may. */
@@ -185,6 +218,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(command_needs_what_is_in_it),
         cmocka_unit_test(job_needs_what_it_will_do),
+        cmocka_unit_test(job_of_later_effects_needs_their_version),
         cmocka_unit_test(every_change_has_a_version),
         cmocka_unit_test(later_change_needs_later_version),
         cmocka_unit_test(snapshot_needs_what_is_in_it),

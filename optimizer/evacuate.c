@@ -53,11 +53,10 @@ void optimizer_evacuate(const struct optimizer_settings *settings, const struct 
     memset(out, 0, sizeof *out);
     view_init(&view, input);
     out->imbalance_before = view_imbalance(&view);
-    size_t count = leaving_list(&view, host, &list);
-    size_t stuck = 0;
-    for (size_t i = 0; i < count && out->move_count < OPTIMIZER_MOVES_MAX; i++) {
+    size_t count = leaving_list(&view, host, &list), looked_at = 0, stuck = 0;
+    while (looked_at < count && out->move_count < OPTIMIZER_MOVES_MAX) {
         char reason[OPTIMIZER_TEXT_MAX];
-        size_t vm = list[i].vm, to = place_choose(&view, &clean, vm, host, reason);
+        size_t vm = list[looked_at++].vm, to = place_choose(&view, &clean, vm, host, reason);
         if (to == SIZE_MAX) {
             if (stuck++ == 0)
                 memcpy(out->verdict, reason, sizeof reason);
@@ -71,7 +70,10 @@ void optimizer_evacuate(const struct optimizer_settings *settings, const struct 
     }
     qsort(out->moves, out->move_count, sizeof *out->moves, longer_first);
     out->imbalance_after = view_imbalance(&view);
-    if (stuck == 0)
+    if (stuck == 0 && looked_at < count)
+        explain_text(out->verdict, "%zu VMs have a place elsewhere; %zu more are planned once these are on their way",
+            out->move_count, count - looked_at);
+    else if (stuck == 0)
         explain_text(out->verdict, "every VM has a place elsewhere");
     free(list);
     view_free(&view);

@@ -103,8 +103,8 @@ size_t optimizer_place(const struct optimizer_settings *settings, const struct o
 
 /* Everything movable off `host`, within the memory of the others, whatever their load: it must be empty. The moves are
  * in the order in which they should begin; those that do not fit are left out, and the verdict says why the first did
- * not.
- */
+ * not. One plan holds OPTIMIZER_MOVES_MAX, the VMs with most memory: once these are on their way (not movable), the
+ * next holds others. */
 void optimizer_evacuate(const struct optimizer_settings *settings, const struct optimizer_input *input, size_t host,
     struct optimizer_plan *out);
 

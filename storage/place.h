@@ -5,12 +5,15 @@
  * link: the partial file gets TARGET as its second name, and the directory is synced. So the files alone tell for good
  * which disk is valid, to any host that reaches them and after any crash:
  *
- * - No partial file: nothing was begun, it was called off, or all is over. The definition is right.
- * - A partial file, and TARGET is not that: not changed over. The old file is the disk, the partial file is rubbish.
- * - A partial file, and TARGET is the same: changed over. TARGET is the disk.
+ *   partial file | TARGET         | it has changed over                             | the disk is
+ *   -------------+----------------+-------------------------------------------------+-----------------------
+ *   there        | is the same    | yes                                             | TARGET
+ *   there        | is another one | no; the partial file is rubbish                 | the old file
+ *   there        | is not there   | no; the partial file is rubbish                 | the old file
+ *   not there    | either         | never begun, called off, or all of it is over   | what the definition says
  *
  * Only the files do: a directory whose file system is not mounted (yet) has no partial file either, and storage that
- * fails tells nothing. So the first line holds only in the directory that was looked at before the move began
+ * fails tells nothing. So the last line holds only in the directory that was looked at before the move began
  * (place_where()), and everything else is "not known".
  *
  * The partial file's name holds the id of the move, so nobody else's file is ever taken for it or removed. */

@@ -118,8 +118,6 @@ static bool moves_make(struct job_ctx *ctx, const struct progress *p, const stru
     Drover__JobUpdate *update = NULL;
     size_t made = 0;
     for (size_t i = 0; i < plan->count && p->active + made < plan->at_once + AHEAD; i++) {
-        if (tries_of(p, plan->moves[i].vm) >= TRIES_MAX)
-            continue;
         if (!update)
             update = job_resume(ctx, ctx->job->log.step); /* the step goes on; its jobs are made with this */
         PB_ADD(update, effects, effect_job_create(move_create(ctx, &plan->moves[i], made)));
@@ -182,11 +180,12 @@ static bool others_work(const struct progress *p)
 }
 
 /* What the plan lacks may yet be heard of. */
-static bool too_early(const struct job_ctx *ctx, const struct job_plan *plan)
+static bool too_early(const struct job_ctx *ctx, const struct progress *p, const struct job_plan *plan)
 {
     if (plan->stuck[0])
         return job_within(ctx, JOB_SETTLE_MS) && job_hosts_missing(ctx, ctx->job->log.job->target);
-    return plan->count == 0 && job_within(ctx, JOB_UNREACHABLE_MS);
+    bool all_tried = p->left_count && p->left_count == plan->given_up_count;
+    return plan->count == 0 && !all_tried && job_within(ctx, JOB_UNREACHABLE_MS);
 }
 
 /* While moves are on their way and all is as it was when the last plan was made, that one had no more to offer. Its
@@ -200,6 +199,15 @@ static bool plan_lasts(const struct job_ctx *ctx, const struct progress *p)
            job->evacuating.held == p->held;
 }
 
+/* What has been tried often enough. It would fill every plan of a large host, and nothing else would have its turn. */
+static void give_up(const struct progress *p, struct job_plan *plan)
+{
+    plan->given_up = mem_zalloc((p->left_count + 1) * sizeof *plan->given_up);
+    for (size_t i = 0; i < p->left_count; i++)
+        if (tries_of(p, p->left[i].name) >= TRIES_MAX)
+            plan->given_up[plan->given_up_count++] = p->left[i].name;
+}
+
 static void plan_make(struct job_ctx *ctx, const struct progress *p, struct job_plan *plan)
 {
     struct job *job = ctx->job;
@@ -209,6 +217,7 @@ static void plan_make(struct job_ctx *ctx, const struct progress *p, struct job_
         plan->takes_s = job->evacuating.takes_s > since_s ? job->evacuating.takes_s - since_s : 0;
         return;
     }
+    give_up(p, plan);
     if (p->left_count)
         ctx->env->evacuate(ctx->env->user, job->log.job->target, MOVES_ASKED, plan);
     job->evacuating.planned_ms = now_ms;
@@ -236,10 +245,11 @@ static void run_moves(struct job_ctx *ctx)
         job_done(ctx, "%zu VM%s moved; host %s is empty", p.moved, p.moved == 1 ? "" : "s", ctx->job->log.job->target);
     else if (moves_make(ctx, &p, &plan))
         ;
-    else if (p.active || others_work(&p) || too_early(ctx, &plan))
+    else if (p.active || others_work(&p) || too_early(ctx, &p, &plan))
         tell(ctx, &p, &plan);
     else
         fail_left(ctx, &p, &plan);
+    free(plan.given_up);
     free(plan.moves);
     progress_free(&p);
 }

@@ -39,6 +39,8 @@ struct job_move {
     char vm_id[STATE_ID_MAX], vm[STATE_NAME_MAX], to_host[STATE_NAME_MAX], reason[256];
 };
 struct job_plan {
+    const char **given_up; /* names of VMs that stay, so that no place and no move is spent on them; the caller's */
+    size_t given_up_count;
     struct job_move *moves; /* the caller's, in the order in which they should begin */
     size_t count;
     char stuck[256];  /* why a VM cannot be moved; empty: all that may move have a place */

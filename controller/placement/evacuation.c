@@ -62,6 +62,13 @@ static double takes(
     return seconds;
 }
 
+static void stay(struct view *view, size_t from, const char *name)
+{
+    for (size_t v = 0; v < view->input.vm_count; v++)
+        if (view->vms[v].host == from && strcmp(view->vms[v].name, name) == 0)
+            view->vms[v].movable = false;
+}
+
 void evacuation_plan(struct state *state, struct fleet *fleet, const struct optimizer_settings *settings,
     const char *host, uint64_t now_ms, size_t max, struct job_plan *out)
 {
@@ -77,6 +84,8 @@ void evacuation_plan(struct state *state, struct fleet *fleet, const struct opti
         struct optimizer_plan *plan = mem_zalloc(sizeof *plan);
         size_t movable = 0;
         possible_fill(&view, state, fleet, from);
+        for (size_t i = 0; i < out->given_up_count; i++)
+            stay(&view, from, out->given_up[i]);
         optimizer_evacuate(settings, &view.input, from, plan);
         for (size_t v = 0; v < view.input.vm_count; v++)
             movable += view.vms[v].host == from && view.vms[v].movable;

@@ -82,6 +82,21 @@ static size_t active_children(struct sim *sim, uint64_t id, uint64_t *oldest)
     return active;
 }
 
+/* The first so many of `ids` never get through; 0: all as the simulation's fate is. */
+static size_t immobile;
+
+static void set_fate(struct sim *sim, uint64_t child)
+{
+    struct state_job log;
+    job_state(sim, child, &log);
+    if (immobile)
+        sim->fate = FATE_SUCCESS;
+    for (size_t i = 0; i < immobile; i++)
+        if (strcmp(log.job->target, ids[i]) == 0)
+            sim->fate = FATE_ABORT;
+    state_job_clear(&log);
+}
+
 /* Until the parent ends; children run to their end one by one, the oldest first. */
 static Drover__JobState run(struct sim *sim, uint64_t id, size_t *most)
 {
@@ -100,6 +115,7 @@ static Drover__JobState run(struct sim *sim, uint64_t id, size_t *most)
         *most = active > *most ? active : *most;
         assert_true(active > 0);
         memset(&sim->migration, 0, sizeof sim->migration);
+        set_fate(sim, child);
         sim_run(sim, child, ACTIONS_MAX);
     }
     fail_msg("the evacuation does not end");
@@ -146,6 +162,30 @@ static void what_cannot_be_moved_is_tried_twice(void **unused)
     assert_true(in_maintenance(&sim)); /* whoever asked for it has not got what he wanted yet */
     job_state(&sim, id, &log);
     assert_non_null(strstr(log.job->error->message, "stays in maintenance"));
+    state_job_clear(&log);
+    sim_close(&sim);
+}
+
+/* A host has more VMs than one plan holds, and the first of them cannot be moved: the others have their turn all the
+ * same. */
+static void what_cannot_be_moved_keeps_nobody_back(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    struct state_job log;
+    struct state_child *children;
+    size_t most;
+    uint64_t id = begin(&sim);
+    sim.plan_max = immobile = 2;
+    assert_int_equal(run(&sim, id, &most), FAILED);
+    immobile = 0;
+    assert_int_equal(state_jobs_children(sim.state, id, &children), 2 * 2 + 2);
+    free(children);
+    assert_int_equal(owned(&sim, "h1"), 2);
+    assert_int_equal(owned(&sim, "h2"), 2);
+    job_state(&sim, id, &log);
+    assert_non_null(strstr(log.job->error->message, "still has 2 VMs"));
+    assert_non_null(strstr(log.job->error->message, "could not be moved"));
     state_job_clear(&log);
     sim_close(&sim);
 }
@@ -412,6 +452,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_are_moved),
         cmocka_unit_test(what_cannot_be_moved_is_tried_twice),
+        cmocka_unit_test(what_cannot_be_moved_keeps_nobody_back),
         cmocka_unit_test(ids_of_moves_are_never_used_twice),
         cmocka_unit_test(a_cluster_founded_anew_makes_other_ids),
         cmocka_unit_test(a_plan_lasts_while_nothing_changes),

@@ -482,6 +482,19 @@ static void evacuation_counts_what_no_plan_holds(void **unused)
     evacuation_plan(w.sim.state, w.fleet, &settings, "h1", w.now_ms, 8, &plan);
     assert_int_equal(plan.count, 8);
     assert_true(plan.takes_s > COUNT / 2); /* two at a time, each a second and what it sends */
+    /* What was given up takes nobody's turn, whichever it is and however many. */
+    static const char *given_up[COUNT + 3];
+    for (size_t i = 0; i < COUNT; i++)
+        if (i != COUNT / 2)
+            given_up[plan.given_up_count++] = names[i];
+    for (size_t i = 0; i < 3; i++)
+        given_up[plan.given_up_count++] = ids[i];
+    plan.given_up = given_up;
+    plan.count = 0;
+    evacuation_plan(w.sim.state, w.fleet, &settings, "h1", w.now_ms, 8, &plan);
+    assert_int_equal(plan.count, 1);
+    assert_string_equal(plan.moves[0].vm, names[COUNT / 2]);
+    assert_string_equal(plan.stuck, "");
     free(plan.moves);
     world_close(&w);
 }

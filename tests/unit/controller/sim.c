@@ -82,7 +82,10 @@ static void env_evacuate(void *user, const char *host, size_t max, struct job_pl
     out->at_once = 2;
     snprintf(out->stuck, sizeof out->stuck, "%s", sim->stuck ? sim->stuck : "");
     for (size_t i = 0; i < count && !sim->stuck; i++) {
-        if (vms[i].job_id || out->count == max)
+        bool stays = false;
+        for (size_t g = 0; g < out->given_up_count; g++)
+            stays = stays || strcmp(out->given_up[g], vms[i].name) == 0;
+        if (stays || vms[i].job_id || out->count == max || (sim->plan_max && out->count == sim->plan_max))
             continue;
         struct job_move *move = &out->moves[out->count];
         snprintf(move->vm_id, sizeof move->vm_id, "%s", vms[i].id);

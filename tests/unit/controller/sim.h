@@ -98,6 +98,7 @@ struct sim {
     unsigned actions, members;
     struct err member_says; /* of the next member's joining or leaving; ERR_NONE: it comes or goes */
     enum job_act last_member_act;
+    size_t plan_max;          /* moves that one plan to empty a host holds; 0: as many as are asked for */
     const char *stuck;        /* why a host cannot be emptied; NULL: it can */
     bool full;                /* no host has room */
     bool placed_with_storage; /* what was told last when a place was asked for */

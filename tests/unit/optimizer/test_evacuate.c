@@ -68,6 +68,43 @@ static void what_does_not_fit_stays_and_is_named(void **state)
     assert_int_equal(plan.move_count, 0);
 }
 
+/* One plan does not hold a large host; plan after plan it is emptied, and none promises more than it holds. */
+static void a_large_host_is_emptied_by_several_plans(void **state)
+{
+    (void)state;
+    enum { COUNT = OPTIMIZER_MOVES_MAX + 36 };
+    struct cluster c;
+    struct optimizer_plan plan;
+    cluster_init(&c);
+    size_t h1 = cluster_host(&c, "h1", 64, 256, 0);
+    cluster_host(&c, "h2", 64, 256, 0);
+    for (int i = 0; i < COUNT; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "vm-%d", i);
+        cluster_vm(&c, name, h1, 0.1, i < 36 ? 1 : 2, 0);
+    }
+    c.hosts[h1].accepts = false;
+    plan_of(&c, h1, &plan);
+    assert_int_equal(plan.move_count, OPTIMIZER_MOVES_MAX);
+    assert_non_null(strstr(plan.verdict, "64 VMs have a place elsewhere; 36 more"));
+    for (size_t i = 0; i < plan.move_count; i++) {
+        assert_true(plan.moves[i].vm >= 36); /* the large ones */
+        c.vms[plan.moves[i].vm].movable = false;
+    }
+    plan_of(&c, h1, &plan); /* while these are on their way */
+    assert_int_equal(plan.move_count, 36);
+    assert_string_equal(plan.verdict, "every VM has a place elsewhere");
+    for (int i = 0; i < COUNT; i++)
+        c.vms[i].movable = true;
+    for (unsigned plans = 0; plans < 2; plans++) {
+        plan_of(&c, h1, &plan);
+        cluster_apply(&c, &plan);
+    }
+    plan_of(&c, h1, &plan);
+    assert_int_equal(plan.move_count, 0);
+    assert_true(cluster_used(&c, h1, RESOURCE_MEMORY) == 0);
+}
+
 /* A host that cannot run a VM is none for it, however empty; a full CPU is no reason to stay. */
 static void only_where_it_can_run(void **state)
 {
@@ -222,6 +259,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(everything_leaves_the_longest_first),
         cmocka_unit_test(what_does_not_fit_stays_and_is_named),
+        cmocka_unit_test(a_large_host_is_emptied_by_several_plans),
         cmocka_unit_test(only_where_it_can_run),
         cmocka_unit_test(the_longest_by_its_own_link_is_first),
         cmocka_unit_test(alone_and_together),

@@ -36,7 +36,9 @@ static void row_add(struct table *table, const Drover__Job *job)
     table_add(table, "%s", show_time(job->created_ms, text));
     table_add(
         table, "%s", end_ms > job->created_ms ? format_duration_ms((uint64_t)(end_ms - job->created_ms), text) : "-");
-    if (job->error && job->error->message[0])
+    if (job->waiting[0])
+        table_add(table, "%s", job->waiting);
+    else if (job->error && job->error->message[0])
         table_add(table, "%s", job->error->message);
     else
         table_add(table, "%s", job->reason);
@@ -128,6 +130,8 @@ static int cancel_run(struct cli *cli, const struct args *args, struct err *err)
     Drover__JobReply *reply;
     if (id_parse(args->words[0], err, &request.id) < 0)
         return -1;
+    if (args_on(args, "disk"))
+        request.disk = (char *)(uintptr_t)args_text(args, "disk");
     if (cli_call(cli, DROVER__METHOD__JOB_CANCEL, &request.base, &drover__job_reply__descriptor, err, &reply) < 0)
         return err_wrap(err, "job cancel %s", args->words[0]);
     int status = reply->job ? cli_follow(cli, args, reply->job, NULL, err)
@@ -174,6 +178,11 @@ static const struct command job_watch = {
     .example = "drover vm migrate web-1 --async\ndrover job watch 12",
     .run = watch_run,
 };
+static const struct flag cancel_flags[] = {
+    {"disk", 0, FLAG_TEXT, .value = "FILE",
+        .help = "of a move of a disk: which of its two files is the disk, should nothing else tell"},
+    {NULL},
+};
 static const struct command job_cancel = {
     .path = "job cancel",
     .arguments = "JOB",
@@ -181,8 +190,16 @@ static const struct command job_cancel = {
     .summary = "stop a job and undo what can be undone",
     .text = "A migration that has not handed the guest over stops, and "
             "the guest goes on where it is. What cannot be stopped any\n"
-            "more goes on to its end, and moves that a plan or an evacuation has made stay made.",
-    .example = "drover job cancel 12",
+            "more goes on to its end, and moves that a plan or an evacuation has made stay made.\n\n"
+            "A move of a disk ('vm move-storage') waits where its guest is dead, "
+            "the host has lost its records, and the disk's\n"
+            "files cannot be seen where they were: then nobody knows whether "
+            "the guest had begun to use the new one. Look at\n"
+            "both, and say with --disk which is the disk. Neither is removed, "
+            "and where the host knows after all, that counts.",
+    .example = "drover job cancel 12\n"
+               "drover job cancel 12 --disk /srv/slow/web.raw",
+    .flags = cancel_flags,
     .run = cancel_run,
 };
 

@@ -128,7 +128,7 @@ void progress_current(const Drover__Job *job, struct buf *out)
         if (step->state != DROVER__STEP_STATE__STEP_RUNNING)
             continue;
         buf_printf(out, "  %-13s ", step->name);
-        if (job->progress)
+        if (job->progress && !step->detail[0])
             progress_migration(job->progress, out);
         else
             buf_printf(out, "running%s%s", step->detail[0] ? ": " : "", step->detail);
@@ -136,4 +136,6 @@ void progress_current(const Drover__Job *job, struct buf *out)
             buf_printf(out, " (cancelling)");
         return;
     }
+    if (job->waiting[0]) /* a step has failed, and is being undone */
+        buf_printf(out, "  %s", job->waiting);
 }

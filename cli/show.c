@@ -206,6 +206,8 @@ void show_job(const Drover__Job *job)
     output_field("Finished", "%s", show_time(job->finished_ms, text));
     if (job->error && job->error->message[0])
         output_field("Error", "%s: %s", job->error->code, job->error->message);
+    if (job->waiting[0] && job->state == DROVER__JOB_STATE__JOB_CANCELLING)
+        output_field("Waiting", "%s", job->waiting);
     if (job->progress && !progress_over(job)) {
         struct buf line = {0};
         progress_migration(job->progress, &line);

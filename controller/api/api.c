@@ -63,6 +63,8 @@ Drover__Job *api_job_message(struct controller *c, uint64_t id)
         return NULL;
     Drover__Job *job = found.job;
     const struct job *live = runner_job(c->runner, id);
+    if (live)
+        pb_string(&job->waiting, live->waiting);
     if (live && found.step < job->n_steps && live->waiting[0] && !job->steps[found.step]->detail[0])
         pb_string(&job->steps[found.step]->detail, live->waiting);
     if (live && (job->kind == DROVER__JOB_KIND__JOB_VM_MIGRATE || job->kind == DROVER__JOB_KIND__JOB_VM_MOVE_STORAGE))

@@ -92,7 +92,14 @@ static void job_cancel(struct api_call *call)
 {
     const Drover__JobCancelRequest *request = (const void *)call->message;
     Drover__Command *command = proposer_command();
-    job_cancel_command(call->c->state, request->id, call->actor.name, command);
+    struct err err;
+    if (!request->disk[0]) {
+        job_cancel_command(call->c->state, request->id, call->actor.name, command);
+    } else if (job_settle_command(call->c->state, request->id, call->actor.name, request->disk, &err, command) < 0) {
+        pb_free(command);
+        api_fail(call, &err);
+        return;
+    }
     proposer_submit(call->c->replica, command, cancel_submitted, call);
 }
 

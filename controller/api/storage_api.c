@@ -68,6 +68,7 @@ static void vm_move_storage(struct api_call *call)
     pb_string(&create->data->from_host, vm.owner);
     pb_string(&create->data->migration_id, id);
     create->data->storage = pb_copy(request->move);
+    pb_string(&create->data->storage->settled, "");
     job_add_steps(create, false);
     api_job(call, create);
 }

@@ -109,7 +109,7 @@ struct job {
     Drover__MigrationRecord *record; /* owned; merged of what both sides told */
     struct migrating migrating;
     struct evacuating evacuating;
-    char waiting[256]; /* what it waits for, for people; empty: nothing */
+    char waiting[512]; /* what it waits for, for people; empty: nothing */
 };
 
 enum job_event_type {
@@ -176,5 +176,9 @@ Drover__JobCreate *job_migration_new(const struct job_migration_order *order);
 /* Fills the command with what cancels the job. True: that is to cancel the moves of a plan which has failed, and waits
  * for them; the plan itself stays as failed as it is. */
 bool job_cancel_command(struct state *state, uint64_t job_id, const char *actor, Drover__Command *command);
+/* The same for a move of a disk, with the word of somebody which of its two files is the disk, which its host goes by
+ * where nothing else tells. */
+MUST_CHECK int job_settle_command(struct state *state, uint64_t job_id, const char *actor, const char *disk,
+    struct err *err, Drover__Command *command);
 
 #endif

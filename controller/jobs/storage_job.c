@@ -7,7 +7,10 @@
  *   copy     the host copies while the guest writes. Taken: the definition names the new file with the end of this step
  *   finish   the old file is removed, unless it is to be kept
  *
- * Cancelled or failed in `copy`: the host is made to decide, and what it says is followed either way. */
+ * Cancelled or failed in `copy`: the host is made to decide, and what it says is followed either way. It is in doubt
+ * where its guest is dead, it has lost its records, and the files are not where they were; then somebody has to say
+ * which file is the disk (job_settle_command()), and neither is removed. */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,6 +77,8 @@ static void copy_ask(struct job_ctx *ctx, bool fence)
     pb_string(&request->migration_id, data->migration_id);
     request->move = pb_copy(data->storage);
     request->fence = fence;
+    pb_string(&request->vm_id, data->vm_id);
+    request->generation = data->generation;
     ctx->job->phase = fence ? COPY_FENCE : COPY_ASK;
     job_call(ctx, storage_host(ctx), DROVER__METHOD__STORAGE_QUERY, request, JOB_CALL_MS);
 }
@@ -123,6 +128,14 @@ static bool copy_note(struct job_ctx *ctx)
     return true;
 }
 
+static void copy_in_doubt(struct job_ctx *ctx)
+{
+    job_back_off(ctx,
+        "host %s cannot tell which file is the disk: %.200s. If it never will: `drover job cancel %" PRIu64
+        " --disk FILE` says which, and removes nothing",
+        storage_host(ctx), ctx->job->migrating.source.error.message, ctx->job->log.job->id);
+}
+
 static void copy_decide(struct job_ctx *ctx)
 {
     struct job *job = ctx->job;
@@ -143,6 +156,9 @@ static void copy_decide(struct job_ctx *ctx)
             copy_ask(ctx, true);
         else
             copy_start(ctx);
+        return;
+    case DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT:
+        copy_in_doubt(ctx);
         return;
     default:
         job->attempts = 0;
@@ -190,6 +206,16 @@ static void run_copy(struct job_ctx *ctx)
     }
 }
 
+/* Somebody had to say so: the old file stays. */
+static void copy_settled(struct job_ctx *ctx)
+{
+    const Drover__JobData *data = job_data(ctx);
+    const Drover__StorageMove *move = data->storage;
+    Drover__JobUpdate *update =
+        job_undone(ctx, "the disk is %.200s from now on; %.200s is left as it is", move->target, move->disk);
+    PB_ADD(update, effects, effect_vm_disk_put(data->vm_id, move->disk, move->target, move->format));
+}
+
 static void undo_copy(struct job_ctx *ctx)
 {
     if (ctx->event->type != JOB_REPLY) {
@@ -200,7 +226,13 @@ static void undo_copy(struct job_ctx *ctx)
         return;
     switch (ctx->job->migrating.source.outcome) {
     case DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN:
-        copy_taken(ctx);
+        if (job_data(ctx)->storage->settled[0])
+            copy_settled(ctx);
+        else
+            copy_taken(ctx);
+        return;
+    case DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT:
+        copy_in_doubt(ctx);
         return;
     case DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED:
         job_undone(ctx, "the guest uses %.400s, as before", job_data(ctx)->storage->disk);

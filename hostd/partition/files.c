@@ -27,7 +27,7 @@ static void files_done(uv_work_t *work, int status)
     if (files->ps) {
         DL_DELETE(files->ps->files, files);
         files->seen(files);
-    } else if (!files->action) { /* an action has been answered */
+    } else if (!files->action && !files->unasked) { /* an action has been answered */
         err_set(&files->err, ERR_UNAVAILABLE, "drover-hostd is stopping");
         wire_reply_error(files->request, &files->err);
     }
@@ -63,17 +63,21 @@ void files_drop(struct partitions *ps)
     }
 }
 
+void files_not_answering(const struct record_storage *move, struct wire_request *request)
+{
+    struct err err;
+    err_set(&err, ERR_UNAVAILABLE, "the storage of %.200s or %.200s does not answer", move->source, move->target);
+    wire_reply_error(request, &err);
+}
+
 bool files_asked(struct partitions *ps, const char *id, const char *vm_id, struct wire_request *request)
 {
     struct files *files;
     DL_FOREACH(ps->files, files)
     {
-        if (files->action || strcmp(files->move.id, id) != 0 || strcmp(files->vm_id, vm_id) != 0)
+        if (files->action || strcmp(files->move.id, id) != 0 || (!id[0] && strcmp(files->vm_id, vm_id) != 0))
             continue;
-        struct err err;
-        err_set(&err, ERR_UNAVAILABLE, "the storage of %.200s or %.200s does not answer", files->move.source,
-            files->move.target);
-        wire_reply_error(request, &err);
+        files_not_answering(&files->move, request);
         return true;
     }
     return false;

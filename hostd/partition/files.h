@@ -21,7 +21,10 @@ struct files {
     char target[PATH_MAX];
     int said; /* of `look` */
     struct err err;
-    char *paths[SPEC_DISKS_MAX]; /* STORAGE_LEAVE: those to go; owned */
+    char settled[RECORD_PATH_MAX]; /* STORAGE_QUERY: as in the message */
+    bool settled_there;            /* which is the target, and can be seen */
+    bool unasked;                  /* nobody waits for an answer */
+    char *paths[SPEC_DISKS_MAX];   /* STORAGE_LEAVE: those to go; owned */
     size_t path_count;
 };
 
@@ -30,7 +33,10 @@ struct files *files_new(struct partitions *ps, struct wire_request *request, str
 void files_free(struct files *files);
 /* `look` on a thread, then `seen` on the loop, which sees to the answer; freed after that. */
 void files_start(struct files *files, void (*look)(struct files *), void (*seen)(struct files *));
-/* True, and answered: the same has been asked before, and its files do not answer. `id` or `vm_id` may be empty. */
+/* True, and answered: the same has been asked before, and its files do not answer. Of move `id`, or if that is empty,
+ * of one of `vm_id` that has none yet. */
 bool files_asked(struct partitions *ps, const char *id, const char *vm_id, struct wire_request *request);
+/* Answers that. */
+void files_not_answering(const struct record_storage *move, struct wire_request *request);
 
 #endif

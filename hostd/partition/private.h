@@ -55,11 +55,10 @@ struct partition {
     struct heard *heard;    /* the guest's addresses; NULL: it has no taps */
     struct disk_copy *copy; /* of record.storage, once the guest can be asked; NULL: none */
     bool copy_cancelled;
-    bool copy_linking;            /* the change-over was tried: it may have happened */
+    bool copy_linking;            /* the change-over was tried, perhaps by an earlier hostd: it may have happened */
     struct storage_look *looking; /* adopted: which file is the disk is being asked; NULL: it is not */
-    struct loop_timer *look_again;
-    Drover__DiskMoves *arrivals; /* INCOMING: disks whose files are being made; owned */
-    size_t arriving;             /* the one that is */
+    Drover__DiskMoves *arrivals;  /* INCOMING: disks whose files are being made; owned */
+    size_t arriving;              /* the one that is */
     struct image *image;
     struct engine *engine;    /* NULL: no migration under way */
     struct engine *lingering; /* of the migration that brought the guest here: announces it, answers the source again */
@@ -258,7 +257,8 @@ MUST_CHECK int storage_begin(struct partition *p, const struct record_storage *m
 /* The guest of an adopted partition answers: go on with what an earlier hostd began. */
 void storage_adopt(struct partition *p);
 void storage_cancel(struct partition *p);
-/* The guest's process is gone, and its handle freed: how it ended is told if that is known here. */
+/* The guest's process is gone, and its handle freed: how it ended is told, at once or when the files have been looked
+ * at. */
 void storage_guest_dead(struct partition *p);
 /* Stops watching; QEMU goes on. */
 void storage_drop(struct partition *p);

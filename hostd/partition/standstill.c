@@ -1,7 +1,8 @@
 /* A guest that QEMU has stopped for its storage: told to whoever asks how it is, and asked to go on, with growing
  * pauses, until it does. Only while nothing else has to do with the guest: an engine decides by itself what such a
  * guest means to it, and none is started for one that stands still. So a `cont` of ours is never under way when an
- * engine begins. */
+ * engine begins. Nor does a guest whose disk moves go on by us: while it changes over it must not. Who moves the disk
+ * sees to both. */
 #include <string.h>
 
 #include "base/log.h"
@@ -14,7 +15,7 @@
 static bool ours_to_continue(const struct partition *p)
 {
     return p->record.state == STATE_RUNNING && p->guest && !p->engine && !p->forecaster && !p->moving &&
-           p->aftermath == AFTERMATH_NONE;
+           p->aftermath == AFTERMATH_NONE && !p->record.storage.id[0];
 }
 
 static void pause_begin(struct partition *p)

@@ -3,9 +3,12 @@
  *   order -> record.storage (written down) -> disk_copy -> place_commit + record's definition
  *         -> outcome -> record.storage gone
  *
- * What is valid when hostd, QEMU or the machine dies anywhere in between, the files say (storage/place.h); the record
- * only says that there is something to look at. Only what is certain is told: where hostd has not seen itself how it
- * ended, and the files cannot be seen, it waits for them. */
+ * What is valid when hostd, QEMU or the machine dies anywhere in between, the files say (storage/place.h), and where
+ * they cannot be seen (any more), two others know:
+ *
+ * - QEMU, while it lives: the link is not made before it has changed over, so copy_step() goes by QEMU alone.
+ * - The record, once QEMU is dead: it is written before the guest runs with the new file. While it names the old one,
+ *   no write of the guest is in the new one alone. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,12 +17,12 @@
 #include "base/crashpoint.h"
 #include "base/ensure.h"
 #include "base/log.h"
+#include "hostd/partition/files.h"
 #include "hostd/partition/private.h"
 #include "storage/place.h"
 
-#define LOOK_AGAIN_MS 2000
-
-/* Which file is the disk, asked by a thread: storage that hangs must not hang hostd. Outlives a partition that goes. */
+/* Whether the storage answers, found out by a thread: what hangs must not hang hostd. Outlives a partition that goes.
+ */
 struct storage_look {
     uv_work_t work;
     struct partition *partition; /* NULL: nobody waits */
@@ -27,8 +30,6 @@ struct storage_look {
     int said; /* place_committed() */
     struct err err;
 };
-
-static void storage_seen(struct partition *p, int said, const struct err *why);
 
 static void definition_put(struct partition *p)
 {
@@ -69,8 +70,6 @@ static void forget(struct partition *p)
     if (p->looking)
         p->looking->partition = NULL;
     p->looking = NULL;
-    if (p->look_again)
-        loop_timer_stop(p->look_again);
     p->record.storage = (struct record_storage){0};
     disk_copy_free(p->copy);
     p->copy = NULL;
@@ -79,14 +78,14 @@ static void forget(struct partition *p)
 }
 
 /* Tells how it ended, which is certain; `why` if it was not taken. */
-static void conclude(struct partition *p, bool taken, const struct err *why)
+static void tell(struct partitions *ps, const char *vm_id, const struct record_storage *s, bool taken,
+    const struct err *why, uint64_t pause_us)
 {
     struct err err;
-    struct record_storage *s = &p->record.storage;
     Drover__MigrateOutcomeRequest outcome = DROVER__MIGRATE_OUTCOME_REQUEST__INIT;
     Drover__ErrorInfo error = DROVER__ERROR_INFO__INIT;
-    outcome.migration_id = s->id;
-    outcome.vm_id = p->record.vm_id;
+    outcome.migration_id = (char *)(uintptr_t)s->id;
+    outcome.vm_id = (char *)(uintptr_t)vm_id;
     outcome.outcome = taken ? DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN : DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED;
     if (!taken) {
         place_forget(s->target, s->id);
@@ -95,13 +94,17 @@ static void conclude(struct partition *p, bool taken, const struct err *why)
         outcome.error = &error;
     }
     crashpoint("hostd", "storage-outcome-before");
-    if (outcomes_add(p->all->env.outcomes, &outcome, false, &err) < 0)
+    if (outcomes_add(ps->env.outcomes, &outcome, false, &err) < 0)
         log_event(LOG_ERROR, "outcome.unsaved", "move=%s reason=%s", s->id, LOG_QUOTE(err.message));
     crashpoint("hostd", "storage-outcome-after");
     log_event(LOG_INFO, "storage.ended",
-        "move=%s vm=%s disk=%" PRIu32 " target=%s moved=%d pause_us=%" PRIu64 " reason=%s", s->id, p->record.vm_id,
-        s->disk, LOG_QUOTE(s->target), taken, p->copy ? disk_copy_pause_us(p->copy) : 0,
-        LOG_QUOTE(taken ? "" : why->message));
+        "move=%s vm=%s disk=%" PRIu32 " target=%s moved=%d pause_us=%" PRIu64 " reason=%s", s->id, vm_id, s->disk,
+        LOG_QUOTE(s->target), taken, pause_us, LOG_QUOTE(taken ? "" : why->message));
+}
+
+static void conclude(struct partition *p, bool taken, const struct err *why)
+{
+    tell(p->all, p->record.vm_id, &p->record.storage, taken, why, p->copy ? disk_copy_pause_us(p->copy) : 0);
     forget(p);
 }
 
@@ -159,6 +162,18 @@ static void look_work(uv_work_t *work)
     look->said = place_committed(look->move.target, look->move.id, look->move.where, &look->err);
 }
 
+/* Whatever it says: QEMU tells where to go on. Where that is behind the link, it is made again, which does no harm, and
+ * then written down. */
+static void storage_seen(struct partition *p, int said, const struct err *why)
+{
+    const struct record_storage *s = &p->record.storage;
+    if (said < 0)
+        log_event(
+            LOG_WARN, "storage.not_seen", "move=%s vm=%s reason=%s", s->id, p->record.vm_id, LOG_QUOTE(why->message));
+    p->copy_linking = said != 0;
+    copy_start(p, true);
+}
+
 static void look_done(uv_work_t *work, int status)
 {
     struct storage_look *look = work->data;
@@ -171,34 +186,14 @@ static void look_done(uv_work_t *work, int status)
     free(look);
 }
 
-static void look_start(void *user)
+static void look_start(struct partition *p)
 {
-    struct partition *p = user;
-    if (p->looking || p->copy)
-        return;
     struct storage_look *look = mem_zalloc(sizeof *look);
     look->work.data = look;
     look->partition = p;
     look->move = p->record.storage;
     p->looking = look;
     ENSURE(uv_queue_work(p->all->env.loop, &look->work, look_work, look_done) == 0);
-}
-
-/* What is done with QEMU depends on which file is the disk, so while that cannot be seen, nothing is. */
-static void storage_seen(struct partition *p, int said, const struct err *why)
-{
-    const struct record_storage *s = &p->record.storage;
-    if (said < 0) {
-        if (!p->look_again)
-            p->look_again = loop_timer_new(p->all->env.loop, look_start, p);
-        log_event(
-            LOG_WARN, "storage.not_seen", "move=%s vm=%s reason=%s", s->id, p->record.vm_id, LOG_QUOTE(why->message));
-        loop_timer_start(p->look_again, LOOK_AGAIN_MS, 0);
-        return;
-    }
-    if (said > 0)
-        definition_put(p);
-    copy_start(p, true);
 }
 
 void storage_adopt(struct partition *p)
@@ -217,7 +212,6 @@ void storage_drop(struct partition *p)
 {
     if (p->looking)
         p->looking->partition = NULL;
-    loop_timer_free(p->look_again);
     disk_copy_free(p->copy);
 }
 
@@ -228,18 +222,49 @@ void storage_cancel(struct partition *p)
         disk_copy_cancel(p->copy);
 }
 
+static void settle_look(struct files *files)
+{
+    const struct record_storage *s = &files->move;
+    files->said = place_committed(s->target, s->id, s->where, &files->err);
+}
+
+static const struct err *guest_ended(const struct record_storage *s, struct err *err)
+{
+    err_set(err, ERR_UNAVAILABLE, "the guest ended while disk %.300s was being copied", s->source);
+    return err;
+}
+
+static void settle_seen(struct files *files)
+{
+    struct err err;
+    const struct record_storage *s = &files->move;
+    if (files->said < 0)
+        log_event(LOG_WARN, "storage.not_seen", "move=%s vm=%s reason=%s", s->id, files->vm_id,
+            LOG_QUOTE(files->err.message));
+    if (!outcomes_find(files->ps->env.outcomes, s->id))
+        tell(files->ps, files->vm_id, s, files->said > 0, guest_ended(s, &err), 0);
+}
+
+/* The record names the old file, and the link may have been made: as the files say, and if they cannot be seen, as the
+ * record does. */
+static void settle(struct partition *p)
+{
+    struct files *files = files_new(p->all, NULL, NULL);
+    files->unasked = true;
+    files->move = p->record.storage;
+    strcpy(files->vm_id, p->record.vm_id);
+    forget(p);
+    files_start(files, settle_look, settle_seen);
+}
+
 void storage_guest_dead(struct partition *p)
 {
     struct err err;
     const struct record_storage *s = &p->record.storage;
     if (!s->id[0])
         return;
-    err_set(&err, ERR_UNAVAILABLE, "the guest ended while disk %.300s was being copied", s->source);
-    if (changed_over(p) || (p->copy && !p->copy_linking)) {
-        conclude(p, changed_over(p), &err);
-        return;
-    }
-    /* The controllers will ask, and the files be looked at then (storage_requests.c). */
-    log_event(LOG_WARN, "storage.undecided", "move=%s vm=%s reason=%s", s->id, p->record.vm_id, LOG_QUOTE(err.message));
-    forget(p);
+    if (changed_over(p) || (p->copy && !p->copy_linking))
+        conclude(p, changed_over(p), guest_ended(s, &err));
+    else
+        settle(p);
 }

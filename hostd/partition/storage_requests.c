@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <utlist.h>
 
 #include "base/buf.h"
@@ -33,6 +34,8 @@ static int check_move(const Drover__StorageMove *move, struct err *err)
     if (!move || move->disk[0] != '/' || move->target[0] != '/' || strlen(move->disk) > PLACE_PATH_MAX ||
         strlen(move->target) > PLACE_PATH_MAX)
         return err_set(err, ERR_INVALID, "disk or target is missing or malformed");
+    if (strlen(move->settled) > PLACE_PATH_MAX)
+        return err_set(err, ERR_INVALID, "what is said to be the disk is malformed");
     if (move->format[0] && strcmp(move->format, "raw") != 0 && strcmp(move->format, "qcow2") != 0)
         return err_set(err, ERR_INVALID, "format '%.32s' is neither raw nor qcow2", move->format);
     return 0;
@@ -168,8 +171,9 @@ static int target_check(struct files *files, struct place_where checked_at, stru
     if (strcmp(files->target, move->target) != 0) /* the log holds this name */
         return err_set(err, ERR_WRONG_STATE, "%.300s is %.300s by now", move->target, files->target);
     if (checked_at.inode && memcmp(&checked_at, &move->where, sizeof checked_at) != 0)
-        return err_set(err, ERR_UNAVAILABLE,
-            "the directory of %.300s is not the one that was checked: mount its file system", move->target);
+        return err_set(err, ERR_WRONG_STATE,
+            "the directory of %.300s is not the one that was checked: mount its file system, then move the disk again",
+            move->target);
     return 1;
 }
 
@@ -247,16 +251,79 @@ static void query_answer(
     }
     if (fence)
         storage_cancel(p);
-    answer(request, DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY, NULL);
+    if (p->looking)
+        files_not_answering(&p->record.storage, request);
+    else
+        answer(request, DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY, NULL);
 }
 
-/* Nothing was known of it here (any more), and the files decide. A request to begin that is still on its way must find
- * the door shut. */
+static void look_at_question(struct files *files)
+{
+    struct stat st;
+    look_at_move(files);
+    files->settled_there =
+        strcmp(files->settled, files->target) == 0 && lstat(files->target, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+/* By the record of the VM's partition, of which no move is under way: it is written before a guest runs with a file. */
+static int record_says(const struct partition *p, const struct files *files)
+{
+    if (!p || p->record.generation != files->generation)
+        return -1;
+    for (size_t i = 0; i < p->record.spec->n_disks; i++) {
+        const char *path = p->record.spec->disks[i]->path;
+        if (strcmp(path, files->move.target) == 0)
+            return 1;
+        if (strcmp(path, files->move.source) == 0)
+            return 0;
+    }
+    return -1;
+}
+
+static int somebody_says(const struct files *files, struct err *err)
+{
+    if (strcmp(files->settled, files->move.source) == 0)
+        return 0;
+    if (strcmp(files->settled, files->move.target) != 0)
+        return -1;
+    return files->settled_there ? 1 : err_set(err, ERR_UNAVAILABLE, "%.300s is not seen here", files->settled);
+}
+
+/* Nothing was known of it here (any more). 1: it changed over, 0: it did not, or never will, -1: nothing tells. */
+static int decide(const struct files *files, struct err *err, const char **by)
+{
+    const struct partition *p = files->vm_id[0] ? partition_find(files->ps, files->vm_id) : NULL;
+    int said = files->said;
+    *by = "files";
+    *err = files->err;
+    if (said < 0) {
+        *by = "record";
+        said = record_says(p, files);
+    }
+    if (said < 0 && !p) { /* so the guest does not run here */
+        *by = "somebody";
+        said = somebody_says(files, err);
+    }
+    return said;
+}
+
+static void answer_doubt(struct wire_request *request, const struct err *err)
+{
+    Drover__ErrorInfo why = DROVER__ERROR_INFO__INIT;
+    why.code = (char *)(uintptr_t)err_name(err->code);
+    why.message = (char *)(uintptr_t)err->message;
+    answer(request, DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT, &why);
+}
+
+/* A request to begin that is still on its way must find the door shut. What somebody says may be wrong: then everything
+ * is left as it is. */
 static void decide_unknown(struct files *files)
 {
     struct err err;
+    const char *by;
     struct partitions *ps = files->ps;
-    bool taken = files->said > 0;
+    int said = decide(files, &err, &by);
+    bool taken = said > 0;
     const Drover__MigrateOutcomeRequest *kept = outcomes_find(ps->env.outcomes, files->move.id);
     struct partition *p = find_move(ps, files->move.id);
     Drover__MigrateOutcomeRequest outcome = DROVER__MIGRATE_OUTCOME_REQUEST__INIT;
@@ -264,13 +331,15 @@ static void decide_unknown(struct files *files)
     outcome.outcome = taken ? DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN : DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED;
     if (kept || p) { /* meanwhile */
         query_answer(kept, p, true, files->request);
-    } else if (files->said < 0) {
-        wire_reply_error(files->request, &files->err);
+    } else if (said < 0) {
+        answer_doubt(files->request, &err);
     } else if (outcomes_add(ps->env.outcomes, &outcome, true, &err) < 0) {
         wire_reply_error(files->request, &err);
     } else {
-        if (!taken)
-            place_forget(files->target, files->move.id);
+        log_event(LOG_INFO, "storage.settled", "move=%s target=%s moved=%d by=%s", files->move.id,
+            LOG_QUOTE(files->move.target), taken, by);
+        if (!taken && strcmp(by, "somebody") != 0)
+            place_forget(files->move.target, files->move.id);
         answer(files->request, outcome.outcome, NULL);
     }
 }
@@ -286,7 +355,11 @@ static void ask_files(struct partitions *ps, const Drover__StorageQueryRequest *
         return;
     struct files *files = files_new(ps, request, NULL);
     take_move(m->migration_id, m->move, &files->move);
-    files_start(files, look_at_move, decide_unknown);
+    strcpy(files->settled, m->move->settled);
+    if (paths_vm_id_ok(m->vm_id))
+        strcpy(files->vm_id, m->vm_id);
+    files->generation = m->generation;
+    files_start(files, look_at_question, decide_unknown);
 }
 
 void storage_query(struct partitions *ps, const Drover__StorageQueryRequest *m, struct wire_request *request)

@@ -31,7 +31,7 @@ static enum copy_act step_off(const struct copy_view *view)
 
 static enum copy_act step_ready(const struct copy_known *known, const struct copy_view *view)
 {
-    if (!known->flushed && view->running)
+    if (!known->flushed)
         return COPY_FLUSH;
     return view->running ? COPY_STOP : COPY_COMPLETE;
 }

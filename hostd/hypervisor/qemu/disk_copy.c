@@ -50,6 +50,8 @@ struct sync {
     uv_work_t work;
     struct disk_copy *copy; /* NULL: nobody waits */
     char old[PATH_MAX], new[PATH_MAX];
+    int said; /* of the new file */
+    struct err err;
 };
 
 static uint64_t now_us(void)
@@ -292,9 +294,8 @@ static void sync_work(uv_work_t *work)
 {
     struct sync *sync = work->data;
     struct err err;
-    /* Best effort: QEMU flushes again and tells of errors. */
-    (void)!place_sync(sync->new, &err);
-    (void)!place_sync(sync->old, &err);
+    sync->said = place_sync(sync->new, &sync->err);
+    (void)!place_sync(sync->old, &err); /* best effort: QEMU flushes again and tells of errors */
 }
 
 static void sync_done(uv_work_t *work, int status)
@@ -302,15 +303,18 @@ static void sync_done(uv_work_t *work, int status)
     struct sync *sync = work->data;
     struct disk_copy *copy = sync->copy;
     (void)status;
+    if (copy) {
+        copy->sync = NULL;
+        copy->known.flushed = true;
+        if (sync->said < 0)
+            fail(copy, &sync->err);
+        stepped(copy, NULL, NULL);
+    }
     free(sync);
-    if (!copy)
-        return;
-    copy->sync = NULL;
-    copy->known.flushed = true;
-    stepped(copy, NULL, NULL);
 }
 
-/* So that QEMU's own flush, with the guest standing still, finds little to do. */
+/* So that QEMU's own flush, with the guest standing still, finds little to do. And it finds out in time where the new
+ * file is not at its place any more (its directory was removed, or made anew), and could not get its name then. */
 static void do_flush(struct disk_copy *copy)
 {
     struct sync *sync = mem_zalloc(sizeof *sync);

@@ -1,6 +1,7 @@
 """Disks that move to another file while the guest writes to them."""
 import json
 import os
+import shutil
 import subprocess
 
 from harness import MIGRATION, case
@@ -133,6 +134,48 @@ def storage_moves_that_are_struck(run):
     lab.guest_wait("struck").close()
     lab.vm_delete("struck")
     os.unlink(f"{own}/struck.raw")
+
+
+@case()
+def a_directory_made_anew_keeps_no_job_for_ever(run):
+    """The guest goes on with the file that it has; where nobody can know which that was, the job says so, and somebody decides."""
+    lab = run.lab
+    node, old, new = lab.hosts["h1"], make_disk(lab, "anew"), f"{lab.hosts['h1'].disks}/fast"
+    guest = guest_on(lab, "anew", old, "disk:50")
+
+    def make_anew(aside):
+        os.rename(new, f"{new}-{aside}")
+        os.mkdir(new)
+
+    # While the guest runs its host knows.
+    os.mkdir(new)
+    job_id = begin_slow_move(lab, "anew", f"{new}/")
+    make_anew("first")
+    job = lab.job_wait(job_id)
+    assert job["state"] == "failed" and "No such file" in job["error"]["message"], job
+    assert disk_of(lab, "anew")["path"] == old and files(new) == [] and guest.verify("disk") > 0
+
+    # It is dead, and its host has lost what it had written down.
+    job_id = begin_slow_move(lab, "anew", f"{new}/")
+    node.daemon.kill()
+    os.kill(lab.qemus()["h1"][0], 9)
+    make_anew("second")
+    shutil.rmtree(f"{node.directory}/partitions")
+    node.daemon.start()
+    way_out = f"drover job cancel {job_id} --disk FILE"
+    until(lambda: way_out in lab.job(job_id).get("waiting", ""), 60, "the job to say what it waits for")
+    for verb in (("list",), ("show", job_id)):
+        assert way_out in lab.cli("job", *verb, form=None).stdout
+    refused = lab.cli("job", "cancel", job_id, "--disk", "/elsewhere", check=False, form=None)
+    assert refused.status != 0 and old in refused.stderr, refused
+    lab.cli("job", "cancel", job_id, "--disk", old)
+    assert lab.job(job_id)["state"] == "cancelled" and disk_of(lab, "anew")["path"] == old
+    assert [name for name in files(f"{new}-second") if name.endswith(".partial")], "something was removed"
+    until(lambda: not lab.vm("anew")["owner"], 60, "the VM to be known as stopped")
+    lab.vm_delete("anew")
+    os.unlink(old)
+    for name in files(node.disks):
+        shutil.rmtree(f"{node.disks}/{name}")
 
 
 @case(needs=MIGRATION)

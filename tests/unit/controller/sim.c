@@ -309,6 +309,10 @@ Drover__JobState sim_run(struct sim *sim, uint64_t job_id, unsigned max)
         } else {
             job_step(&sim->job, &env, &event, &action);
         }
+        if (sim->until && action.act == ACT_WAIT && strstr(sim->job.waiting, sim->until)) {
+            job_action_clear(&action);
+            return sim->job.log.job->state;
+        }
         enum sim_blow blow = blow_now(sim);
         if (blow == BLOW_AWAY || blow == BLOW_CANCEL_AWAY)
             sim->away_until_ms = sim->now_ms + sim->away_ms;

@@ -56,6 +56,7 @@ struct sim_storage {
     bool committed;   /* the files say that the guest has changed over */
     bool shut;        /* a request to begin that comes now is too late */
     bool forgets;     /* the host loses its memory once it is over */
+    bool blind;       /* and does not see the files either */
     bool fails, slow; /* the copying fails; never ends by itself */
     unsigned removed; /* how often the old file was removed */
     uint64_t start_ms;
@@ -98,9 +99,10 @@ struct sim {
     unsigned actions, members;
     struct err member_says; /* of the next member's joining or leaving; ERR_NONE: it comes or goes */
     enum job_act last_member_act;
-    size_t plan_max;          /* moves that one plan to empty a host holds; 0: as many as are asked for */
-    const char *stuck;        /* why a host cannot be emptied; NULL: it can */
-    bool full;                /* no host has room */
+    size_t plan_max;   /* moves that one plan to empty a host holds; 0: as many as are asked for */
+    const char *until; /* sim_run() is over when the job waits for what has this in its words; NULL: when it ends */
+    const char *stuck; /* why a host cannot be emptied; NULL: it can */
+    bool full;         /* no host has room */
     bool placed_with_storage; /* what was told last when a place was asked for */
     enum sim_blow blow;
     unsigned blow_at;

@@ -26,14 +26,33 @@ static void copy_run(struct sim *sim)
     s->committed = !s->fails;
 }
 
-static void *answer(struct sim *sim, bool fence)
+/* The host that knows nothing goes by what somebody has said, and keeps to that. */
+static bool in_doubt(struct sim_storage *s, const Drover__StorageQueryRequest *query)
 {
+    if (!s->blind || !s->over || !query->fence)
+        return false;
+    assert_string_equal(query->vm_id, "vm-1");
+    if (!query->move->settled[0])
+        return true;
+    s->blind = false;
+    s->committed = strcmp(query->move->settled, SIM_TARGET) == 0;
+    return false;
+}
+
+static void *answer(struct sim *sim, const Drover__StorageQueryRequest *query)
+{
+    bool fence = query->fence;
     struct sim_storage *s = &sim->storage;
     Drover__MigrateQueryReply *reply = pb_new(&drover__migrate_query_reply__descriptor);
     if (fence && !s->over) {
         s->over = s->shut = true; /* called off, or never to begin */
     }
-    if (s->over && (fence || !s->forgets))
+    if (in_doubt(s, query)) {
+        reply->outcome = DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT;
+        struct err err;
+        err_set(&err, ERR_UNAVAILABLE, "the directory is not the one");
+        reply->error = pb_error(&err);
+    } else if (s->over && (fence || !s->forgets))
         reply->outcome =
             s->committed ? DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN : DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED;
     else
@@ -71,7 +90,7 @@ int sim_storage_call(struct sim *sim, uint32_t method, const void *request, stru
         *reply = pb_new(&drover__storage_move_reply__descriptor);
         return begin(sim, err);
     case DROVER__METHOD__STORAGE_QUERY:
-        *reply = answer(sim, ((const Drover__StorageQueryRequest *)request)->fence);
+        *reply = answer(sim, request);
         return 0;
     case DROVER__METHOD__STORAGE_FINISH:
         sim_disk(sim, "vm-1", disk); /* the log must name the new file before the old one goes */

@@ -97,6 +97,84 @@ static void a_copy_that_would_never_end_is_cancelled(void **unused)
     }
 }
 
+/* --- nobody can tell --- */
+
+static Drover__Command *settle(struct sim *sim, uint64_t id, const char *disk, struct err *err)
+{
+    Drover__Command *command = pb_new(&drover__command__descriptor);
+    if (job_settle_command(sim->state, id, "anna", disk, err, command) == 0)
+        return command;
+    pb_free(command);
+    return NULL;
+}
+
+static void wait_in_doubt(struct sim *sim, uint64_t id)
+{
+    char words[64];
+    snprintf(words, sizeof words, "drover job cancel %u --disk FILE", (unsigned)id);
+    sim->until = "cannot tell which file is the disk: the directory is not the one";
+    sim_run(sim, id, ACTIONS_MAX);
+    sim->until = NULL;
+    assert_non_null(strstr(sim->job.waiting, words));
+}
+
+/* The job waits, says for what and what to do; what somebody says ends it, and nothing is removed. */
+static void somebody_says_which_file_is_the_disk(void **unused)
+{
+    (void)unused;
+    static const char *const files[] = {SIM_DISK, SIM_TARGET};
+    for (unsigned cancelled = 0; cancelled < 2; cancelled++)
+        for (size_t i = 0; i < 2; i++) {
+            struct sim sim;
+            struct err err;
+            char disk[64];
+            const struct sim_storage blind = {.forgets = true, .blind = true};
+            uint64_t id = begin(&sim, &blind);
+            assert_null(settle(&sim, id, SIM_DISK, &err)); /* still at its step check */
+            assert_int_equal(err.code, ERR_WRONG_STATE);
+            wait_in_doubt(&sim, id);
+            if (cancelled) {
+                sim_change(&sim, effect_job_cancel(id, "anna"));
+                wait_in_doubt(&sim, id);
+            }
+            assert_null(settle(&sim, id, "/x", &err));
+            assert_int_equal(err.code, ERR_INVALID);
+            Drover__Command *command = settle(&sim, id, files[i], &err);
+            assert_non_null(command);
+            assert_null(sim_apply(&sim, command, NULL));
+            assert_int_equal(sim_run(&sim, id, ACTIONS_MAX), CANCELLED);
+            assert_non_null(strstr(sim.job.log.job->error->message, "by anna, who says that"));
+            sim_disk(&sim, VM, disk);
+            assert_string_equal(disk, files[i]);
+            assert_int_equal(sim.storage.removed, 0);
+            assert_int_equal(sim_vm(&sim, VM).job_id, 0);
+            assert_null(settle(&sim, id, files[i], &err));
+            assert_int_equal(err.code, ERR_WRONG_STATE);
+            sim_close(&sim);
+        }
+}
+
+/* What the host knows counts, whatever anybody says. */
+static void what_is_said_does_not_outdo_what_is_known(void **unused)
+{
+    (void)unused;
+    struct sim sim;
+    struct err err;
+    char disk[64];
+    const struct sim_storage slow = {.slow = true};
+    uint64_t id = begin(&sim, &slow);
+    sim.until = ""; /* anything: it polls */
+    sim_run(&sim, id, ACTIONS_MAX);
+    sim.until = NULL;
+    Drover__Command *command = settle(&sim, id, SIM_TARGET, &err);
+    assert_non_null(command);
+    assert_null(sim_apply(&sim, command, NULL));
+    assert_int_equal(sim_run(&sim, id, ACTIONS_MAX), CANCELLED);
+    sim_disk(&sim, VM, disk);
+    assert_string_equal(disk, SIM_DISK);
+    sim_close(&sim);
+}
+
 /* The log takes nothing for granted: the disk must still be where the move found it, and the job must hold the VM. */
 static void only_the_disk_that_was_meant(void **unused)
 {
@@ -126,6 +204,8 @@ int main(void)
         cmocka_unit_test(undisturbed),
         cmocka_unit_test(struck_at_every_action),
         cmocka_unit_test(a_copy_that_would_never_end_is_cancelled),
+        cmocka_unit_test(somebody_says_which_file_is_the_disk),
+        cmocka_unit_test(what_is_said_does_not_outdo_what_is_known),
         cmocka_unit_test(only_the_disk_that_was_meant),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -63,6 +63,7 @@ static struct {
     unsigned count;
     struct err err;
     Drover__MigrationOutcome outcome;
+    char why[ERR_MESSAGE_MAX];
     char target[PATH_MAX];
     uint64_t inode;
 } got;
@@ -76,7 +77,9 @@ void __wrap_wire_reply(struct wire_request *request, const ProtobufCMessage *rep
     got.count++;
     got.err.code = ERR_NONE;
     if (reply->descriptor == &drover__migrate_query_reply__descriptor) {
-        got.outcome = ((const Drover__MigrateQueryReply *)reply)->outcome;
+        const Drover__MigrateQueryReply *said = (const Drover__MigrateQueryReply *)reply;
+        got.outcome = said->outcome;
+        snprintf(got.why, sizeof got.why, "%s", said->error ? said->error->message : "");
     } else if (reply->descriptor == &drover__storage_check_reply__descriptor) {
         const Drover__StorageCheckReply *checked = (const Drover__StorageCheckReply *)reply;
         snprintf(got.target, sizeof got.target, "%s", checked->target);
@@ -102,6 +105,7 @@ struct fixture {
     uv_loop_t loop;
     struct hypervisor hypervisor;
     struct record_storage move;
+    const char *settled; /* what somebody says is the disk */
 };
 
 static void changed(void *user)
@@ -137,6 +141,7 @@ static int setup(void **state)
     snprintf(path, sizeof path, "%s/ledger.json", f->directory);
     ENSURE(ledger_open(path, &err, &f->env.ledger) == 0);
     f->env.actions = actions_open(f->env.ledger);
+    f->settled = "";
     strcpy(f->move.id, MOVE);
     strcpy(f->move.source, f->disk);
     strcpy(f->move.target, f->target);
@@ -222,6 +227,9 @@ static void decide(struct fixture *f)
     query.migration_id = (char *)MOVE;
     query.move = &move;
     query.fence = true;
+    query.vm_id = (char *)VM;
+    query.generation = 7;
+    move.settled = (char *)(uintptr_t)f->settled;
     unsigned before = got.count;
     storage_query(f->ps, &query, NULL);
     wait_answer(f, before + 1);
@@ -232,32 +240,131 @@ static bool kept(struct fixture *f)
     return outcomes_find(f->env.outcomes, MOVE) != NULL;
 }
 
+/* A hostd that has lost its records. */
+static void know_nothing(struct fixture *f)
+{
+    struct err err;
+    assert_int_equal(partitions_open(&f->env, &err, &f->ps), 0);
+}
+
+/* The directory is made anew, or back again. */
+static void swap_directory(struct fixture *f, bool back)
+{
+    char aside[160];
+    snprintf(aside, sizeof aside, "%s/mounted", f->folder);
+    if (back) {
+        assert_int_equal(rmdir(f->disks), 0);
+        assert_int_equal(rename(aside, f->disks), 0);
+    } else {
+        assert_int_equal(rename(f->disks, aside), 0);
+        assert_int_equal(mkdir(f->disks, 0700), 0);
+    }
+}
+
+static void assert_doubt(struct fixture *f, const char *why)
+{
+    assert_int_equal(got.err.code, ERR_NONE);
+    assert_int_equal(got.outcome, DROVER__MIGRATION_OUTCOME__MIGRATION_DOUBT);
+    assert_non_null(strstr(got.why, why));
+    assert_false(kept(f));
+}
+
 static void files_that_are_not_seen_decide_nothing(void **state)
 {
     struct fixture *f = *state;
-    char aside[160];
-    adopt(f, false);
+    know_nothing(f);
     change_over(f);
     look_fails = EIO;
     decide(f);
-    assert_int_equal(got.err.code, ERR_UNAVAILABLE);
-    assert_false(kept(f));
+    assert_doubt(f, "cannot be looked at");
     look_fails = 0;
-    /* Not mounted. */
-    snprintf(aside, sizeof aside, "%s/mounted", f->folder);
-    assert_int_equal(rename(f->disks, aside), 0);
-    assert_int_equal(mkdir(f->disks, 0700), 0);
+    swap_directory(f, false);
     decide(f);
-    assert_int_equal(got.err.code, ERR_UNAVAILABLE);
-    assert_non_null(strstr(got.err.message, "mount"));
-    assert_false(kept(f));
-    assert_int_equal(rmdir(f->disks), 0);
-    assert_int_equal(rename(aside, f->disks), 0);
+    assert_doubt(f, "mount");
+    f->settled = f->target; /* which is not there: no VM could start from it */
+    decide(f);
+    assert_doubt(f, "not seen");
+    swap_directory(f, true);
+    f->settled = f->disk; /* but the files tell now */
+    decide(f);
     assert_int_equal(access(f->partial, F_OK), 0);
-    decide(f);
     assert_int_equal(got.err.code, ERR_NONE);
     assert_int_equal(got.outcome, DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN);
     assert_true(kept(f));
+}
+
+/* Where nothing else tells, somebody does: for good, and nothing is removed. */
+static void somebody_settles_it(void **state)
+{
+    struct fixture *f = *state;
+    struct err err;
+    know_nothing(f);
+    f->move.where = (struct place_where){0}; /* checked by a version that did not look */
+    decide(f);
+    assert_doubt(f, "nor is it known");
+    f->settled = "/elsewhere";
+    decide(f);
+    assert_doubt(f, "nor is it known");
+    assert_int_equal(file_write(f->target, "new", 3, 0600, &err), 0);
+    f->settled = f->target;
+    decide(f);
+    assert_int_equal(got.outcome, DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN);
+    f->settled = f->disk; /* too late */
+    decide(f);
+    assert_int_equal(got.outcome, DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN);
+    assert_int_equal(access(f->disk, F_OK), 0);
+}
+
+static void somebody_settles_it_for_the_old_file(void **state)
+{
+    struct fixture *f = *state;
+    know_nothing(f);
+    change_over(f);
+    look_fails = EIO;
+    f->settled = f->disk;
+    decide(f);
+    assert_int_equal(got.outcome, DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED);
+    assert_int_equal(access(f->target, F_OK), 0);
+    assert_int_equal(access(f->partial, F_OK), 0);
+}
+
+/* The guest runs, or has run, with the file that its record names: nobody has to be asked. */
+static void a_record_tells_which_file_is_in_use(void **state)
+{
+    struct fixture *f = *state;
+    adopt(f, false);
+    swap_directory(f, false);
+    f->settled = f->target;
+    decide(f);
+    assert_int_equal(got.err.code, ERR_NONE);
+    assert_int_equal(got.outcome, DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED);
+    swap_directory(f, true);
+}
+
+static void a_record_that_names_the_new_file_tells_that(void **state)
+{
+    struct fixture *f = *state;
+    adopt(f, false);
+    Drover__Disk disk = *f->p->record.spec->disks[0];
+    disk.path = f->target;
+    spec_put_disk(f->p->record.spec, 0, &disk);
+    look_fails = EIO;
+    f->settled = f->disk;
+    decide(f);
+    assert_int_equal(got.outcome, DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN);
+}
+
+/* That of another generation says nothing of this one's guest, and while there is any nobody is believed. */
+static void a_record_of_another_generation_does_not_tell(void **state)
+{
+    struct fixture *f = *state;
+    adopt(f, false);
+    f->p->record.generation = 8;
+    look_fails = EIO;
+    f->settled = f->disk;
+    decide(f);
+    assert_doubt(f, "cannot be looked at");
+    f->p->record.generation = 7; /* as it is to end */
 }
 
 /* The request to begin the move. */
@@ -288,6 +395,24 @@ static void what_never_began_is_aborted_for_good(void **state)
     assert_int_equal(f->p->record.storage.id[0], 0);
 }
 
+/* Made anew before anything began: it is not waited for, because nothing is lost. */
+static void another_directory_ends_it_before_it_begins(void **state)
+{
+    struct fixture *f = *state;
+    adopt(f, false);
+    swap_directory(f, false);
+    struct err err;
+    ENSURE(file_write(f->disk, "old", 3, 0600, &err) == 0);
+    ask_to_begin(f);
+    wait_answer(f, 1);
+    assert_int_equal(got.err.code, ERR_WRONG_STATE);
+    assert_non_null(strstr(got.err.message, "mount"));
+    decide(f);
+    assert_int_equal(got.outcome, DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED);
+    assert_int_equal(unlink(f->disk), 0);
+    swap_directory(f, true);
+}
+
 /* The door is shut while a thread looks for the request to begin. */
 static void a_fence_overtakes_a_beginning(void **state)
 {
@@ -305,20 +430,58 @@ static void a_fence_overtakes_a_beginning(void **state)
     assert_null(f->p->copy);
 }
 
-static void a_dead_guest_tells_only_what_is_known(void **state)
+static void wait_kept(struct fixture *f, Drover__MigrationOutcome outcome)
+{
+    while (!kept(f))
+        uv_run(&f->loop, UV_RUN_ONCE);
+    assert_int_equal(outcomes_find(f->env.outcomes, MOVE)->outcome, outcome);
+}
+
+/* A hostd that has not got to look yet: it may have been killed between the link and its record. */
+static void a_dead_guest_s_files_are_looked_at(void **state)
 {
     struct fixture *f = *state;
-    adopt(f, true); /* by a hostd that has not got to look yet */
+    adopt(f, true);
     change_over(f);
+    counting = true;
+    storage_guest_dead(f->p);
+    assert_int_equal(f->p->record.storage.id[0], 0);
+    assert_false(kept(f));
+    decide(f); /* asked meanwhile */
+    assert_int_equal(got.err.code, ERR_UNAVAILABLE);
+    wait_kept(f, DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN);
+    assert_int_equal(looks_on_loop, 0);
+}
+
+/* And where they cannot be seen, the record is as good: it names the new file before a guest runs with that. */
+static void a_dead_guest_s_record_tells_without_its_files(void **state)
+{
+    struct fixture *f = *state;
+    adopt(f, true);
+    swap_directory(f, false);
+    storage_guest_dead(f->p);
+    wait_kept(f, DROVER__MIGRATION_OUTCOME__MIGRATION_ABORTED);
+    assert_non_null(outcomes_untold(f->env.outcomes, NULL)); /* the controllers need not ask */
+    swap_directory(f, true);
+}
+
+/* What was told stands, whatever an old record says. */
+static void what_was_told_stands(void **state)
+{
+    struct fixture *f = *state;
+    Drover__MigrateOutcomeRequest outcome = DROVER__MIGRATE_OUTCOME_REQUEST__INIT;
+    struct err err;
+    adopt(f, true);
+    change_over(f);
+    outcome.migration_id = (char *)MOVE;
+    outcome.outcome = DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN;
+    assert_int_equal(outcomes_add(f->env.outcomes, &outcome, true, &err), 0);
     look_fails = EIO;
     storage_guest_dead(f->p);
-    assert_false(kept(f));
-    assert_int_equal(f->p->record.storage.id[0], 0);
-    decide(f);
-    assert_int_equal(got.err.code, ERR_UNAVAILABLE);
-    look_fails = 0;
-    decide(f);
-    assert_int_equal(got.outcome, DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN);
+    while (f->ps->files)
+        uv_run(&f->loop, UV_RUN_ONCE);
+    assert_int_equal(access(f->partial, F_OK), 0);
+    assert_int_equal(outcomes_find(f->env.outcomes, MOVE)->outcome, DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN);
 }
 
 /* The definition names the new file only after the change-over: that is enough, whatever the files do. */
@@ -337,22 +500,23 @@ static void what_was_written_down_is_told(void **state)
     assert_int_equal(outcome->outcome, DROVER__MIGRATION_OUTCOME__MIGRATION_TAKEN);
 }
 
-static void an_adopted_copy_waits_for_its_files(void **state)
+/* QEMU tells how far it is, whatever the files do; it is only waited until they do not hang. The record names the new
+ * file once that is written down, and not before. */
+static void an_adopted_copy_goes_by_qemu(void **state)
 {
     struct fixture *f = *state;
     adopt(f, true);
     change_over(f);
     look_fails = ESTALE;
     storage_adopt(f->p);
-    while (!f->p->look_again)
-        uv_run(&f->loop, UV_RUN_ONCE);
     assert_null(f->p->copy);
-    assert_string_equal(f->p->record.spec->disks[0]->path, f->disk);
-    look_fails = 0;
-    storage_adopt(f->p); /* the monitor came back; else by the timer */
+    decide(f);
+    assert_int_equal(got.err.code, ERR_UNAVAILABLE);
     while (!f->p->copy)
         uv_run(&f->loop, UV_RUN_ONCE);
-    assert_string_equal(f->p->record.spec->disks[0]->path, f->target);
+    assert_string_equal(f->p->record.spec->disks[0]->path, f->disk);
+    decide(f);
+    assert_int_equal(got.outcome, DROVER__MIGRATION_OUTCOME__MIGRATION_UNDER_WAY);
 }
 
 static void hostd_itself_waits_for_no_storage(void **state)
@@ -390,9 +554,17 @@ int main(void)
         cmocka_unit_test_setup_teardown(files_that_are_not_seen_decide_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(what_never_began_is_aborted_for_good, setup, teardown),
         cmocka_unit_test_setup_teardown(a_fence_overtakes_a_beginning, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_dead_guest_tells_only_what_is_known, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_dead_guest_s_files_are_looked_at, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_dead_guest_s_record_tells_without_its_files, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_was_told_stands, setup, teardown),
+        cmocka_unit_test_setup_teardown(somebody_settles_it, setup, teardown),
+        cmocka_unit_test_setup_teardown(somebody_settles_it_for_the_old_file, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_record_tells_which_file_is_in_use, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_record_that_names_the_new_file_tells_that, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_record_of_another_generation_does_not_tell, setup, teardown),
+        cmocka_unit_test_setup_teardown(another_directory_ends_it_before_it_begins, setup, teardown),
         cmocka_unit_test_setup_teardown(what_was_written_down_is_told, setup, teardown),
-        cmocka_unit_test_setup_teardown(an_adopted_copy_waits_for_its_files, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_adopted_copy_goes_by_qemu, setup, teardown),
         cmocka_unit_test_setup_teardown(hostd_itself_waits_for_no_storage, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

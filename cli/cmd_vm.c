@@ -40,10 +40,25 @@ static void row_add(struct table *table, const Drover__Vm *vm)
         table_add(table, "-");
 }
 
+static int host_check(struct cli *cli, const struct args *args, const char *host, struct err *err)
+{
+    Drover__HostListRequest request = DROVER__HOST_LIST_REQUEST__INIT;
+    Drover__HostListReply *reply;
+    Drover__ReadOptions read;
+    request.read = cli_read_options(args, &read);
+    request.name = (char *)host; /* lent; protobuf-c does not know const */
+    if (cli_call(cli, DROVER__METHOD__HOST_LIST, &request.base, &drover__host_list_reply__descriptor, err, &reply) < 0)
+        return err_wrap(err, "%s", args->command->path);
+    drover__host_list_reply__free_unpacked(reply, NULL);
+    return 0;
+}
+
 static int list_run(struct cli *cli, const struct args *args, struct err *err)
 {
     static const char *const columns[] = {"NAME", "STATE", "HOST", ">CPU", ">MEMORY", ">IOPS", ">UPTIME", ">JOB", NULL};
     const char *host = args_text(args, "host");
+    if (host && host_check(cli, args, host, err) < 0)
+        return -1;
     struct table *table = cli->format == OUTPUT_TABLE ? table_new(columns) : NULL;
     json_t *array = json_array();
     char *after = NULL;
@@ -68,7 +83,8 @@ static int list_run(struct cli *cli, const struct args *args, struct err *err)
         drover__vm_list_reply__free_unpacked(reply, NULL);
     }
     free(after);
-    return cli_list_end(cli, table, array, !more, "no VMs; 'drover help vm create' shows how to make one");
+    return cli_list_end(cli, table, array, !more,
+        host ? "no VMs on that host" : "no VMs; 'drover help vm create' shows how to make one");
 }
 
 static void disk_print(const Drover__Disk *disk)

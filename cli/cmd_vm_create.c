@@ -186,7 +186,7 @@ static const struct flag create_flags[] = {
     {"max-downtime", 0, FLAG_UINT, .value = "MS", .min = 1, .max = LIMITS_DOWNTIME_MS,
         .help = "longest blackout of its migrations (30)"},
     {"migration-mode", 0, FLAG_CHOICE, .value = VM_POLICY_MODES,
-        .help = "how it is moved: memory before the switch (precopy, unless said), or also after it"},
+        .help = "when memory travels in its moves (precopy): 'drover help vm migrate' explains the modes"},
     {"on-no-convergence", 0, FLAG_CHOICE, .value = VM_POLICY_STUCK, .help = VM_POLICY_STUCK_HELP},
     {"host", 0, FLAG_TEXT, .value = "HOST", .help = "put it there; else the optimizer chooses when it starts"},
     {"start", 0, FLAG_SWITCH, .help = "and start it"},

@@ -79,7 +79,7 @@ static const struct flag migrate_flags[] = {
         .help = "send no faster, e.g. 50M; at least 1M"},
     {"max-rounds", 0, FLAG_UINT, .value = "N", .min = 1, .max = 1000, .help = "give up after so many rounds"},
     {"mode", 0, FLAG_CHOICE, .value = VM_POLICY_MODES,
-        .help = "send memory before the switch (precopy), or also after it; else what the VM's definition says"},
+        .help = "when memory travels, see above; else what the VM's definition says"},
     {"on-no-convergence", 0, FLAG_CHOICE, .value = VM_POLICY_STUCK, .help = VM_POLICY_STUCK_HELP "; likewise"},
     {"dry-run", 0, FLAG_SWITCH, .help = "watch the guest for a few seconds, say how it would go, and move nothing"},
     {"with-storage", 0, FLAG_SWITCH, .help = "take along the disks the guest writes to: nothing needs to be shared"},
@@ -109,17 +109,24 @@ const struct command cmd_vm_migrate = {
         "simply goes on where it is. Connections of the guest survive.\n"
         "With --with-storage nothing needs to be shared: the disks "
         "go the same way, before memory, while the guest writes.\n"
-        "A guest that writes faster than the network carries can be moved with --mode auto: what is left then follows\n"
-        "after the switch. Until all of it is there, losing the source host loses the guest. With --on-no-convergence\n"
-        "throttle its CPUs are slowed down instead, step by "
-        "step, until it can be switched; whatever happens, they are\n"
-        "at full speed again as soon as the migration is over. Where even that does not do, --mode auto goes on as\n"
-        "above, and the other modes give up.\n"
+        "\nModes say when memory travels:\n"
+        "  precopy   all of it before the switch. A guest that writes faster than the network carries does not move.\n"
+        "  auto      likewise, and such a guest switches all the same: what is left follows while it runs on the\n"
+        "            destination (post-copy).\n"
+        "  hybrid    a round or two before the switch, the rest by post-copy: ends soon, however much it writes.\n"
+        "  postcopy  only the devices' state before the switch, all of memory after it: leaves the source at once.\n"
+        "In post-copy the guest waits a moment for each page it needs that is not there yet, and until the last one\n"
+        "is there, losing the source host loses the guest. A lost connection is waited for.\n\n"
+        "--on-no-convergence says what follows when the guest writes too fast for pre-copy: 'cancel' gives up and\n"
+        "leaves it where it is, 'postcopy' is what mode auto does, and 'throttle' slows its CPUs down, step by step,\n"
+        "until it can be switched; whatever happens, they are at full speed again as soon as the migration is over.\n"
+        "Where even that does not do, mode auto goes on by post-copy, and the other modes give up.\n\n"
         "Before anything is sent, the guest is watched for a "
         "moment and a forecast is shown: how, how long, how long dark,\n"
         "how many bytes, and why. --dry-run gives just that.",
     .example = "drover vm migrate web-1 --to h2\n"
                "drover vm migrate web-1 --to h2 --dry-run\n"
+               "drover vm migrate db-1 --to h2 --mode auto\n"
                "drover vm migrate web-1 --max-downtime 10 --reason 'h1 gets new memory'",
     .flags = migrate_flags,
     .run = migrate_run,

@@ -54,7 +54,7 @@ static int set_run(struct cli *cli, const struct args *args, struct err *err)
 static const struct flag set_flags[] = {
     {"max-downtime", 0, FLAG_UINT, .value = "MS", .min = 1, .max = LIMITS_DOWNTIME_MS, .help = "longest blackout"},
     {"migration-mode", 0, FLAG_CHOICE, .value = VM_POLICY_MODES,
-        .help = "send memory before the switch (precopy), or also after it"},
+        .help = "when memory travels: 'drover help vm migrate' explains the modes"},
     {"on-no-convergence", 0, FLAG_CHOICE, .value = VM_POLICY_STUCK, .help = VM_POLICY_STUCK_HELP},
     {NULL},
 };

@@ -36,7 +36,7 @@ struct connection {
     uint32_t timeout_ms;
     uint64_t deadline_ms;
     uv_timer_t timer;
-    bool timer_fired, interrupted;
+    bool timer_fired, catching, interrupted;
 };
 
 static void on_peer(void *user, struct wire_peer *peer, bool up)
@@ -112,6 +112,9 @@ static void on_interrupt(void *user)
 
 int connect_catch_interrupt(struct connection *c, struct err *err)
 {
+    if (c->catching)
+        return 0;
+    c->catching = true;
     return loop_on_stop(&c->loop, on_interrupt, c, err);
 }
 
@@ -149,27 +152,43 @@ struct attempt {
     ProtobufCMessage *reply;
     struct err err;
     bool over;
+    bool left; /* nobody waits for it any more; it frees itself */
 };
 
 static void on_reply(void *user, const struct err *err, const uint8_t *body, size_t len)
 {
     struct attempt *a = user;
     a->over = true;
-    if (err)
+    if (a->left)
+        free(a);
+    else if (err)
         a->err = *err;
     else if (!(a->reply = bounded_unpack(a->type, body, len)))
         err_set(&a->err, ERR_PROTOCOL,
             "the controller's answer cannot be read; is it of another version than 'drover version'?");
 }
 
-static void attempt_run(struct connection *c, size_t to, uint32_t method, const ProtobufCMessage *request,
-    uint32_t limit_ms, struct attempt *a)
+/* NULL: there is no reply, and `err` says why. Take: protobuf_c_message_free_unpacked(). */
+static ProtobufCMessage *attempt_run(struct connection *c, size_t to, uint32_t method, const ProtobufCMessage *request,
+    const ProtobufCMessageDescriptor *type, uint32_t limit_ms, struct err *err)
 {
+    struct attempt *a = mem_zalloc(sizeof *a);
     uint32_t left_ms = time_left_ms(c);
+    a->type = type;
     wire_call(wire_client_peer(c->endpoints[to].client), method, request,
         left_ms < limit_ms ? (left_ms ? left_ms : 1) : limit_ms, on_reply, a);
-    while (!a->over)
+    while (!a->over && !c->interrupted)
         uv_run(&c->loop, UV_RUN_ONCE);
+    a->left = !a->over;
+    if (a->left) {
+        err_set(err, ERR_CANCELLED, "interrupted");
+        return NULL;
+    }
+    ProtobufCMessage *reply = a->reply;
+    if (!reply)
+        *err = a->err;
+    free(a);
+    return reply;
 }
 
 static size_t endpoint_at(const struct connection *c, const char *address)
@@ -219,12 +238,12 @@ static void redirect(struct connection *c, size_t from, const char *leader)
         connect_pause(c, RETRY_PAUSE_MS);
 }
 
-static int give_up(const struct connection *c, struct err *err)
+static int give_up(const struct connection *c, bool lost, struct err *err)
 {
     struct buf text = {0};
     bool connected = false;
     if (c->interrupted)
-        return err_set(err, ERR_CANCELLED, "interrupted");
+        return err_set(err, ERR_CANCELLED, "interrupted%s", lost ? "" : "; nothing was changed");
     for (size_t i = 0; i < c->count; i++) {
         buf_printf(&text, "%s%s: %s", i ? ", " : "", c->endpoints[i].address, c->endpoints[i].last);
         connected = connected || endpoint_up(c, i);
@@ -260,25 +279,23 @@ static enum outcome ask(struct connection *c, uint32_t method, const ProtobufCMe
             run_some(c, time_left_ms(c));
             continue;
         }
-        struct attempt a = {.type = type};
-        attempt_run(c, to, method, request, attempt_ms, &a);
-        if (a.reply) {
+        ProtobufCMessage *reply = attempt_run(c, to, method, request, type, attempt_ms, err);
+        if (reply) {
             c->leader = to;
-            *out = a.reply;
+            *out = reply;
             return ANSWERED;
         }
-        if (a.err.code == ERR_NOT_LEADER) {
-            redirect(c, to, a.err.message);
+        if (err->code == ERR_NOT_LEADER) {
+            redirect(c, to, err->message);
             continue;
         }
-        *err = a.err;
-        if (!another_may_answer(a.err.code))
-            return a.err.code == ERR_PROTOCOL ? UNKNOWN : REFUSED; /* not readable, perhaps: "taken" */
-        snprintf(c->endpoints[to].last, sizeof c->endpoints[to].last, "%.150s", a.err.message);
+        if (!another_may_answer(err->code))
+            return err->code == ERR_PROTOCOL ? UNKNOWN : REFUSED; /* not readable, perhaps: "taken" */
+        snprintf(c->endpoints[to].last, sizeof c->endpoints[to].last, "%.150s", err->message);
         c->leader = NOBODY;
         c->next = to + 1;
         lost = true;
-        if (a.err.code != ERR_TIMEOUT && endpoint_up(c, to)) { /* the controller says so itself */
+        if (err->code != ERR_TIMEOUT && endpoint_up(c, to)) { /* the controller says so itself */
             uint64_t now_ms = clock_now_ms();
             if (remote_until_ms == 0)
                 remote_until_ms = now_ms + REMOTE_RETRY_MS;
@@ -287,7 +304,7 @@ static enum outcome ask(struct connection *c, uint32_t method, const ProtobufCMe
             connect_pause(c, RETRY_PAUSE_MS);
         }
     }
-    give_up(c, err);
+    give_up(c, lost, err);
     return lost ? UNKNOWN : REFUSED;
 }
 

@@ -129,6 +129,9 @@ static void help_exit_codes(FILE *out)
     for (size_t i = 0; i < sizeof meanings / sizeof *meanings; i++)
         fprintf(out, "  %3d  %-15s %s\n", err_exit_status(meanings[i].code), err_name(meanings[i].code),
             meanings[i].meaning);
+    fprintf(out,
+        "\nA job that was made and failed ends in 1, whatever made it fail: the message has that in brackets, and the "
+        "job\nthat -o json prints has it as error.code, in the words above, such as no-capacity or no-convergence.\n");
     fprintf(out, "\nThe same request may work later, with nothing changed, after");
     for (int code = ERR_NONE, first = 1; code < ERR_COUNT; code++)
         if (err_retryable((enum err_code)code) && code != ERR_NOT_LEADER) {

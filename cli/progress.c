@@ -83,6 +83,20 @@ static void tell_forecast(const Drover__JobStep *step, const Drover__MigrationFo
         format_duration_ms(f->blackout_us / 1000, dark), format_bytes(f->wire_bytes, bytes), f->why);
 }
 
+void progress_finding(const Drover__Finding *f, const char *indent, struct buf *out)
+{
+    bool refused = f->severity == DROVER__FINDING_SEVERITY__FINDING_REFUSAL;
+    buf_printf(out, "%s%-8s %-13s %s %s\n", indent, refused ? "refused" : "warning", f->code, f->thing, f->cause);
+    buf_printf(out, "%s%-8s %-13s next: %s\n", indent, "", "", f->next_step);
+}
+
+/* They come with the end of the preflight, before anything is moved. */
+static void tell_findings(struct progress *p, const Drover__Job *job, struct buf *out)
+{
+    for (; p->findings < job->n_findings; p->findings++)
+        progress_finding(job->findings[p->findings], "    ", out);
+}
+
 static void tell_settled(const Drover__JobStep *step, struct buf *out)
 {
     char state[64], text[FORMAT_MAX];
@@ -103,10 +117,12 @@ void progress_news(struct progress *p, const Drover__Job *job, bool running, str
     for (size_t i = 0; i < job->n_steps && i < PROGRESS_STEPS_MAX; i++) {
         const Drover__JobStep *step = job->steps[i];
         bool now = step->state == DROVER__STEP_STATE__STEP_RUNNING;
-        if (p->states[i] != (int)step->state + 1 && step_settled(step))
+        if (p->states[i] != (int)step->state + 1 && step_settled(step)) {
             tell_settled(step, out);
-        else if (p->states[i] != (int)step->state + 1 && now && running)
+            tell_findings(p, job, out);
+        } else if (p->states[i] != (int)step->state + 1 && now && running) {
             buf_printf(out, "  %-13s running%s%s\n", step->name, step->detail[0] ? ": " : "", step->detail);
+        }
         p->states[i] = (int)step->state + 1;
         if (now && job->progress && job->progress->forecast && !p->foretold) {
             p->foretold = true;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/cleanup.h"
 #include "base/format.h"
 #include "cli/output.h"
 #include "cli/progress.h"
@@ -163,14 +164,13 @@ void show_migration(const Drover__MigrationRecord *r)
             r->destination_hash);
 }
 
-void show_findings(const Drover__Job *job)
+/* What a migration's preflight found, each with what to do about it. */
+static void show_findings(const Drover__Job *job)
 {
-    for (size_t i = 0; i < job->n_findings; i++) {
-        const Drover__Finding *f = job->findings[i];
-        bool refused = f->severity == DROVER__FINDING_SEVERITY__FINDING_REFUSAL;
-        printf("%-8s %-13s %s %s\n", refused ? "refused" : "warning", f->code, f->thing, f->cause);
-        printf("%-8s %-13s next: %s\n", "", "", f->next_step);
-    }
+    cleanup_buf struct buf lines = {0};
+    for (size_t i = 0; i < job->n_findings; i++)
+        progress_finding(job->findings[i], "", &lines);
+    fputs(buf_str(&lines), stdout);
 }
 
 static void show_steps(const Drover__Job *job)

@@ -5,8 +5,6 @@
 #include "proto/api.pb-c.h"
 
 void show_job(const Drover__Job *job);
-/* What a migration's preflight found, each with what to do about it. */
-void show_findings(const Drover__Job *job);
 /* NULL is fine. */
 void show_forecast(const Drover__MigrationForecast *forecast);
 void show_migration(const Drover__MigrationRecord *record);

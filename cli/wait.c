@@ -8,7 +8,6 @@
 #include "base/ensure.h"
 #include "cli/cli.h"
 #include "cli/progress.h"
-#include "cli/show.h"
 #include "cli/wait.h"
 #include "proto/pbjson.h"
 
@@ -115,7 +114,7 @@ static const char *next_step(enum err_code code)
     case ERR_CAPACITY:
         return "'drover host list' shows where room is";
     case ERR_CONVERGENCE:
-        return "allow a longer blackout with --max-downtime, or move it when it writes less";
+        return "'drover help vm migrate' says what --max-downtime and --mode do";
     case ERR_UNAVAILABLE:
     case ERR_TIMEOUT:
         return "'drover host list' shows whether the hosts are up; then try again";
@@ -126,36 +125,43 @@ static const char *next_step(enum err_code code)
     }
 }
 
+/* What was undone, after "; ". */
+static void undone_append(const Drover__Job *job, struct buf *out)
+{
+    for (size_t i = 0; i < job->n_steps; i++)
+        if (job->steps[i]->state == DROVER__STEP_STATE__STEP_UNDONE && job->steps[i]->detail[0])
+            buf_printf(out, "; %.160s", job->steps[i]->detail);
+}
+
 int wait_verdict(const Drover__Job *job, struct err *err)
 {
     char text[64], hint[64];
+    cleanup_buf struct buf undone = {0};
     const char *kind = pbjson_enum(&drover__job_kind__descriptor, (int)job->kind, text);
     const char *cause = job->error && job->error->message[0] ? job->error->message : "no cause was recorded";
-    const char *step = "", *undone = "", *next;
+    const char *step = "", *next;
     const char *name = job->target[0] ? job->target : "-";
     if (job->state == DROVER__JOB_STATE__JOB_SUCCEEDED)
         return 0;
-    for (size_t i = 0; i < job->n_steps; i++) {
+    for (size_t i = 0; i < job->n_steps; i++)
         if (job->steps[i]->state == DROVER__STEP_STATE__STEP_FAILED)
             step = job->steps[i]->name;
-        if (job->steps[i]->state == DROVER__STEP_STATE__STEP_UNDONE)
-            undone = job->steps[i]->detail;
-    }
+    undone_append(job, &undone);
     if (job->state == DROVER__JOB_STATE__JOB_CANCELLED)
-        return err_set(err, ERR_CANCELLED, "%s %s: job %" PRIu64 " was cancelled%s%s", kind, name, job->id,
-            undone[0] ? "; " : "", undone);
+        return err_set(
+            err, ERR_CANCELLED, "%s %s: job %" PRIu64 " was cancelled%s", kind, name, job->id, buf_str(&undone));
     enum err_code code = job->error ? err_from_name(job->error->code) : ERR_INTERNAL;
     snprintf(hint, sizeof hint, "'drover job show %" PRIu64 "' has the steps", job->id);
     next = strstr(cause, "drover ") ? "" : next_step(code) ? next_step(code) : hint; /* the cause may say it itself */
-    return err_set(err, ERR_JOB_FAILED, "%s %s: job %" PRIu64 " failed%s%s (%s): %s%s%s", kind, name, job->id,
-        step[0] ? " in step " : "", step, err_name(code), cause, next[0] ? "; " : "", next);
+    return err_set(err, ERR_JOB_FAILED, "%s %s: job %" PRIu64 " failed%s%s (%s): %s%s%s%s", kind, name, job->id,
+        step[0] ? " in step " : "", step, err_name(code), cause, buf_str(&undone), next[0] ? "; " : "", next);
 }
 
 int cli_submit(struct cli *cli, const struct args *args, uint32_t method, const ProtobufCMessage *request,
     const char *target, void (*finished)(const Drover__Job *job), struct err *err)
 {
     Drover__JobReply *reply;
-    if (cli_connect(cli, err) < 0)
+    if (cli_connect(cli, err) < 0 || connect_catch_interrupt(cli->connection, err) < 0)
         return -1;
     if (connect_submit(cli->connection, method, request, err, &reply) < 0)
         return err_wrap(err, "%s%s%.64s", args->command->path, target ? " " : "", target ? target : "");
@@ -183,9 +189,7 @@ int cli_follow(struct cli *cli, const struct args *args, const Drover__Job *job,
     int status = wait_verdict(last->jobs[0], err);
     if (cli->format != OUTPUT_TABLE)
         output_message(cli->format, &last->jobs[0]->base);
-    else if (last->jobs[0]->n_findings)
-        show_findings(last->jobs[0]);
-    if (cli->format == OUTPUT_TABLE && status == 0 && finished)
+    else if (status == 0 && finished)
         finished(last->jobs[0]);
     drover__job_list_reply__free_unpacked(last, NULL);
     return status;

@@ -163,9 +163,14 @@ void keeper_check(struct controller *c, struct fleet_host *host)
         struct state_vm vm;
         bool known = state_vm(c->state, p->vm_id, &vm);
         struct reconcile_decision decision = reconcile_partition(host->name, p, known ? &vm : NULL, now_ms);
-        if (decision.act == RECONCILE_NOTHING || (p->acted_ms && now_ms - p->acted_ms < ACT_AGAIN_MS))
+        bool warn = decision.act == RECONCILE_WARN; /* of what stays as it is until somebody sees to it: said once */
+        if (!warn)
+            p->warned = NULL;
+        if (decision.act == RECONCILE_NOTHING || (warn && p->warned == decision.why) ||
+            (p->acted_ms && now_ms - p->acted_ms < ACT_AGAIN_MS))
             continue;
         p->acted_ms = now_ms;
+        p->warned = warn ? decision.why : NULL;
         act(c, host, p, known ? &vm : NULL, decision);
     }
     check_missing(c, host);

@@ -20,6 +20,7 @@
 #define CONFIG_BYTES_MAX (64u << 10)
 #define SWITCH_US_MAX    UINT64_C(60000000) /* the engine takes no more */
 #define RECORD_BYTES_MAX 4096
+#define LOG_LINE_MAX     1024
 
 struct engine {
     uv_loop_t *loop;
@@ -118,10 +119,20 @@ char *engine_config_format(const struct engine_config *c)
     return (char *)text.data;
 }
 
+/* What it said last, where nobody was there yet to be told: its log has it. */
+static void last_words(struct engine *engine, char why[static ERR_MESSAGE_MAX])
+{
+    char path[PATH_MAX], line[LOG_LINE_MAX];
+    child_last_line(paths_file(engine->directory, PATH_ENGINE_LOG, path), sizeof line, line);
+    engine->report.failed = !engine->report.done && report_last_words(line, &engine->report.failure);
+    snprintf(why, ERR_MESSAGE_MAX, "%.*s", ERR_MESSAGE_MAX - 1,
+        engine->report.failed ? engine->report.failure.message : line);
+}
+
 /* Dead and everything read: nothing more will come. */
 static void engine_check_end(struct engine *engine)
 {
-    char path[PATH_MAX], why[ERR_MESSAGE_MAX];
+    char why[ERR_MESSAGE_MAX];
     if (!engine->dead || engine->control)
         return;
     if (engine->report.failed)
@@ -129,7 +140,7 @@ static void engine_check_end(struct engine *engine)
     else if (engine->status > 0 && engine->status & 0x7f)
         snprintf(why, sizeof why, "the migration engine was ended by signal %d", engine->status & 0x7f);
     else
-        child_last_line(paths_file(engine->directory, PATH_ENGINE_LOG, path), sizeof why, why);
+        last_words(engine, why);
     engine->events.on_ended(engine->events.user, why);
 }
 

@@ -226,6 +226,25 @@ void report_clear(struct report *r)
     *r = (struct report){0};
 }
 
+bool report_last_words(const char *line, struct err *out)
+{
+    static const char quoted[] = " message=\"";
+    const char *code = strstr(line, " code="), *message = strstr(line, quoted);
+    char name[32], text[ERR_MESSAGE_MAX], clean[ERR_MESSAGE_MAX];
+    size_t used = 0;
+    if (!strstr(line, " level=error ") || !code || !message || message < code)
+        return false;
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(code + 6, " "), code + 6);
+    for (message += strlen(quoted); *message && *message != '"' && used < sizeof text - 1; message++) {
+        if (*message == '\\' && message[1])
+            message++;
+        text[used++] = *message;
+    }
+    text[used] = '\0';
+    err_set(out, err_from_name(name), "%s", text_print(clean, sizeof clean, text));
+    return true;
+}
+
 enum record_phase record_phase_parse(const char *text, size_t len, const char *migration_id)
 {
     static const struct {

@@ -44,6 +44,10 @@ enum report_change report_apply(struct report *report, const json_t *event);
 void report_progress(const struct report *report, uint64_t elapsed_ms, Drover__MigrationProgress *out);
 void report_clear(struct report *report);
 
+/* The failure that an engine's last log line tells, for one that ended before its `failed` was read. False: the line
+ * tells none, or is no log line; then `out` is untouched. */
+bool report_last_words(const char *line, struct err *out);
+
 /* The phase an engine's record file is in. */
 enum record_phase {
     RECORD_NONE, /* there is no record: nothing was handed over */

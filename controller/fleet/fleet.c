@@ -224,6 +224,7 @@ static void partition_read(const struct fleet *fleet, const struct fleet_host *h
         p->demand = old->demand;
         p->first_ms = old->first_ms;
         p->acted_ms = old->acted_ms;
+        p->warned = old->warned;
     } else {
         demand_inherit(fleet, host, p);
     }

@@ -31,6 +31,7 @@ struct fleet_partition {
     Drover__MigrationProgress *progress; /* owned; NULL: none */
     uint64_t first_ms;                   /* when this leader saw it first */
     uint64_t acted_ms;                   /* when reconciling last did something about it */
+    const char *warned;                  /* what it last warned of; a literal. NULL: of nothing, or of no more */
 };
 
 struct fleet_missing {

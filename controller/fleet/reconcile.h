@@ -22,7 +22,7 @@ enum reconcile_act {
 
 struct reconcile_decision {
     enum reconcile_act act;
-    const char *why;
+    const char *why; /* a literal */
 };
 
 #define RECONCILE_UNKNOWN_MS 10000 /* how long a partition of an unknown VM is left alone */

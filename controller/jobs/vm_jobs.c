@@ -8,6 +8,8 @@
 #include "controller/placement/baseline.h"
 #include "proto/bounded.h"
 
+#define NOT_KEPT "the VM is not kept"
+
 static void fail_vm_gone(struct job_ctx *ctx)
 {
     struct err err;
@@ -28,7 +30,7 @@ static void run_create_record(struct job_ctx *ctx)
 static void undo_create_record(struct job_ctx *ctx)
 {
     struct state_vm vm;
-    Drover__JobUpdate *update = job_undone(ctx, "VM %s is not kept", ctx->job->log.job->target);
+    Drover__JobUpdate *update = job_undone(ctx, NOT_KEPT);
     if (job_vm(ctx, &vm))
         PB_ADD(update, effects, effect_vm_delete(vm.id));
 }
@@ -165,6 +167,8 @@ static void undo_start(struct job_ctx *ctx)
         job_undone(ctx, granted ? "ended on host %s" : "not started%s", granted ? data->host : "");
     if (granted)
         PB_ADD(update, effects, effect_vm_release(vm.id, vm.owner, vm.generation, ""));
+    if (create)
+        job_update_step(update, 0, DROVER__STEP_STATE__STEP_UNDONE, NOT_KEPT);
     if (create && exists)
         PB_ADD(update, effects, effect_vm_delete(vm.id));
 }

@@ -1,5 +1,6 @@
 /* Finding the leader, outliving it, and never asking for a change twice. */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -274,6 +275,27 @@ static void without_a_leader_it_waits_and_says_so(void **state)
     assert_true(clock_now_ms() - begun_ms >= SHORT_MS * 9 / 10); /* one may be elected meanwhile */
 }
 
+static void press_ctrl_c(uv_timer_t *timer)
+{
+    (void)timer;
+    raise(SIGINT);
+}
+
+static void ctrl_c_says_whether_anything_may_have_been_taken(void **state)
+{
+    (void)state;
+    static uv_timer_t timer; /* until the loop is closed */
+    all(FAKE_SILENT);
+    client_open(60000);
+    assert_int_equal(connect_catch_interrupt(connection, &err), 0);
+    assert_int_equal(connect_catch_interrupt(connection, &err), 0); /* as often as one likes */
+    assert_int_equal(uv_timer_init(connect_loop(connection), &timer), 0);
+    assert_int_equal(uv_timer_start(&timer, press_ctrl_c, 300, 0), 0);
+    start_fails(ERR_CANCELLED, UNKNOWN);
+    start_fails(ERR_CANCELLED, "nothing was changed"); /* it is not sent any more */
+    assert_null(strstr(err.message, UNKNOWN));
+}
+
 static void a_stranger_gets_nothing(void **state)
 {
     (void)state;
@@ -299,6 +321,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(refusals_are_final, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_stays_unavailable_is_said, set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_a_leader_it_waits_and_says_so, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(ctrl_c_says_whether_anything_may_have_been_taken, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_stranger_gets_nothing, set_up, tear_down),
     };
     log_setup("cli_connect", LOG_ERROR);

@@ -158,7 +158,7 @@ static void a_failed_job_names_cause_and_next_step(void **state)
     assert_int_equal(err.code, ERR_JOB_FAILED);
     assert_string_equal(err.message,
         "vm-migrate web-1: job 12 failed in step move (no-convergence): the guest dirties 90 MiB/s; "
-        "allow a longer blackout with --max-downtime, or move it when it writes less");
+        "'drover help vm migrate' says what --max-downtime and --mode do");
     error.message = (char *)"no host is up; see `drover host list`"; /* which is a next step already */
     assert_int_equal(wait_verdict(&job, &err), -1);
     assert_string_equal(err.message,
@@ -184,6 +184,47 @@ static void a_cancelled_job_says_what_became_of_it(void **state)
     assert_string_equal(err.message, "optimizer-apply -: job 12 was cancelled; no more moves; those done stay");
 }
 
+/* A VM whose first start fails is not kept, which nobody would guess from "record done". */
+static void a_failed_job_says_what_was_undone(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    job.state = DROVER__JOB_STATE__JOB_FAILED;
+    job.error = &error;
+    error.code = (char *)"not-found";
+    error.message = (char *)"disk /x.raw: No such file";
+    prepare.state = DROVER__STEP_STATE__STEP_UNDONE;
+    prepare.detail = (char *)"the VM is not kept";
+    move.state = DROVER__STEP_STATE__STEP_FAILED;
+    assert_int_equal(wait_verdict(&job, &err), -1);
+    assert_string_equal(err.message,
+        "vm-migrate web-1: job 12 failed in step move (not-found): disk /x.raw: No such file; the VM is not kept; "
+        "'drover job show 12' has the steps");
+}
+
+static void findings_are_told_with_the_preflight(void **state)
+{
+    (void)state;
+    struct progress p = {0};
+    Drover__Finding finding = DROVER__FINDING__INIT, *findings[] = {&finding};
+    finding.code = (char *)"mtu";
+    finding.thing = (char *)"network lan";
+    finding.cause = (char *)"has an MTU of 1500 on h2";
+    finding.next_step = (char *)"make them alike";
+    goes_to_move();
+    prepare.name = (char *)"preflight";
+    job.findings = findings;
+    job.n_findings = 1;
+    news(&p, true,
+        "job 12: vm-migrate web-1 (h1 is hot)\n"
+        "  preflight     done in 120 ms: h2 listens\n"
+        "    warning  mtu           network lan has an MTU of 1500 on h2\n"
+        "                           next: make them alike\n"
+        "  move          running\n");
+    news(&p, true, "");
+    job.n_findings = 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -192,6 +233,8 @@ int main(void)
         cmocka_unit_test_setup(absurd_figures_do_no_harm, make),
         cmocka_unit_test_setup(a_failed_job_names_cause_and_next_step, make),
         cmocka_unit_test_setup(a_cancelled_job_says_what_became_of_it, make),
+        cmocka_unit_test_setup(a_failed_job_says_what_was_undone, make),
+        cmocka_unit_test_setup(findings_are_told_with_the_preflight, make),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -123,6 +123,8 @@ static void check_truth(struct sim *sim, const struct scenario *s, Drover__JobSt
         assert_true(exists && !vm.owner[0]);
     if (s->kind == CREATE)
         assert_int_equal(exists, end == OK);
+    if (s->kind == CREATE && !exists)
+        assert_non_null(strstr(sim->job.log.job->steps[0]->detail, "not kept"));
 }
 
 static void strike_everywhere(enum sim_blow blow)

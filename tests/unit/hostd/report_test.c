@@ -78,6 +78,27 @@ static void failures_keep_their_code(void **unused)
     report_clear(&r);
 }
 
+static void last_words_of_an_engine_are_a_failure_or_none(void **unused)
+{
+    (void)unused;
+    struct err err = {0};
+    assert_true(report_last_words(
+        "time=2026-01-01T00:00:00.000Z level=error program=migrate-source event=migration.failed migration=m "
+        "code=wrong-state message=\"the guest said \\\"no\\\" \\\\ and\a stood\"",
+        &err));
+    assert_int_equal(err.code, ERR_WRONG_STATE);
+    assert_string_equal(err.message, "the guest said \"no\" \\ and? stood");
+    assert_true(report_last_words("time=x level=error code=nonsense message=\"cut off", &err));
+    assert_int_equal(err.code, ERR_INTERNAL);
+    assert_string_equal(err.message, "cut off");
+    static const char *const others[] = {"", "drover-migrate: no such file",
+        "time=x level=error code=", "time=x level=info event=migration.done code=none message=\"all is well\"",
+        "time=x level=error event=page.unread message=\"no\"", "time=x level=error message=\"a code=b\""};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        assert_false(report_last_words(others[i], &err));
+    assert_string_equal(err.message, "cut off");
+}
+
 static void nonsense_changes_nothing(void **unused)
 {
     (void)unused;
@@ -209,6 +230,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_migration_as_it_is_told),
         cmocka_unit_test(failures_keep_their_code),
+        cmocka_unit_test(last_words_of_an_engine_are_a_failure_or_none),
         cmocka_unit_test(nonsense_changes_nothing),
         cmocka_unit_test(record_files),
         cmocka_unit_test(forecasts_are_kept_and_bounded),

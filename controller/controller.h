@@ -6,7 +6,6 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "controller/fleet/call.h"
-#include "controller/fleet/ends.h"
 #include "controller/jobs/runner.h"
 #include "controller/options.h"
 #include "controller/placement/placement.h"
@@ -40,7 +39,7 @@ struct controller {
     uint64_t leader_ms; /* since when */
     uint64_t last_key;  /* of actions no job asked for */
     struct controller_counters counters;
-    struct ends ends;
+    uint64_t last_end; /* number of the last end that was put down, perhaps not in the log yet (state/ends.h) */
 };
 
 /* metrics.c */

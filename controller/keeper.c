@@ -10,6 +10,7 @@
 #include "controller/fleet/reconcile.h"
 #include "controller/pb.h"
 #include "controller/state/effect.h"
+#include "controller/state/ends.h"
 #include "proto/api.pb-c.h"
 
 #define ACT_AGAIN_MS 3000u
@@ -36,6 +37,24 @@ static void change(struct controller *c, Drover__Effect *effect)
 {
     Drover__Command *command = change_command();
     PB_ADD(command->change, effects, effect);
+    proposer_submit(c->replica, command, change_done, NULL);
+}
+
+/* The VM is stopped because its partition ended by itself: that, and how. */
+static void release(struct controller *c, const struct fleet_host *host, const struct state_vm *vm, const char *why)
+{
+    struct end *ends, end = {.at_ms = clock_wall_ms()};
+    size_t count = ends_all(c->state, &ends);
+    uint64_t latest = count ? ends[count - 1].number : 0;
+    free(ends);
+    c->last_end = (latest > c->last_end ? latest : c->last_end) + 1;
+    end.number = c->last_end;
+    snprintf(end.vm_id, sizeof end.vm_id, "%s", vm->id);
+    snprintf(end.host, sizeof end.host, "%s", host->name);
+    snprintf(end.why, sizeof end.why, "%s", why);
+    Drover__Command *command = change_command();
+    PB_ADD(command->change, effects, effect_vm_release(vm->id, host->name, vm->generation, ""));
+    PB_ADD(command->change, effects, ends_effect(&end));
     proposer_submit(c->replica, command, change_done, NULL);
 }
 
@@ -108,8 +127,7 @@ static void act(struct controller *c, const struct fleet_host *host, const struc
         break;
     case RECONCILE_RELEASE:
         ENSURE(vm);
-        ends_note(&c->ends, vm->id, host->name, p ? p->detail : decision.why, clock_wall_ms());
-        change(c, effect_vm_release(vm->id, host->name, vm->generation, ""));
+        release(c, host, vm, p ? p->detail : decision.why);
         break;
     case RECONCILE_RENEW:
         ENSURE(vm);

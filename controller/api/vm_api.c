@@ -8,6 +8,7 @@
 #include "controller/api/call.h"
 #include "controller/api/validate.h"
 #include "controller/random.h"
+#include "controller/state/ends.h"
 #include "proto/bounded.h"
 #include "proto/host.pb-c.h"
 
@@ -226,7 +227,7 @@ static void vm_message_now(struct controller *c, const struct state_vm *vm, Drov
     }
 }
 
-static Drover__Vm *vm_message(struct controller *c, const struct state_vm *vm)
+static Drover__Vm *vm_message(struct controller *c, const struct state_vm *vm, const struct end *ends, size_t end_count)
 {
     Drover__Vm *m = pb_new(&drover__vm__descriptor);
     pb_string(&m->id, vm->id);
@@ -244,7 +245,7 @@ static Drover__Vm *vm_message(struct controller *c, const struct state_vm *vm)
     }
     if (vm->owner[0])
         vm_message_now(c, vm, m);
-    const struct end *end = ends_find(&c->ends, vm->id);
+    const struct end *end = ends_find(ends, end_count, vm->id);
     if (end) {
         m->last_end = pb_new(&drover__vm_end__descriptor);
         pb_string(&m->last_end->why, end->why);
@@ -259,20 +260,22 @@ static void vm_list(struct api_call *call)
     const Drover__VmListRequest *request = (const void *)call->message;
     struct err err;
     struct state_vm one, *vms = NULL;
+    cleanup_free struct end *ends = NULL;
     cleanup_pb Drover__VmListReply *reply = pb_new(&drover__vm_list_reply__descriptor);
+    size_t end_count = ends_all(call->c->state, &ends);
     if (request->name[0]) {
         if (api_vm(call, request->name, &err, &one) < 0) {
             api_fail(call, &err);
             return;
         }
-        PB_ADD(reply, vms, vm_message(call->c, &one));
+        PB_ADD(reply, vms, vm_message(call->c, &one, ends, end_count));
     } else {
         uint32_t limit = api_limit(request->limit, LIST_MAX);
         size_t count = state_vms(call->c->state, request->after, limit + 1, &vms);
         size_t used = 0;
         bool room = true;
         for (size_t i = 0; i < count && i < limit && room; i++) {
-            PB_ADD(reply, vms, vm_message(call->c, &vms[i]));
+            PB_ADD(reply, vms, vm_message(call->c, &vms[i], ends, end_count));
             room = api_room(&used, reply->vms[i]);
         }
         reply->more = reply->n_vms < count;

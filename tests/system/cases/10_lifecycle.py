@@ -51,7 +51,10 @@ def guest_that_powers_off_stops(run):
     os.kill(lab.qemus(vm_id)["h2"][0], signal.SIGKILL)
     end = until(lambda: [e for e in [lab.vm("leaves").get("last_end")] if e and e["host"] == "h2"], 60, "how it ended again")[0]
     assert "signal 9" in end["why"], end
+    leader = lab.leader()
+    lab.controllers[leader].daemon.kill()  # the log has it, not the leader's memory
     assert "QEMU was ended by signal 9" in lab.cli("vm", "show", "leaves", form=None).stdout
+    lab.controllers[leader].daemon.start()
 
 
 @case()

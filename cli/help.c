@@ -6,6 +6,23 @@
 #include "cli/cli.h"
 
 #define COLUMN 26
+#define WIDTH  110
+
+/* The words of `text` in lines that fit, the first of which is begun already, at COLUMN. */
+static void print_wrapped(const char *text, FILE *out)
+{
+    size_t at = 0;
+    for (text += strspn(text, " "); *text; text += strspn(text, " ")) {
+        size_t len = strcspn(text, " ");
+        if (at > 0 && COLUMN + 2 + at + 1 + len > WIDTH) {
+            fprintf(out, "\n  %-*s", COLUMN, "");
+            at = 0;
+        }
+        fprintf(out, "%s%.*s", at ? " " : "", (int)len, text);
+        at += len + (at > 0);
+        text += len;
+    }
+}
 
 static void print_flag(const struct flag *f, FILE *out)
 {
@@ -15,7 +32,11 @@ static void print_flag(const struct flag *f, FILE *out)
     fprintf(out, "  %-*s%s%s", COLUMN, left, len >= COLUMN ? "\n" : "", "");
     if (len >= COLUMN)
         fprintf(out, "  %-*s", COLUMN, "");
-    fprintf(out, "%s%s%s\n", f->help, f->required ? " (required)" : "", f->repeat ? " (may be repeated)" : "");
+    char help[512];
+    snprintf(
+        help, sizeof help, "%s%s%s", f->help, f->required ? " (required)" : "", f->repeat ? " (may be repeated)" : "");
+    print_wrapped(help, out);
+    fputc('\n', out);
 }
 
 static void print_flags(const char *title, const struct flag *flags, FILE *out)

@@ -97,16 +97,41 @@ static void tell_findings(struct progress *p, const Drover__Job *job, struct buf
         progress_finding(job->findings[p->findings], "    ", out);
 }
 
-static void tell_settled(const Drover__JobStep *step, struct buf *out)
+/* What was not even begun needs no line. A refused preflight is explained by what it found. */
+static void tell_settled(const Drover__JobStep *step, bool explained, struct buf *out)
 {
     char state[64], text[FORMAT_MAX];
+    if (step->state == DROVER__STEP_STATE__STEP_SKIPPED)
+        return;
     buf_printf(out, "  %-13s %s", step->name, step_state(step, state));
-    if (step->finished_ms >= step->started_ms && step->started_ms > 0 &&
-        step->state != DROVER__STEP_STATE__STEP_SKIPPED)
+    if (step->finished_ms >= step->started_ms && step->started_ms > 0 && step->state != DROVER__STEP_STATE__STEP_UNDONE)
         buf_printf(out, " in %s", format_duration_ms((uint64_t)(step->finished_ms - step->started_ms), text));
-    if (step->detail[0])
+    if (step->detail[0] && !explained)
         buf_printf(out, ": %s", step->detail);
     buf_printf(out, "\n");
+}
+
+static void tell_step(struct progress *p, const Drover__Job *job, size_t i, bool running, struct buf *out)
+{
+    const Drover__JobStep *step = job->steps[i];
+    bool now = step->state == DROVER__STEP_STATE__STEP_RUNNING, news = p->states[i] != (int)step->state + 1;
+    p->states[i] = (int)step->state + 1;
+    if (news && step_settled(step)) {
+        tell_settled(step, step->state == DROVER__STEP_STATE__STEP_FAILED && p->findings < job->n_findings, out);
+        tell_findings(p, job, out);
+    } else if (news && now && running) {
+        buf_printf(out, "  %-13s running%s%s\n", step->name, step->detail[0] ? ": " : "", step->detail);
+    }
+    if (now && job->progress && job->progress->forecast && !p->foretold) {
+        p->foretold = true;
+        tell_forecast(step, job->progress->forecast, out);
+    }
+    if (now && running && job->progress && job->progress->round > p->round) {
+        p->round = job->progress->round;
+        buf_printf(out, "  %-13s ", step->name);
+        progress_migration(job->progress, out);
+        buf_printf(out, "\n");
+    }
 }
 
 void progress_news(struct progress *p, const Drover__Job *job, bool running, struct buf *out)
@@ -114,27 +139,12 @@ void progress_news(struct progress *p, const Drover__Job *job, bool running, str
     if (!p->announced)
         announce(job, out);
     p->announced = true;
-    for (size_t i = 0; i < job->n_steps && i < PROGRESS_STEPS_MAX; i++) {
-        const Drover__JobStep *step = job->steps[i];
-        bool now = step->state == DROVER__STEP_STATE__STEP_RUNNING;
-        if (p->states[i] != (int)step->state + 1 && step_settled(step)) {
-            tell_settled(step, out);
-            tell_findings(p, job, out);
-        } else if (p->states[i] != (int)step->state + 1 && now && running) {
-            buf_printf(out, "  %-13s running%s%s\n", step->name, step->detail[0] ? ": " : "", step->detail);
-        }
-        p->states[i] = (int)step->state + 1;
-        if (now && job->progress && job->progress->forecast && !p->foretold) {
-            p->foretold = true;
-            tell_forecast(step, job->progress->forecast, out);
-        }
-        if (now && running && job->progress && job->progress->round != p->round) {
-            p->round = job->progress->round;
-            buf_printf(out, "  %-13s ", step->name);
-            progress_migration(job->progress, out);
-            buf_printf(out, "\n");
-        }
-    }
+    for (size_t i = 0; i < job->n_steps && i < PROGRESS_STEPS_MAX; i++)
+        if (job->steps[i]->state != DROVER__STEP_STATE__STEP_UNDONE)
+            tell_step(p, job, i, running, out);
+    for (size_t i = 0; i < job->n_steps && i < PROGRESS_STEPS_MAX; i++) /* which comes last */
+        if (job->steps[i]->state == DROVER__STEP_STATE__STEP_UNDONE)
+            tell_step(p, job, i, running, out);
 }
 
 void progress_current(const Drover__Job *job, struct buf *out)

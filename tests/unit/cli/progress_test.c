@@ -79,6 +79,8 @@ static void one_line_per_change_without_a_terminal(void **state)
     migration.round = 2;
     migration.bandwidth_bytes_per_s = 100 << 20;
     news(&p, true, "  move          round 2, 100 MiB left, 100 MiB/s, about 1.0 s more\n");
+    migration.round = 0; /* the source has said all it had to say, and the destination has nothing to */
+    news(&p, true, "");
     move.state = DROVER__STEP_STATE__STEP_FAILED;
     move.detail = (char *)"the guest writes too fast";
     news(&p, true, "  move          failed: the guest writes too fast\n");
@@ -184,6 +186,21 @@ static void a_cancelled_job_says_what_became_of_it(void **state)
     assert_string_equal(err.message, "optimizer-apply -: job 12 was cancelled; no more moves; those done stay");
 }
 
+/* What a failure undoes, is undone after it. */
+static void what_is_undone_is_told_last(void **state)
+{
+    (void)state;
+    struct progress p = {0};
+    goes_to_move();
+    prepare.state = DROVER__STEP_STATE__STEP_UNDONE;
+    prepare.detail = (char *)"the VM is not kept";
+    move.state = DROVER__STEP_STATE__STEP_FAILED;
+    move.detail = (char *)"no such file";
+    news(&p, true,
+        "job 12: vm-migrate web-1 (h1 is hot)\n  move          failed: no such file\n"
+        "  prepare       undone: the VM is not kept\n");
+}
+
 /* A VM whose first start fails is not kept, which nobody would guess from "record done". */
 static void a_failed_job_says_what_was_undone(void **state)
 {
@@ -233,6 +250,7 @@ int main(void)
         cmocka_unit_test_setup(absurd_figures_do_no_harm, make),
         cmocka_unit_test_setup(a_failed_job_names_cause_and_next_step, make),
         cmocka_unit_test_setup(a_cancelled_job_says_what_became_of_it, make),
+        cmocka_unit_test_setup(what_is_undone_is_told_last, make),
         cmocka_unit_test_setup(a_failed_job_says_what_was_undone, make),
         cmocka_unit_test_setup(findings_are_told_with_the_preflight, make),
     };

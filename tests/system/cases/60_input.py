@@ -110,7 +110,7 @@ def keys_that_others_can_read_are_refused(run):
 
 
 LONG = "x" * 300
-USAGE, NOT_FOUND, EXISTS, STATE = 2, 3, 4, 6
+FAILED, USAGE, NOT_FOUND, EXISTS, STATE = 1, 2, 3, 4, 6
 WRONG_CALLS = [  # arguments, exit status, a word of the message
     ([], USAGE, ""),
     (["vm"], USAGE, ""),
@@ -120,6 +120,7 @@ WRONG_CALLS = [  # arguments, exit status, a word of the message
     (["vm", "list", "--nonsense"], USAGE, "nonsense"),
     (["vm", "list", "-o", "xml"], USAGE, "xml"),
     (["vm", "list", "--timeout", "soon"], USAGE, "soon"),
+    (["vm", "list", "--host", "nowhere"], NOT_FOUND, "nowhere"),
     (["vm", "create"], USAGE, ""),
     (["vm", "create", "-x"], USAGE, "-x"),
     (["vm", "create", "has blank", "--memory", "64M"], USAGE, "has blank"),
@@ -151,8 +152,9 @@ WRONG_CALLS = [  # arguments, exit status, a word of the message
     (["job", "show", "one"], USAGE, "one"),
     (["job", "cancel", "999999"], NOT_FOUND, "999999"),
     (["optimizer", "dance"], USAGE, "dance"),
+    (["vm", "create", "v", "--memory", "64M", "--disk", "/nonexistent.raw", "--start"], FAILED, "the VM is not kept"),
     (["keygen"], USAGE, ""),
-    (["keygen", "/nonexistent/place/key"], None, "/nonexistent"),
+    (["keygen", "/nonexistent/place/key"], NOT_FOUND, "/nonexistent"),
 ]
 
 

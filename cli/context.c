@@ -60,8 +60,11 @@ int context_load(const char *path, struct err *err, struct context *out)
     struct options options = {0};
     if (context_find(path, err, context.path, sizeof context.path) < 0)
         return -1;
-    if (config_load(context.path, keys, err, &options) < 0)
-        return err_wrap(err, "'drover help config' explains the file");
+    if (config_load(context.path, keys, err, &options) < 0) {
+        size_t used = strlen(err->message);
+        snprintf(err->message + used, sizeof err->message - used, "; 'drover help config' explains the file");
+        return -1;
+    }
     cleanup_free char *key = key_path(context.path, options.key);
     int status = peerlist_parse(
         options.controllers, CONTEXT_CONTROLLERS_MAX, err, context.controllers, &context.controller_count);

@@ -195,7 +195,10 @@ int net_tap_add(struct net *net, const char *name, const char *bridge, struct er
     struct net_link tap, to;
     const char *switch_name = bridge[0] ? bridge : net->bridge;
     if (link_get(net, switch_name, err, &to) < 0)
-        return err_wrap(err, "virtual switch %s", switch_name);
+        return err->code == ERR_NOT_FOUND
+                   ? err_set(err, ERR_NOT_FOUND,
+                         "there is no virtual switch %s; make it there (a Linux bridge), or name another", switch_name)
+                   : err_wrap(err, "virtual switch %s", switch_name);
     if (!to.bridge)
         return err_set(err, ERR_INVALID, "virtual switch %s is not a bridge on this host", switch_name);
     net_tap_remove(net, name);

@@ -57,7 +57,11 @@ static int key_file_create(const char *path, const char *text, mode_t mode, stru
     if (fd < 0 && errno == EEXIST)
         return err_set(err, ERR_EXISTS, "%s exists already; keys are never overwritten", path);
     if (fd < 0)
-        return err_errno(err, ERR_INTERNAL, errno, "cannot create %s", path);
+        return err_errno(err,
+            errno == ENOENT || errno == ENOTDIR ? ERR_NOT_FOUND
+            : errno == EACCES                   ? ERR_DENIED
+                                                : ERR_INTERNAL,
+            errno, "cannot create %s", path);
     size_t len = strlen(text);
     ssize_t written = write(fd, text, len);
     int failure = written < 0 ? errno : (size_t)written < len ? ENOSPC : 0;

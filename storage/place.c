@@ -87,7 +87,10 @@ int place_target(
     bool directory = asked[0] && (asked[strlen(asked) - 1] == '/' || (stat(asked, &st) == 0 && S_ISDIR(st.st_mode)));
     if (strlen(asked) + strlen(source) + 2 > sizeof path)
         return err_set(err, ERR_INVALID, "'%.200s' is too long for the path of a disk", asked);
-    snprintf(path, sizeof path, directory ? "%s/%s" : "%s", asked, base_name(source));
+    size_t len = strlen(asked);
+    while (directory && len > 1 && asked[len - 1] == '/')
+        len--;
+    snprintf(path, sizeof path, directory ? "%.*s/%s" : "%.*s", (int)len, asked, base_name(source));
     if (place_resolve(directories, path, err, out) < 0)
         return -1;
     if (lstat(out, &st) == 0)
@@ -128,7 +131,7 @@ int place_make(const char *target, const char *id, const char *like, struct err 
     char partial[PATH_MAX];
     struct stat st;
     if (lstat(target, &st) == 0)
-        return err_set(err, ERR_EXISTS, "%.400s exists already", target);
+        return err_set(err, ERR_EXISTS, "%.400s exists already; remove it, or have the disk put elsewhere", target);
     if (like && stat(like, &st) < 0)
         return err_errno(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_INVALID, errno, "disk %.400s", like);
     place_partial(target, id, partial);

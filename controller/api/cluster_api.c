@@ -284,7 +284,7 @@ static void cluster_set(struct api_call *call)
     if (rc == 0)
         rc = limit_put(create, "migration.link", limits->link, &err);
     if (rc == 0 && create->data->n_effects == 0)
-        rc = err_set(&err, ERR_INVALID, "cluster: nothing is to be set");
+        rc = err_set(&err, ERR_INVALID, "nothing is to be set; `drover help cluster set` shows what can be");
     if (rc < 0) {
         pb_free(create);
         api_fail(call, &err);

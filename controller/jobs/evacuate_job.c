@@ -147,22 +147,23 @@ static void fail_left(struct job_ctx *ctx, const struct progress *p, const struc
     for (size_t i = 0; i < p->count; i++)
         if (p->children[i].state != DROVER__JOB_STATE__JOB_SUCCEEDED)
             last = &p->children[i];
+    const char *plural = p->left_count == 1 ? "" : "s";
     if (p->left_count == 0)
         err_set(&err, ERR_WRONG_STATE,
             "host %s is not empty yet and stays in maintenance: VM %s may still be handed over to it", host,
             p->arriving[0].name);
     else if (plan->stuck[0])
-        err_set(&err, ERR_CAPACITY, "host %s still has %zu VMs and stays in maintenance: %s", host, p->left_count,
-            plan->stuck);
+        err_set(&err, ERR_CAPACITY, "host %s still has %zu VM%s and stays in maintenance: %s", host, p->left_count,
+            plural, plan->stuck);
     else if (last)
         err_set(&err, ERR_JOB_FAILED,
-            "host %s still has %zu VMs and stays in maintenance: VM %s could not be moved; `drover job show %" PRIu64
+            "host %s still has %zu VM%s and stays in maintenance: VM %s could not be moved; `drover job show %" PRIu64
             "` says why",
-            host, p->left_count, last->target, last->id);
+            host, p->left_count, plural, last->target, last->id);
     else
         err_set(&err, ERR_WRONG_STATE,
-            "host %s still has %zu VMs and stays in maintenance: VM %s is not reported as running", host, p->left_count,
-            p->left[0].name);
+            "host %s still has %zu VM%s and stays in maintenance: VM %s is not reported as running", host,
+            p->left_count, plural, p->left[0].name);
     job_fail(ctx, &err);
 }
 

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <utlist.h>
 
@@ -118,25 +119,38 @@ void partition_guest_dead(struct partition *p, bool by_guest, const char *why)
     partition_remove(p);
 }
 
-/* What QEMU would find out too, but say less clearly. */
-static int spawn_files(const Drover__VmSpec *spec, struct err *err)
+static int spawn_file(const struct partition *p, const char *what, const char *path, int mode, struct err *err)
 {
-    for (size_t i = 0; i < spec->n_disks; i++)
-        if (access(spec->disks[i]->path, spec->disks[i]->read_only ? R_OK : R_OK | W_OK) < 0)
-            return err_errno(
-                err, errno == ENOENT ? ERR_NOT_FOUND : ERR_INVALID, errno, "disk %s", spec->disks[i]->path);
-    if (spec->kernel[0] && access(spec->kernel, R_OK) < 0)
-        return err_errno(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_INVALID, errno, "kernel %s", spec->kernel);
-    if (spec->initrd[0] && access(spec->initrd, R_OK) < 0)
-        return err_errno(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_INVALID, errno, "initrd %s", spec->initrd);
+    struct stat found;
+    if (path[0] && access(path, mode) < 0 && errno == ENOENT)
+        return err_set(err, ERR_NOT_FOUND,
+            "%s %.300s: host %s has no such file; a VM's files are the hosts', on storage that they share: put it "
+            "there, "
+            "or name another",
+            what, path, p->all->host_name);
+    if (path[0] && access(path, mode) < 0)
+        return err_errno(err, ERR_INVALID, errno, "%s %.300s on host %s", what, path, p->all->host_name);
+    if (path[0] && stat(path, &found) == 0 && S_ISDIR(found.st_mode))
+        return err_set(
+            err, ERR_INVALID, "%s %.300s is a directory on host %s; name a file", what, path, p->all->host_name);
     return 0;
+}
+
+/* What QEMU would find out too, but say less clearly. */
+static int spawn_files(const struct partition *p, struct err *err)
+{
+    const Drover__VmSpec *spec = p->record.spec;
+    for (size_t i = 0; i < spec->n_disks; i++)
+        if (spawn_file(p, "disk", spec->disks[i]->path, spec->disks[i]->read_only ? R_OK : R_OK | W_OK, err) < 0)
+            return -1;
+    return spawn_file(p, "kernel", spec->kernel, R_OK, err) < 0 ? -1 : spawn_file(p, "initrd", spec->initrd, R_OK, err);
 }
 
 static int spawn_taps(struct partition *p, struct err *err)
 {
     for (size_t i = 0; i < p->record.spec->n_nics; i++)
         if (net_tap_add(p->all->env.net, p->taps[i], p->record.spec->nics[i]->network, err) < 0)
-            return err_wrap(err, "network card %zu", i);
+            return err_wrap(err, "network card %zu on host %s", i + 1, p->all->host_name);
     partition_listen(p);
     return 0;
 }
@@ -147,7 +161,7 @@ int partition_spawn(struct partition *p, bool incoming, struct err *err)
     char ram[PATH_MAX];
     const char *taps[SPEC_NICS_MAX];
     int cgroups[CGROUP_TREES_MAX];
-    if (spawn_files(p->record.spec, err) < 0 || spawn_taps(p, err) < 0)
+    if (spawn_files(p, err) < 0 || spawn_taps(p, err) < 0)
         return -1;
     for (size_t i = 0; i < p->record.spec->n_nics; i++)
         taps[i] = p->taps[i];

@@ -4,6 +4,7 @@
  * monitor that is lost is looked through again once it is back. */
 #include "hostd/hypervisor/disk_copy.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -119,8 +120,10 @@ static void fail(struct disk_copy *copy, const struct err *err)
 static void copying_failed(struct disk_copy *copy)
 {
     struct err err;
-    err_set(&err, ERR_INTERNAL, "copying %.200s to %.200s: %s", copy->config.source, copy->config.target,
-        copy->seen.job_error);
+    bool full = strcmp(copy->seen.job_error, strerror(ENOSPC)) == 0; /* QEMU has no other word for it */
+    err_set(&err, full ? ERR_CAPACITY : ERR_INTERNAL, "copying %.140s to %.140s: %s%s", copy->config.source,
+        copy->config.target, copy->seen.job_error,
+        full ? "; make room there, or name another place: `drover vm move-storage --to`" : "");
     fail(copy, &err);
 }
 

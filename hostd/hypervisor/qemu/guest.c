@@ -22,6 +22,7 @@
 #include "hostd/hypervisor/qemu/halt.h"
 #include "hostd/hypervisor/qemu/private.h"
 #include "hostd/hypervisor/qemu/thaw.h"
+#include "hostd/hypervisor/qemu/words.h"
 #include "hostd/partition/paths.h"
 
 #define COMMAND_TIMEOUT_MS 10000
@@ -57,22 +58,23 @@ static int listen_at(const char *directory, enum path_file file, struct err *err
 static void guest_exited(void *user, int status)
 {
     struct guest *guest = user;
-    char path[PATH_MAX], line[200], why[400];
+    char path[PATH_MAX], line[1024], words[256], why[400];
     qmp_close(guest->qmp);
     guest->qmp = NULL;
     loop_timer_stop(guest->reconnect);
     loop_timer_stop(guest->killer);
     halt_stop(guest->halt);
     child_last_line(paths_file(guest->directory, PATH_QEMU_LOG, path), sizeof line, line);
-    const char *colon = line[0] ? ": " : "";
+    words_explain(line, sizeof words, words);
+    const char *colon = words[0] ? ": " : "";
     if (guest->shut_down_by_guest)
         snprintf(why, sizeof why, "the guest shut down");
     else if (status < 0)
-        snprintf(why, sizeof why, "QEMU ended%s%s", colon, line);
+        snprintf(why, sizeof why, "QEMU ended%s%s", colon, words);
     else if (status & 0x7f)
-        snprintf(why, sizeof why, "QEMU was ended by signal %d%s%s", status & 0x7f, colon, line);
+        snprintf(why, sizeof why, "QEMU was ended by signal %d%s%s", status & 0x7f, colon, words);
     else
-        snprintf(why, sizeof why, "QEMU ended with status %d%s%s", status >> 8, colon, line);
+        snprintf(why, sizeof why, "QEMU ended with status %d%s%s", status >> 8, colon, words);
     thaw_stop(guest->thaw);
     guest->events.on_ended(guest->events.user, guest->shut_down_by_guest, why);
 }

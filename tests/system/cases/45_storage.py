@@ -172,6 +172,8 @@ def a_directory_made_anew_keeps_no_job_for_ever(run):
     assert lab.job(job_id)["state"] == "cancelled" and disk_of(lab, "anew")["path"] == old
     assert [name for name in files(f"{new}-second") if name.endswith(".partial")], "something was removed"
     until(lambda: not lab.vm("anew")["owner"], 60, "the VM to be known as stopped")
+    lab.cli("vm", "start", "anew", "--host", "h1")  # also finds the tap again that no record names
+    lab.guest_wait("anew").close()
     lab.vm_delete("anew")
     os.unlink(old)
     for name in files(node.disks):

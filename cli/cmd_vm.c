@@ -212,7 +212,8 @@ static const struct command vm_show = {
     .run = show_run,
 };
 static const struct flag start_flags[] = {
-    {"host", 0, FLAG_TEXT, .value = "HOST", .help = "start it there; else the optimizer chooses the host"},
+    {"host", 0, FLAG_TEXT, .value = "HOST",
+        .help = "start it there; else where a move took its disks, or where the optimizer says"},
     {NULL},
 };
 static const struct command vm_start = {

@@ -18,7 +18,7 @@
 struct proc_stat {
     char state;
     uint64_t user_ticks, system_ticks, start_ticks;
-    int64_t rss_pages;
+    int64_t threads, rss_pages;
 };
 
 static int proc_stat_read(pid_t pid, struct err *err, struct proc_stat *out)
@@ -32,9 +32,9 @@ static int proc_stat_read(pid_t pid, struct err *err, struct proc_stat *out)
     const char *rest = strrchr(buf_str(&text), ')');
     struct proc_stat st = {0};
     if (!rest || sscanf(rest + 1,
-                     " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64
-                     " %*d %*d %*d %*d %*d %*d %" SCNu64 " %*u %" SCNd64,
-                     &st.state, &st.user_ticks, &st.system_ticks, &st.start_ticks, &st.rss_pages) != 5)
+                     " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64 " %*d %*d %*d %*d %" SCNd64
+                     " %*d %" SCNu64 " %*u %" SCNd64,
+                     &st.state, &st.user_ticks, &st.system_ticks, &st.threads, &st.start_ticks, &st.rss_pages) != 6)
         return err_set(err, ERR_INTERNAL, "cannot make sense of %s", path);
     *out = st;
     return 0;
@@ -45,7 +45,8 @@ int process_identify(pid_t pid, struct err *err, struct process_id *out)
     struct proc_stat st = {0};
     if (proc_stat_read(pid, err, &st) < 0)
         return -1;
-    if (st.state == 'Z' || st.state == 'X')
+    /* A first thread that has ended looks the same while others, held up in the kernel, may still write. */
+    if ((st.state == 'Z' || st.state == 'X') && st.threads <= 1)
         return err_set(err, ERR_NOT_FOUND, "process %d has ended", (int)pid);
     *out = (struct process_id){pid, st.start_ticks};
     return 0;

@@ -190,7 +190,7 @@ static const struct command member_remove = {
     .kind = COMMAND_JOB,
     .summary = "remove a controller",
     .text = "It no longer counts for majorities and may not come back by itself. Stop its program afterwards. Refused "
-            "where most of the members that remain do not answer: remove those that are dead first.",
+            "unless most of the members that remain answer: remove those that are dead first.",
     .example = "drover cluster member remove c2",
     .run = member_remove_run,
 };

@@ -218,8 +218,10 @@ static const struct command host_remove = {
         "It must own no VMs: 'drover host evacuate' moves them off it, 'drover vm list' shows them. Its key is worth\n"
         "nothing afterwards. A host that is not heard keeps its VMs, for it may still run them, and the controllers\n"
         "cannot know. With --dead its VMs are stopped, by your word: 'drover vm start' starts those whose disks\n"
-        "another host reaches, 'drover vm delete' forgets those whose disks are gone with it. Switch its machine off\n"
-        "first, or pull its plug. A host that is heard is refused, and so is one with a VM that a job holds.",
+        "another host reaches (with --host, where a move had taken them to this one), 'drover vm delete' forgets "
+        "those\n"
+        "whose disks are gone with it. Switch its machine off first, or pull its plug. A host that is heard is\n"
+        "refused, and so is one with a VM that a job holds.",
     .example = "drover vm migrate web-1 --to h2\ndrover host remove h1\ndrover host remove h2 --dead",
     .flags = remove_flags,
     .run = remove_run,

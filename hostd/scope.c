@@ -80,8 +80,8 @@ static void answered(void *user, int status)
     asking_free(asking);
 }
 
-/* Slice, shares and limits: all guests weigh the same, and drover.slice what the administrator sets. Before: what is
- * started before is stopped after. */
+/* Slice, shares and limits: what the administrator sets, for one scope or for drover.slice. Before: what is started
+ * before is stopped after. */
 static int ask(struct asking *asking, const char *description, pid_t pid, struct err *err)
 {
     char number[16];

@@ -1,9 +1,8 @@
 /* source: the side that runs the guest.
  *
  *   CONNECTING -> [DISKS ->] PRECOPY -> SWITCHING -> HANDED_OVER -> [[UNANSWERED ->] POSTCOPY ->] DONE
- *        `-----------`----------`-----------`------------`--> FAILING -> FAILED    the guest runs on here
- *                                                        `--> DOUBT                nobody here knows; the record says
- * so
+ *        `-----------`----------`-----------`------------`--> FAILING -> FAILED: the guest runs on here
+ *                                                        `--> DOUBT    nobody here knows; the record says so
  *
  * An engine that is started again after a hand-over goes from CONNECTING straight to HANDED_OVER. The steps within
  * SWITCHING are told in source_switch.c, all that may follow a phase is in source.c. From the record of the hand-over

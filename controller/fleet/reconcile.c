@@ -52,8 +52,8 @@ static bool may_run(Drover__PartitionState state)
            state == DROVER__PARTITION_STATE__PARTITION_OUTGOING || state == DROVER__PARTITION_STATE__PARTITION_INCOMING;
 }
 
-/* No VM is forgotten while its host may run it, so this is a log that never knew it: of a cluster founded anew, or of
- * another one. */
+/* No VM is forgotten while its host may run it, but by a user who said that the host was dead; or the log never knew
+ * it: of a cluster founded anew, or of another one. */
 static struct reconcile_decision unknown_reports(const struct fleet_partition *p, uint64_t now_ms)
 {
     if (now_ms - p->first_ms < RECONCILE_UNKNOWN_MS && !has_ended(p->state))

@@ -84,7 +84,8 @@ int job_settle_command(struct state *state, uint64_t job_id, const char *actor, 
         update->step = job.step;
         update->data = pb_copy(job.data);
         pb_string(&update->data->storage->settled, disk);
-        err_set(&cancelled, ERR_CANCELLED, "cancelled by %.63s, who says that %.300s is the disk", actor, disk);
+        err_set(&cancelled, ERR_CANCELLED,
+            "cancelled by %.63s, who says that %.300s is the disk, should nothing else tell", actor, disk);
         update->error = pb_error(&cancelled);
         command->body_case = DROVER__COMMAND__BODY_JOB_UPDATE;
         command->job_update = update;

@@ -2,7 +2,8 @@
  * older copies of them may lie on other hosts under the same paths (`--keep-source`, a host that was away when they
  * were to be removed), and a guest that is started from one has lost what it wrote since. Such a VM is started at home
  * unless the user names another host, which then is its home. VMs whose disks never travelled have none and are
- * placed freely. Kept as a setting of the state, which members of every version apply alike. */
+ * placed freely. Kept as a setting of the state, which members of every version apply alike; settings are not deleted,
+ * so that a VM's empty one outlives it. */
 #ifndef CONTROLLER_JOBS_HOME_H
 #define CONTROLLER_JOBS_HOME_H
 

@@ -426,7 +426,7 @@ bool job_hosts_missing(const struct job_ctx *ctx, const char *but)
     size_t count = state_hosts(ctx->env->state, "", SIZE_MAX >> 1, &hosts);
     for (size_t i = 0; i < count && !missing; i++)
         missing = strcmp(hosts[i].name, but) != 0 && !hosts[i].maintenance &&
-                  (!ctx->env->host(ctx->env->user, hosts[i].name, &known) || !known.up);
+                  (!ctx->env->host(ctx->env->user, hosts[i].name, &known) || (!known.up && !known.missed));
     free(hosts);
     return missing;
 }

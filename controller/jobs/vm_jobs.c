@@ -60,22 +60,72 @@ static Drover__Effect *pin(struct state *state, const struct state_vm *vm, const
     return effect;
 }
 
-/* The host that somebody has chosen already, or "": the user, now or with the definition; or where its disks are. */
-static int named_host(const struct job_ctx *ctx, const struct state_vm *vm, char name[static STATE_NAME_MAX],
-    char reason[static JOB_REASON_MAX], struct err *err)
+/* What keeps the VM from being started at home; NULL: nothing. */
+static const char *away_from_home(
+    struct job_ctx *ctx, const char *home, bool exists, const struct job_host *host, const struct state_vm *vm)
 {
-    char home[STATE_NAME_MAX] = "";
-    const char *asked = job_data(ctx)->host[0] ? job_data(ctx)->host : vm->generation == 0 ? vm->preferred_host : "";
-    bool at_home = !asked[0] && home_of(ctx->env->state, vm->id, home);
-    if (strcmp(home, HOME_UNKNOWN) == 0)
-        return err_set(err, ERR_WRONG_STATE,
+    struct err err;
+    struct state_host known;
+    if (!exists)
+        return "is no host any more";
+    if (!host->up || !host->facts)
+        return "is not reachable";
+    if (host->shutting_down)
+        return "is being shut down";
+    if (state_host(ctx->env->state, home, &known) && known.maintenance)
+        return "is in maintenance";
+    return job_host_fits(ctx, home, host, vm, &err) < 0 ? "has too little memory left" : NULL;
+}
+
+/* Any other host is the user's word to give: an older copy of the disks may lie there. */
+static bool home_ready(struct job_ctx *ctx, const char *home, const struct state_vm *vm, struct job_host *out)
+{
+    struct err err;
+    if (strcmp(home, HOME_UNKNOWN) == 0) {
+        err_set(&err, ERR_WRONG_STATE,
             "which host has the newest disks of VM %s is not known since a move that was lost on its way; see which "
             "are "
             "newer, then name their host: `drover vm start %s --host HOST`",
             vm->name, vm->name);
-    snprintf(name, STATE_NAME_MAX, "%s", at_home ? home : asked);
-    snprintf(reason, JOB_REASON_MAX, "%s", at_home ? "its disks were moved there" : "as asked");
-    return 0;
+        job_fail(ctx, &err);
+        return false;
+    }
+    bool exists = ctx->env->host(ctx->env->user, home, out);
+    const char *problem = away_from_home(ctx, home, exists, out, vm);
+    if (problem && exists && !out->up && job_within(ctx, JOB_SETTLE_MS)) {
+        job_wait(ctx, 300, "waiting for host %s, where its disks are", home);
+    } else if (problem) {
+        err_set(&err, exists && !out->up ? ERR_UNAVAILABLE : ERR_WRONG_STATE,
+            "the disks of VM %s are on host %s, which %s; older copies of them may lie elsewhere. Where another host "
+            "reaches the same files: `drover vm start %s --host HOST`",
+            vm->name, home, problem, vm->name);
+        job_fail(ctx, &err);
+    }
+    return !problem;
+}
+
+/* The host that the user names, now or with the definition; else where the VM's disks are; else what placement says.
+ * False: the job waits, or has failed. */
+static bool choose_host(struct job_ctx *ctx, const struct state_vm *vm, char name[static STATE_NAME_MAX],
+    char reason[static JOB_REASON_MAX], struct job_host *host)
+{
+    struct err err;
+    const char *asked = job_data(ctx)->host[0] ? job_data(ctx)->host : vm->generation == 0 ? vm->preferred_host : "";
+    if (!asked[0] && home_of(ctx->env->state, vm->id, name)) {
+        snprintf(reason, JOB_REASON_MAX, "its disks were moved there");
+        return home_ready(ctx, name, vm, host);
+    }
+    if (!asked[0])
+        return job_place(ctx, vm, NULL, name, reason) && job_host_ready(ctx, name, host);
+    snprintf(name, STATE_NAME_MAX, "%s", asked);
+    snprintf(reason, JOB_REASON_MAX, "as asked");
+    if (!job_host_ready(ctx, name, host))
+        return false;
+    if (job_host_stays(name, host, &err) < 0 || job_host_fits(ctx, name, host, vm, &err) < 0) {
+        job_fail(ctx, &err);
+        return false;
+    }
+    return true;
 }
 
 /* Chooses the host; the grant goes into the log together with the choice. */
@@ -84,7 +134,7 @@ static void run_place(struct job_ctx *ctx)
     struct err err;
     struct state_vm vm;
     struct job_host host;
-    char name[STATE_NAME_MAX], home[STATE_NAME_MAX], reason[JOB_REASON_MAX];
+    char name[STATE_NAME_MAX], reason[JOB_REASON_MAX];
     if (!job_vm(ctx, &vm)) {
         fail_vm_gone(ctx);
         return;
@@ -94,17 +144,8 @@ static void run_place(struct job_ctx *ctx)
         job_fail(ctx, &err);
         return;
     }
-    if (named_host(ctx, &vm, name, reason, &err) < 0) {
-        job_fail(ctx, &err);
+    if (!choose_host(ctx, &vm, name, reason, &host))
         return;
-    }
-    bool named = name[0];
-    if ((!named && !job_place(ctx, &vm, NULL, name, reason)) || !job_host_ready(ctx, name, &host))
-        return;
-    if (named && (job_host_stays(name, &host, &err) < 0 || job_host_fits(ctx, name, &host, &vm, &err) < 0)) {
-        job_fail(ctx, &err);
-        return;
-    }
     Drover__JobUpdate *update = job_done(ctx, "host %s: %s", name, reason);
     Drover__Effect *made = pin(ctx->env->state, &vm, host.facts);
     if (made)
@@ -113,8 +154,16 @@ static void run_place(struct job_ctx *ctx)
     pb_string(&data->host, name);
     data->generation = vm.generation + 1;
     PB_ADD(update, effects, effect_vm_grant(vm.id, name, data->generation));
-    if (home_of(ctx->env->state, vm.id, home) && strcmp(home, name) != 0)
-        PB_ADD(update, effects, home_put(vm.id, name));
+}
+
+/* It has run there by now: what it writes is there and nowhere else. */
+static void start_done(struct job_ctx *ctx)
+{
+    char home[STATE_NAME_MAX];
+    const Drover__JobData *data = job_data(ctx);
+    Drover__JobUpdate *update = job_done(ctx, "runs on host %s", data->host);
+    if (home_of(ctx->env->state, data->vm_id, home) && strcmp(home, data->host) != 0)
+        PB_ADD(update, effects, home_put(data->vm_id, data->host));
 }
 
 static void run_start(struct job_ctx *ctx)
@@ -122,7 +171,7 @@ static void run_start(struct job_ctx *ctx)
     const struct job_event *event = ctx->event;
     const Drover__JobData *data = job_data(ctx);
     if (event->type == JOB_REPLY && !event->err) {
-        job_done(ctx, "runs on host %s", data->host);
+        start_done(ctx);
         return;
     }
     if (event->type == JOB_REPLY && (!err_retryable(event->err->code) || !job_within(ctx, JOB_UNREACHABLE_MS))) {

@@ -283,7 +283,8 @@ static int vms_settled(const struct state_vm *vms, size_t count, const char *hos
     for (size_t i = 0; i < count; i++)
         if (vms[i].job_id || vms[i].hand_over_id[0])
             return err_set(err, ERR_BUSY,
-                "VM %s, which host %.63s has or may get, is held by job %" PRIu64 "; `drover job watch %" PRIu64 "`",
+                "VM %s, which host %.63s has or may get, is held by job %" PRIu64 " (`drover job show %" PRIu64
+                "`); if that waits for this host, a machine has to stand in for it (OPERATIONS.md, A host is dead)",
                 vms[i].name, host, vms[i].job_id, vms[i].job_id);
     return 0;
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -17,6 +18,7 @@
 
 #include "base/clock.h"
 #include "base/process.h"
+#include "tests/lib/until.h"
 
 /* A child that waits until it is killed. Its name holds what confuses naive readers of /proc/PID/stat. */
 static pid_t child_start(void)
@@ -141,6 +143,48 @@ static void zombies_count_as_gone(void **state)
     assert_int_equal(err.code, ERR_NOT_FOUND);
 }
 
+static void *wait_for_ever(void *unused)
+{
+    while (pause() < 0)
+        continue;
+    return unused;
+}
+
+static char state_of(pid_t pid)
+{
+    char path[64], text[512] = "";
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    assert_true(fread(text, 1, sizeof text - 1, file) > 0);
+    fclose(file);
+    return strrchr(text, ')')[2];
+}
+
+/* Its first thread shows as a zombie, as that of a killed QEMU does whose worker hangs in a write. */
+static void a_process_lives_as_long_as_one_of_its_threads(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct process_id id;
+    fflush(NULL);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        pthread_t thread;
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (pthread_create(&thread, NULL, wait_for_ever, NULL) != 0)
+            _exit(1);
+        pthread_exit(NULL);
+    }
+    UNTIL(state_of(pid) == 'Z');
+    assert_int_equal(process_identify(pid, &err, &id), 0);
+    assert_true(process_alive(id));
+    assert_int_equal(process_end(id, 60000, &err), 0);
+    assert_false(process_alive(id));
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
 static void what_is_ended_is_gone(void **state)
 {
     (void)state;
@@ -220,6 +264,7 @@ int main(void)
         cmocka_unit_test(what_cannot_be_seen_is_not_denied),
         cmocka_unit_test(reused_id_is_somebody_else),
         cmocka_unit_test(zombies_count_as_gone),
+        cmocka_unit_test(a_process_lives_as_long_as_one_of_its_threads),
         cmocka_unit_test(what_is_ended_is_gone),
         cmocka_unit_test(what_does_not_go_is_said_within_the_bound),
         cmocka_unit_test(nobody_is_not_alive),

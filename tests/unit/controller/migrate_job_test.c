@@ -196,9 +196,17 @@ static void who_took_its_disks_along_is_started_where_they_are(void **unused)
     stop(&sim);
     assert_string_equal(started_on(&sim, ""), "h3"); /* both reach them, and there it ran last */
     stop(&sim);
+    sim.hosts[0].starts = false;
+    assert_string_equal(started_on(&sim, "h1"), "");
+    assert_string_equal(started_on(&sim, ""), "h3"); /* it did not run on h1, so nothing newer is there */
+    stop(&sim);
+    sim.hosts[2].shutting_down = true;
+    assert_string_equal(started_on(&sim, ""), "");
+    assert_non_null(strstr(sim.job.log.job->error->message, "are on host h3, which is being shut down"));
     sim.hosts[2].up = false;
     assert_string_equal(started_on(&sim, ""), "");
-    assert_non_null(strstr(sim.job.log.job->error->message, "host h3 is not reachable"));
+    assert_non_null(strstr(sim.job.log.job->error->message, "are on host h3, which is not reachable"));
+    assert_non_null(strstr(sim.job.log.job->error->message, "drover vm start web-1 --host HOST"));
     sim_close(&sim);
 }
 
@@ -214,11 +222,12 @@ static void a_host_that_is_not_heard_of_yet_may_have_the_room(void **unused)
             stop(&sim);
         sim.full = true;
         sim.hosts[2].up = false;
+        sim.new_leader = true;
         uint64_t id = sim_job(&sim, sim_vm_job(moves ? MIGRATE : DROVER__JOB_KIND__JOB_VM_START, VM, "", false));
         assert_int_equal(sim_step(&sim, id), ACT_WAIT);
         assert_int_equal(sim_run(&sim, id, ACTIONS_MAX), FAILED); /* not for ever */
         assert_string_equal(sim.job.log.job->error->code, "no-capacity");
-        sim.hosts[2].up = true;
+        sim.new_leader = false; /* it would have been heard of by now */
         id = sim_job(&sim, sim_vm_job(moves ? MIGRATE : DROVER__JOB_KIND__JOB_VM_START, VM, "", false));
         uint64_t asked_ms = sim.now_ms;
         assert_int_equal(sim_run(&sim, id, ACTIONS_MAX), FAILED);

@@ -23,6 +23,7 @@
 
 #define LOOK_EVERY_MS 500
 #define RETRY_MS      100
+#define CONTINUE_MS   1000  /* between two tries to have a guest go on that QEMU stops again */
 #define COMMAND_MS    30000 /* opening an image may wait for its storage */
 #define TRIES_MAX     50    /* of what must be done but was refused, RETRY_MS apart, before the guest is given up */
 
@@ -42,6 +43,7 @@ struct disk_copy {
     bool old_left;   /* the old file could not be closed */
     unsigned tries;  /* in vain, in a row */
     uint64_t stopped_us, pause_us;
+    uint64_t continued_us; /* when the guest was last told to go on; 0: not since we stopped it */
     struct image *image;
     struct sync *sync;
 };
@@ -367,6 +369,18 @@ static void do_strike(struct disk_copy *copy)
     command(copy, "cont", NULL, tried);
 }
 
+/* QEMU stops a guest again at once whose storage is full: it is asked to go on now and then, not all the time. */
+static void do_continue(struct disk_copy *copy)
+{
+    uint64_t since_ms = (now_us() - copy->continued_us) / 1000;
+    if (copy->continued_us && since_ms < CONTINUE_MS) {
+        look_later(copy, CONTINUE_MS - since_ms);
+        return;
+    }
+    copy->continued_us = now_us();
+    command(copy, "cont", NULL, continued);
+}
+
 static void act(struct disk_copy *copy)
 {
     enum copy_act next = copy_step(&copy->known, &copy->seen.view);
@@ -392,6 +406,7 @@ static void act(struct disk_copy *copy)
         return;
     case COPY_STOP:
         copy->stopped_us = now_us();
+        copy->continued_us = 0;
         command(copy, "stop", NULL, stepped);
         return;
     case COPY_COMPLETE:
@@ -402,7 +417,7 @@ static void act(struct disk_copy *copy)
         do_write_down(copy);
         return;
     case COPY_CONTINUE:
-        command(copy, "cont", NULL, continued);
+        do_continue(copy);
         return;
     case COPY_STRIKE:
         do_strike(copy);

@@ -6,6 +6,7 @@ walk that was stopped goes on where it stood, and shares of it can run side by s
 import collections
 import json
 import os
+import signal
 import time
 
 from blows import may_end_guest

@@ -1,8 +1,9 @@
 /* One cgroup per partition, for exact CPU accounting, a fair share of the processors, and limits. Where systemd runs
  * the machine, which wants to be the only one to make cgroups, it is asked for a scope in drover.slice (scope.h).
  * Elsewhere hostd makes "drover-<host>/<vm id>" at the root of cgroup v1's cpuacct, cpu and memory hierarchies, or of
- * v2's: each host on a machine weighs as much as another, and a host's guests among themselves likewise. Where none can
- * be written, everything here does nothing and says so once. */
+ * v2's. On v1 each host on a machine then weighs as much as another, and a host's guests among themselves likewise; on
+ * v2 nobody hands down the cpu controller by itself (cgroup.subtree_control, or systemd's CPUWeight=), so there it
+ * counts and no more. Where none can be written, everything here does nothing and says so once. */
 #ifndef HOSTD_CGROUP_H
 #define HOSTD_CGROUP_H
 
